@@ -1,0 +1,1 @@
+//! The registrar: BRSKI and EST towards devices, the MASA client, policy, and the CA behind it.

@@ -1,0 +1,1 @@
+//! Transactions, migrations, the Merkle audit log and the outbox, over SQLite and PostgreSQL.

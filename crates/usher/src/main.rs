@@ -1,0 +1,3 @@
+//! The one binary: every role, the artefact tools, and the demo.
+
+fn main() {}

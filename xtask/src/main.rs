@@ -1,0 +1,3 @@
+//! What CI runs, as commands.
+
+fn main() {}
