@@ -1,0 +1,112 @@
+//! The outside programs that tests hold the product against, installed where that is possible.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+/// One Debian package and a file that shows it is there.
+struct Package {
+    name: &'static str,
+    /// Any one of these paths proves it; a `*` stands for one folder of any name.
+    proof: &'static [&'static str],
+    why: &'static str,
+}
+
+const PACKAGES: &[Package] = &[
+    Package {
+        name: "openssl",
+        proof: &["/usr/bin/openssl"],
+        why: "checks what we sign",
+    },
+    Package {
+        name: "curl",
+        proof: &["/usr/bin/curl"],
+        why: "a client that is not ours",
+    },
+    Package {
+        name: "softhsm2",
+        proof: &[
+            "/usr/lib/softhsm/libsofthsm2.so",
+            "/usr/lib/*/softhsm/libsofthsm2.so",
+        ],
+        why: "PKCS#11 keys",
+    },
+    Package {
+        name: "postgresql",
+        proof: &["/usr/lib/postgresql/*/bin/initdb"],
+        why: "the second database",
+    },
+    Package {
+        name: "strongswan-pki",
+        proof: &["/usr/bin/pki"],
+        why: "an EST client that is not ours",
+    },
+    Package {
+        name: "libstrongswan-extra-plugins",
+        proof: &["/usr/lib/ipsec/plugins/libstrongswan-curl.so"],
+        why: "lets strongSwan's pki speak HTTPS",
+    },
+];
+
+/// Installs the missing packages when run as root on a machine with apt, and else names them.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<&Package> = PACKAGES
+        .iter()
+        .filter(|package| !present(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for package in &missing {
+        eprintln!("missing package {}: {}", package.name, package.why);
+    }
+    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    if !is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        bail!("install these packages and run again: {}", names.join(" "));
+    }
+    apt(&["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&names);
+    apt(&install)?;
+    match PACKAGES.iter().find(|package| !present(package)) {
+        Some(package) => bail!(
+            "apt installed {} but it is not where it is looked for",
+            package.name
+        ),
+        None => Ok(()),
+    }
+}
+
+fn present(package: &Package) -> bool {
+    package.proof.iter().any(|path| exists(path))
+}
+
+fn exists(pattern: &str) -> bool {
+    let Some((before, after)) = pattern.split_once("/*/") else {
+        return Path::new(pattern).exists();
+    };
+    std::fs::read_dir(before)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().join(after).exists())
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .context("apt-get did not start")?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
