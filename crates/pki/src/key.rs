@@ -18,6 +18,21 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// If the library or the token fails.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+    /// Signs with another algorithm that the same key can do. TLS needs it: an RSA identity signs
+    /// RSASSA-PSS in TLS 1.3 and, with old clients, PKCS#1 in TLS 1.2. Keys of a type with one
+    /// algorithm only can leave this default.
+    ///
+    /// # Errors
+    /// If the key cannot do the algorithm, or the library or the token fails.
+    fn sign_with(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
+        if algorithm == self.algorithm() {
+            return self.sign(message);
+        }
+        Err(Error::AlgorithmKeyMismatch {
+            algorithm: format!("{algorithm:?}"),
+            key: format!("{:?}", self.algorithm()),
+        })
+    }
 }
 
 /// A private key in this process' memory.
