@@ -1,0 +1,2 @@
+//! Audit log.
+pub(crate) const SCHEMA: &str = "";

@@ -1,0 +1,2 @@
+//! Outbox.
+pub(crate) const SCHEMA: &str = "";
