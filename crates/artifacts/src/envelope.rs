@@ -1,0 +1,410 @@
+//! The signed envelopes: CMS and JWS, their media types, signing and opening.
+
+use pki::cms::{CmsPolicy, ID_CT_ANIMA_JSON_VOUCHER, SignedData};
+use pki::jws::{Jws, JwsPolicy, TYPE_VOUCHER};
+use pki::{
+    Certificate, Identity, IncludeCertificates, SeveralSigners, SignOptions, Unverified,
+    VerifiedSigner, cms, jws,
+};
+use time::OffsetDateTime;
+
+use crate::error::{Document, Error, Fault};
+use crate::leaf::decode_base64_leniently;
+use crate::request::VoucherRequest;
+use crate::tolerances::{Oddity, Tolerances};
+use crate::voucher::Voucher;
+
+/// Largest signed artefact, in octets, text armour included.
+pub const ARTIFACT_SIZE_MAX_BYTES: usize = 1024 * 1024;
+
+/// How an artefact is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Envelope {
+    /// CMS SignedData around JSON (RFC 8366).
+    Cms,
+    /// General JWS JSON serialisation (draft-ietf-anima-jws-voucher).
+    Jws,
+}
+
+impl Envelope {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cms, Self::Jws];
+
+    /// The media type, for Content-Type and Accept.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Cms => "application/voucher-cms+json",
+            Self::Jws => "application/voucher-jws+json",
+        }
+    }
+
+    /// The extension of a file with a voucher.
+    #[must_use]
+    pub fn file_extension(self) -> &'static str {
+        match self {
+            Self::Cms => "vcj",
+            Self::Jws => "vjj",
+        }
+    }
+
+    /// A short name: `cms` or `jws`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cms => "cms",
+            Self::Jws => "jws",
+        }
+    }
+
+    /// Reads a media type; case and parameters do not matter (VOUCHER-8.3-01).
+    ///
+    /// # Errors
+    /// If it is not one of a voucher.
+    pub fn from_media_type(
+        media_type: &str,
+        tolerances: &Tolerances,
+    ) -> Result<(Self, Option<Oddity>), Error> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        for envelope in Self::ALL {
+            if essence == envelope.media_type() {
+                return Ok((envelope, None));
+            }
+        }
+        let old = match essence.as_str() {
+            "application/voucherrequest-cms+json"
+            | "application/voucher-request-cms+json"
+            | "application/pkcs7-mime"
+            | "application/cms" => Some(Self::Cms),
+            "application/voucher-request-jws+json"
+            | "application/jose+json"
+            | "application/voucher+jose" => Some(Self::Jws),
+            _ => None,
+        };
+        match old {
+            Some(envelope) if tolerances.old_media_types => {
+                Ok((envelope, Some(Oddity::new("old-media-types", essence))))
+            }
+            _ => {
+                let detail = format!("media type {}", crate::json::shown(&essence));
+                Err(Error::new(Document::Request, Fault::WrongMediaType, detail))
+            }
+        }
+    }
+}
+
+/// A parsed envelope with its payload. What it says is not believed before a verification of
+/// `verify`; the functions that open one return it as [`Unverified`].
+#[derive(Clone, Debug)]
+pub struct Signed {
+    envelope: Envelope,
+    bytes: Vec<u8>,
+    parsed: Parsed,
+    oddities: Vec<Oddity>,
+}
+
+#[derive(Clone, Debug)]
+enum Parsed {
+    Cms(Box<SignedData>),
+    Jws(Box<Jws>),
+}
+
+impl Signed {
+    /// How it is signed.
+    #[must_use]
+    pub fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
+    /// The artefact itself, text armour taken off.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The JSON octets inside; none when the CMS is detached.
+    #[must_use]
+    pub fn payload(&self) -> Option<&[u8]> {
+        match &self.parsed {
+            Parsed::Cms(cms) => cms.content(),
+            Parsed::Jws(jws) => Some(jws.payload()),
+        }
+    }
+
+    /// The certificates that came along.
+    #[must_use]
+    pub fn certificates(&self) -> &[Certificate] {
+        match &self.parsed {
+            Parsed::Cms(cms) => cms.certificates(),
+            Parsed::Jws(jws) => jws.certificates(0),
+        }
+    }
+
+    /// How many signatures there are.
+    #[must_use]
+    pub fn signer_count(&self) -> usize {
+        match &self.parsed {
+            Parsed::Cms(cms) => cms.signer_count(),
+            Parsed::Jws(jws) => jws.signer_count(),
+        }
+    }
+
+    /// The certificate that the (first) signature names, if it came along.
+    #[must_use]
+    pub fn signer_certificate(&self) -> Option<Certificate> {
+        match &self.parsed {
+            Parsed::Cms(cms) => cms.signer_certificate(0, &[]),
+            Parsed::Jws(jws) => jws.certificates(0).first().cloned(),
+        }
+    }
+
+    /// The CMS structure, when it is one.
+    #[must_use]
+    pub fn cms(&self) -> Option<&SignedData> {
+        match &self.parsed {
+            Parsed::Cms(cms) => Some(cms),
+            Parsed::Jws(_) => None,
+        }
+    }
+
+    /// The JWS structure, when it is one.
+    #[must_use]
+    pub fn jws(&self) -> Option<&Jws> {
+        match &self.parsed {
+            Parsed::Jws(jws) => Some(jws),
+            Parsed::Cms(_) => None,
+        }
+    }
+
+    /// What was odd about the encoding.
+    #[must_use]
+    pub fn oddities(&self) -> &[Oddity] {
+        &self.oddities
+    }
+
+    /// Checks the signature against the certificate it names: mathematics, not trust.
+    pub(crate) fn verify_signature(
+        &self,
+        tolerances: &Tolerances,
+        known: &[Certificate],
+    ) -> Result<VerifiedSigner, pki::Error> {
+        match &self.parsed {
+            Parsed::Cms(cms) => cms.verify(&cms_policy(tolerances), known),
+            Parsed::Jws(jws) => jws.verify(&jws_policy(tolerances), known),
+        }
+    }
+}
+
+fn cms_policy(tolerances: &Tolerances) -> CmsPolicy {
+    // VOUCHER-5.4-02: eContentType is id-ct-animaJSONVoucher.
+    let mut policy = CmsPolicy::strict(ID_CT_ANIMA_JSON_VOUCHER);
+    policy.allow_id_data = tolerances.id_data;
+    policy.allow_ber = tolerances.ber;
+    policy.allow_unsorted_signed_attributes = tolerances.ber;
+    policy.allow_missing_pss_parameters = tolerances.ber;
+    policy.allow_missing_signed_attributes = tolerances.no_signed_attributes;
+    policy.allow_legacy_algorithms = tolerances.sha1;
+    policy.allow_trailing_data = tolerances.trailing_bytes;
+    policy.several_signers = SeveralSigners::Refuse;
+    policy
+}
+
+fn jws_policy(tolerances: &Tolerances) -> JwsPolicy {
+    // JWS-3.2-02: the typ parameter, if present, MUST contain the value voucher-jws+json.
+    let mut policy = JwsPolicy::strict(TYPE_VOUCHER);
+    policy.allow_other_serialization = tolerances.jws_serialization;
+    policy.allow_certificate_base64url = tolerances.jws_x5c_base64url;
+    // JWS-3-03: several signatures are allowed; each has to verify, and the first is judged.
+    policy.several_signers = SeveralSigners::All;
+    policy
+}
+
+/// Opens an artefact. With no envelope given the encoding is guessed from the first octets.
+///
+/// # Errors
+/// If it is neither CMS nor JWS, malformed, or over a limit.
+pub fn open(
+    document: Document,
+    bytes: &[u8],
+    envelope: Option<Envelope>,
+    tolerances: &Tolerances,
+) -> Result<Unverified<Signed>, Error> {
+    let fail = |fault, detail: String| Error::new(document, fault, detail);
+    if bytes.len() > ARTIFACT_SIZE_MAX_BYTES {
+        let detail = format!(
+            "{} octets, the limit is {ARTIFACT_SIZE_MAX_BYTES}",
+            bytes.len()
+        );
+        return Err(fail(Fault::TooLarge, detail));
+    }
+    let mut oddities = Vec::new();
+    let bytes = match disarm(bytes) {
+        None => bytes.to_vec(),
+        Some((armour, inner)) => {
+            if !tolerances.text_armour {
+                return Err(fail(
+                    Fault::NotBinary,
+                    format!("{armour} where binary belongs"),
+                ));
+            }
+            oddities.push(Oddity::new("text-armour", armour));
+            inner
+        }
+    };
+    let guessed = guess(&bytes);
+    let envelope = match (envelope.or(guessed), guessed) {
+        (Some(wanted), Some(guessed)) if wanted != guessed => {
+            let detail = format!(
+                "{} expected, it looks like {}",
+                wanted.name(),
+                guessed.name()
+            );
+            return Err(fail(Fault::WrongMediaType, detail));
+        }
+        (Some(envelope), _) => envelope,
+        (None, _) if looks_like_cose(&bytes) => {
+            return Err(fail(Fault::Unsupported, "COSE is not supported".to_owned()));
+        }
+        (None, _) => return Err(fail(Fault::Unrecognised, "neither CMS nor JWS".to_owned())),
+    };
+    let parsed = match envelope {
+        Envelope::Cms => Parsed::Cms(Box::new(SignedData::parse(&bytes)?)),
+        Envelope::Jws => Parsed::Jws(Box::new(Jws::parse(&bytes)?)),
+    };
+    let odd: &[pki::Oddity] = match &parsed {
+        Parsed::Cms(cms) => cms.oddities(),
+        Parsed::Jws(jws) => jws.oddities(),
+    };
+    oddities.extend(odd.iter().map(oddity_of_envelope));
+    Ok(Unverified::new(Signed {
+        envelope,
+        bytes,
+        parsed,
+        oddities,
+    }))
+}
+
+pub(crate) fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
+    let name = match oddity {
+        pki::Oddity::IdData => "id-data",
+        pki::Oddity::Ber | pki::Oddity::SignedAttributesNotDer => "ber",
+        pki::Oddity::NoSignedAttributes => "no-signed-attributes",
+        pki::Oddity::LegacyAlgorithm => "sha1",
+        pki::Oddity::TrailingData(_) => "trailing-bytes",
+        pki::Oddity::NotGeneralSerialization => "jws-serialization",
+        pki::Oddity::CertificateBase64Form => "jws-x5c-base64url",
+        _ => "envelope",
+    };
+    Oddity::new(name, format!("{oddity:?}"))
+}
+
+fn guess(bytes: &[u8]) -> Option<Envelope> {
+    let text = bytes.trim_ascii_start();
+    match (bytes.first(), text.first()) {
+        (Some(0x30), _) => Some(Envelope::Cms),
+        (_, Some(b'{')) => Some(Envelope::Jws),
+        // A compact JWS begins with base64url of `{"`.
+        _ if text.starts_with(b"eyJ") && text.iter().filter(|byte| **byte == b'.').count() == 2 => {
+            Some(Envelope::Jws)
+        }
+        _ => None,
+    }
+}
+
+fn looks_like_cose(bytes: &[u8]) -> bool {
+    // COSE_Sign1 is an array of four, tagged (18) or not.
+    matches!(bytes, [0xd2, 0x84, ..] | [0x84, 0x40..=0x5f, ..])
+}
+
+/// Takes base64 or PEM off, when that is what it is.
+fn disarm(bytes: &[u8]) -> Option<(&'static str, Vec<u8>)> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    if let Some(rest) = text.strip_prefix("-----BEGIN ") {
+        let (_, rest) = rest.split_once("-----")?;
+        let (body, _) = rest.split_once("-----END ")?;
+        return Some(("PEM", decode_base64_leniently(body)?));
+    }
+    // DER in base64 begins with M, JSON with e; a compact JWS has dots and is no base64.
+    if text.is_empty() || !text.starts_with(['M', 'e']) {
+        return None;
+    }
+    let inner = decode_base64_leniently(text)?;
+    guess(&inner).is_some().then_some(("base64", inner))
+}
+
+/// Signs a voucher. It is linted first: what the standard wants of a voucher that is issued
+/// goes beyond what a reader accepts.
+///
+/// # Errors
+/// If a leaf is missing that an issued voucher must have, or signing fails.
+pub fn sign_voucher(
+    voucher: &Voucher,
+    envelope: Envelope,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Result<Vec<u8>, Error> {
+    let missing = |name: &str| {
+        let detail = format!("an issued voucher must have {name}");
+        Error::new(Document::Voucher, Fault::MissingMember, detail)
+    };
+    // VOUCHER-5.3-01: created-on is present in every voucher.
+    if voucher.created_on.is_none() {
+        return Err(missing("created-on"));
+    }
+    // VOUCHER-5.3-02: assertion is present.
+    if voucher.assertion.is_none() {
+        return Err(missing("assertion"));
+    }
+    sign(&voucher.to_json(), envelope, identity, &options(Some(now)))
+}
+
+/// Signs a voucher request with the whole chain of the identity. A pledge without a clock
+/// gives no signing time.
+///
+/// # Errors
+/// If signing fails.
+pub fn sign_request(
+    request: &VoucherRequest,
+    envelope: Envelope,
+    identity: &Identity,
+    now: Option<OffsetDateTime>,
+) -> Result<Vec<u8>, Error> {
+    sign_request_with(request, envelope, identity, &options(now))
+}
+
+/// Signs a voucher request with a choice of certificates: a registrar includes just those
+/// that it wants pinned.
+///
+/// # Errors
+/// If signing fails.
+pub fn sign_request_with(
+    request: &VoucherRequest,
+    envelope: Envelope,
+    identity: &Identity,
+    options: &SignOptions,
+) -> Result<Vec<u8>, Error> {
+    sign(&request.to_json(), envelope, identity, options)
+}
+
+fn options(signing_time: Option<OffsetDateTime>) -> SignOptions {
+    // VOUCHER-5.4-05: the CMS contains all certificates up to and including the anchor, as
+    // far as the identity has them.
+    SignOptions {
+        signing_time,
+        include_certs: IncludeCertificates::Chain,
+        ..SignOptions::default()
+    }
+}
+
+fn sign(
+    payload: &[u8],
+    envelope: Envelope,
+    identity: &Identity,
+    options: &SignOptions,
+) -> Result<Vec<u8>, Error> {
+    Ok(match envelope {
+        Envelope::Cms => cms::sign(payload, ID_CT_ANIMA_JSON_VOUCHER, identity, options)?,
+        Envelope::Jws => jws::sign(payload, Some(TYPE_VOUCHER), identity, options)?,
+    })
+}

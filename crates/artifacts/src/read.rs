@@ -1,0 +1,341 @@
+//! Takes leaves out of a JSON object by their YANG types (RFC 7951), strictly or with the
+//! named tolerances.
+
+use pki::{Certificate, PublicKey};
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use crate::error::{Document, Error, Fault};
+use crate::json::{shown, type_name};
+use crate::leaf::{
+    Assertion, IdevidIssuer, IdevidIssuerForm, Nonce, SerialNumber, decode_base64,
+    decode_base64_leniently,
+};
+use crate::tolerances::{Oddity, Tolerances};
+use crate::{date, leaf};
+
+/// An object whose members are taken one by one; what is left is unknown.
+pub(crate) struct Reader<'t> {
+    pub(crate) document: Document,
+    pub(crate) members: Map<String, Value>,
+    pub(crate) tolerances: &'t Tolerances,
+    pub(crate) oddities: Vec<Oddity>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn fail(&self, fault: Fault, detail: impl Into<String>) -> Error {
+        Error::new(self.document, fault, detail)
+    }
+
+    fn wrong_type(&self, name: &str, want: &str, found: &Value) -> Error {
+        let found = type_name(found);
+        self.fail(
+            Fault::WrongType,
+            format!("{name} is {found}, it must be {want}"),
+        )
+    }
+
+    pub(crate) fn odd(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.oddities.push(Oddity::new(name, detail));
+    }
+
+    /// The member's value; JSON null counts as a value unless wrong types are tolerated.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        let value = self.members.shift_remove(name)?;
+        if value.is_null() && self.tolerances.wrong_json_types {
+            self.odd("wrong-json-types", format!("{name} is null"));
+            return None;
+        }
+        Some(value)
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        self.fail(Fault::MissingMember, format!("{name} is missing"))
+    }
+
+    pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, Error> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Number(number)) if self.tolerances.wrong_json_types => {
+                self.odd("wrong-json-types", format!("{name} is a number"));
+                Ok(Some(number.to_string()))
+            }
+            Some(other) => Err(self.wrong_type(name, "a string", &other)),
+        }
+    }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Error> {
+        let value = match self.take(name) {
+            None => return Ok(None),
+            Some(value) => value,
+        };
+        let spelt = match &value {
+            Value::Bool(value) => return Ok(Some(*value)),
+            Value::String(text) if self.tolerances.wrong_json_types => match text.as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        match spelt {
+            Some(spelt) => {
+                self.odd("wrong-json-types", format!("{name} is a string"));
+                Ok(Some(spelt))
+            }
+            None => Err(self.wrong_type(name, "true or false", &value)),
+        }
+    }
+
+    pub(crate) fn unsigned(&mut self, name: &str) -> Result<Option<u64>, Error> {
+        let value = match self.take(name) {
+            None => return Ok(None),
+            Some(value) => value,
+        };
+        if let Some(number) = value.as_u64() {
+            return Ok(Some(number));
+        }
+        let spelt = value
+            .as_str()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match spelt.and_then(|text| text.parse().ok()) {
+            Some(number) if self.tolerances.wrong_json_types => {
+                self.odd("wrong-json-types", format!("{name} is a string"));
+                Ok(Some(number))
+            }
+            _ => Err(self.wrong_type(name, "an unsigned number", &value)),
+        }
+    }
+
+    pub(crate) fn date(&mut self, name: &str) -> Result<Option<OffsetDateTime>, Error> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        match date::parse(&text) {
+            Some(date) => Ok(Some(date)),
+            None => {
+                let detail = format!("{name} \"{}\" is not an RFC 3339 date", shown(&text));
+                Err(self.fail(Fault::BadDate, detail))
+            }
+        }
+    }
+
+    pub(crate) fn binary(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        if let Some(bytes) = decode_base64(&text) {
+            return Ok(Some(bytes));
+        }
+        match decode_base64_leniently(&text) {
+            Some(bytes) if self.tolerances.binary_base64url => {
+                self.odd(
+                    "binary-base64url",
+                    format!("{name} is another base64 than RFC 4648 §4"),
+                );
+                Ok(Some(bytes))
+            }
+            _ => {
+                let detail = format!("{name} is not base64 as RFC 4648 §4 has it");
+                Err(self.fail(Fault::BadBase64, detail))
+            }
+        }
+    }
+
+    pub(crate) fn certificate(&mut self, name: &str) -> Result<Option<Certificate>, Error> {
+        if self.tolerances.pem_certificate
+            && let Some(Value::String(text)) = self.members.get(name)
+            && let Ok(certificate) = Certificate::from_pem(&text)
+        {
+            self.members.shift_remove(name);
+            self.odd("pem-certificate", format!("{name} is PEM text"));
+            return Ok(Some(certificate));
+        }
+        let Some(bytes) = self.binary(name)? else {
+            return Ok(None);
+        };
+        let error = match Certificate::from_der(&bytes) {
+            Ok(certificate) => return Ok(Some(certificate)),
+            Err(error) => error,
+        };
+        if self.tolerances.pem_certificate
+            && let Ok(text) = std::str::from_utf8(&bytes)
+            && let Ok(certificate) = Certificate::from_pem(text)
+        {
+            self.odd("pem-certificate", format!("{name} is base64 of PEM text"));
+            return Ok(Some(certificate));
+        }
+        let detail = format!("{name} is not one DER certificate: {error}");
+        Err(self.fail(Fault::BadCertificate, detail))
+    }
+
+    pub(crate) fn public_key(&mut self, name: &str) -> Result<Option<PublicKey>, Error> {
+        let Some(bytes) = self.binary(name)? else {
+            return Ok(None);
+        };
+        match PublicKey::from_spki_der(&bytes) {
+            Ok(key) => Ok(Some(key)),
+            Err(error) => {
+                let detail = format!("{name} is not a SubjectPublicKeyInfo: {error}");
+                Err(self.fail(Fault::BadPublicKey, detail))
+            }
+        }
+    }
+
+    pub(crate) fn sha256(&mut self, name: &str) -> Result<Option<[u8; 32]>, Error> {
+        let Some(bytes) = self.binary(name)? else {
+            return Ok(None);
+        };
+        match <[u8; 32]>::try_from(bytes.as_slice()) {
+            Ok(hash) => Ok(Some(hash)),
+            Err(_) => {
+                let detail = format!("{name} has {} octets, a SHA-256 has 32", bytes.len());
+                Err(self.fail(Fault::BadPublicKey, detail))
+            }
+        }
+    }
+
+    pub(crate) fn uri(&mut self, name: &str) -> Result<Option<String>, Error> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        let fits = text.len() <= URI_LENGTH_MAX_BYTES
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte));
+        if fits {
+            Ok(Some(text))
+        } else {
+            let detail = format!("{name} \"{}\" is not a URI", shown(&text));
+            Err(self.fail(Fault::BadUri, detail))
+        }
+    }
+
+    pub(crate) fn serial_number(&mut self, name: &str) -> Result<SerialNumber, Error> {
+        // VOUCHER-5.3-03: serial-number is present and is a JSON string even if all digits.
+        let text = self.string(name)?.ok_or_else(|| self.missing(name))?;
+        SerialNumber::new(text).ok_or_else(|| {
+            let detail = format!(
+                "{name} must be 1 to {} octets without control characters",
+                leaf::SERIAL_NUMBER_LENGTH_MAX_BYTES
+            );
+            self.fail(Fault::BadSerialNumber, detail)
+        })
+    }
+
+    pub(crate) fn nonce(&mut self, name: &str) -> Result<Option<Nonce>, Error> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        // VOUCHER-5.3-22: nonce is 8 to 32 bytes after decoding.
+        if let Some(nonce) = Nonce::from_text(text.as_str()) {
+            return Ok(Some(nonce));
+        }
+        match Nonce::from_opaque(&text) {
+            Some(nonce)
+                if self.tolerances.nonce_text && decode_base64_leniently(&text).is_none() =>
+            {
+                self.odd("nonce-text", format!("{name} is no base64"));
+                Ok(Some(nonce))
+            }
+            _ => {
+                let detail = format!(
+                    "{name} \"{}\" is not base64 of 8 to 32 octets",
+                    shown(&text)
+                );
+                Err(self.fail(Fault::BadNonce, detail))
+            }
+        }
+    }
+
+    pub(crate) fn assertion(&mut self, name: &str) -> Result<Option<Assertion>, Error> {
+        let Some(text) = self.string(name)? else {
+            return Ok(None);
+        };
+        match Assertion::from_name(&text) {
+            Some(assertion) => Ok(Some(assertion)),
+            None => {
+                let detail = format!("{name} \"{}\" is not defined", shown(&text));
+                Err(self.fail(Fault::BadAssertion, detail))
+            }
+        }
+    }
+
+    pub(crate) fn idevid_issuer(&mut self, name: &str) -> Result<Option<IdevidIssuer>, Error> {
+        let Some(bytes) = self.binary(name)? else {
+            return Ok(None);
+        };
+        let issuer = IdevidIssuer::from_bytes(&bytes);
+        // VOUCHERBIS-6.3-01: the entire Authority Key Identifier object from the certificate,
+        // i.e. the 'extnValue' OCTET STRING is to be included.
+        match issuer {
+            Some(issuer) if issuer.form() == IdevidIssuerForm::ExtensionValue => Ok(Some(issuer)),
+            Some(issuer) if self.tolerances.idevid_issuer_forms => {
+                self.odd(
+                    "idevid-issuer-forms",
+                    format!("{name} is a {:?}", issuer.form()),
+                );
+                Ok(Some(issuer))
+            }
+            _ => {
+                let detail = format!(
+                    "{name} must be the whole extension value of the authority key identifier"
+                );
+                Err(self.fail(Fault::BadIdevidIssuer, detail))
+            }
+        }
+    }
+
+    /// The names in `extensions` and the members that belong to them.
+    pub(crate) fn extensions(&mut self) -> Result<Vec<Extension>, Error> {
+        let Some(value) = self.take("extensions") else {
+            return Ok(Vec::new());
+        };
+        let Value::Array(items) = value else {
+            return Err(self.wrong_type("extensions", "an array", &value));
+        };
+        if items.len() > EXTENSION_COUNT_MAX {
+            let detail = format!("over {EXTENSION_COUNT_MAX} extensions");
+            return Err(self.fail(Fault::BadExtension, detail));
+        }
+        let mut extensions = Vec::<Extension>::new();
+        for item in items {
+            // RFC 7951 section 6.1: a uint64 is a string in JSON, so both types of the union are.
+            let Value::String(name) = item else {
+                return Err(self.wrong_type("an entry of extensions", "a string", &item));
+            };
+            if extensions.iter().any(|extension| extension.name == name) {
+                let detail = format!("extension \"{}\" is listed twice", shown(&name));
+                return Err(self.fail(Fault::BadExtension, detail));
+            }
+            // VOUCHERBIS-8.6-01: the corresponding key is the name of the extension, prefixed
+            // by the string "extension:".
+            let data = self.members.shift_remove(&format!("extension:{name}"));
+            extensions.push(Extension { name, data });
+        }
+        Ok(extensions)
+    }
+
+    /// The names of the members that nobody took.
+    pub(crate) fn unknown(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.members)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect()
+    }
+}
+
+/// Most extensions in one voucher.
+const EXTENSION_COUNT_MAX: usize = 64;
+/// Longest URI.
+const URI_LENGTH_MAX_BYTES: usize = 2048;
+
+/// An extension by its registered module name, with its data as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extension {
+    /// The name of the YANG module.
+    pub name: String,
+    /// The value of the member `extension:<name>`, when there is one.
+    pub data: Option<Value>,
+}

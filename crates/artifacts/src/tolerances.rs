@@ -1,0 +1,148 @@
+//! Named switches for what known peers do differently from the standards.
+//!
+//! All off is strict. Each use is recorded as an [`Oddity`], so an operator sees which
+//! device of which manufacturer needs which switch.
+
+use std::collections::BTreeSet;
+
+macro_rules! tolerances {
+    ($( $(#[$doc:meta])* $field:ident = $name:literal, $lenient:literal ),* $(,)?) => {
+        /// Which departures from the standards are accepted.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        #[expect(clippy::struct_excessive_bools, reason = "each is an independent named switch")]
+        pub struct Tolerances { $( $(#[$doc])* pub $field: bool ),* }
+
+        impl Tolerances {
+            /// The name of every switch, as vendor profiles spell it.
+            pub const NAMES: &'static [&'static str] = &[$( $name ),*];
+
+            /// Nothing is tolerated.
+            #[must_use]
+            pub fn strict() -> Self { Self::default() }
+
+            /// Everything is tolerated that known peers need and that takes no protection away.
+            #[must_use]
+            pub fn lenient() -> Self { Self { $( $field: $lenient ),* } }
+
+            /// Exactly the named switches.
+            ///
+            /// # Errors
+            /// The first name that is not known.
+            pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+                let mut tolerances = Self::strict();
+                for name in names {
+                    match name {
+                        $( $name => tolerances.$field = true, )*
+                        "lenient" => tolerances = tolerances.union(&Self::lenient()),
+                        unknown => return Err(unknown.to_owned()),
+                    }
+                }
+                Ok(tolerances)
+            }
+
+            /// The names of the switches that are on.
+            #[must_use]
+            pub fn names(&self) -> BTreeSet<&'static str> {
+                let mut names = BTreeSet::new();
+                $( if self.$field { names.insert($name); } )*
+                names
+            }
+
+            /// What either of the two tolerates.
+            #[must_use]
+            pub fn union(&self, other: &Self) -> Self {
+                Self { $( $field: self.$field || other.$field ),* }
+            }
+        }
+    };
+}
+
+tolerances! {
+    /// CMS that is BER but not DER (indefinite lengths, unsorted sets).
+    ber = "ber", true,
+    /// A binary leaf in base64url, without padding, or with white space in it.
+    binary_base64url = "binary-base64url", true,
+    /// A byte order mark before the JSON text.
+    byte_order_mark = "byte-order-mark", true,
+    /// CMS with eContentType id-data, as RFC 8995 appendix C and many stacks have it.
+    id_data = "id-data", true,
+    /// CMS with id-data and no signed attributes. Off in lenient mode: it opens the
+    /// content/attributes confusion that rfc8366bis section 7.1 names.
+    no_signed_attributes = "no-signed-attributes", false,
+    /// idevid-issuer as the bare key identifier or as the SEQUENCE without its OCTET STRING.
+    idevid_issuer_forms = "idevid-issuer-forms", true,
+    /// A registrar's request without idevid-issuer, as RFC 8995 allowed.
+    idevid_issuer_missing = "idevid-issuer-missing", true,
+    /// JWS in compact or flattened serialisation.
+    jws_serialization = "jws-serialization", true,
+    /// JWS with base64url in x5c.
+    jws_x5c_base64url = "jws-x5c-base64url", true,
+    /// last-renewal-date without expires-on; nothing processes it.
+    last_renewal_without_expires_on = "last-renewal-without-expires-on", true,
+    /// nonce and expires-on in one voucher; both are then enforced.
+    nonce_and_expires_on = "nonce-and-expires-on", true,
+    /// A nonce that came back in another base64 spelling of the same octets.
+    nonce_reencoded = "nonce-reencoded", true,
+    /// A nonce that is no base64 at all; its octets are then those of the text.
+    nonce_text = "nonce-text", true,
+    /// The media types that early drafts used.
+    old_media_types = "old-media-types", true,
+    /// A PEM certificate where DER belongs.
+    pem_certificate = "pem-certificate", true,
+    /// A pledge's request that names the registrar but leaves assertion out.
+    pledge_assertion_missing = "pledge-assertion-missing", true,
+    /// proximity-registrar-cert in a registrar's request; it is ignored.
+    registrar_proximity = "registrar-proximity", true,
+    /// Signatures over SHA-1. Off in lenient mode.
+    sha1 = "sha1", false,
+    /// Telemetry member names in the old spelling with capitals.
+    telemetry_case = "telemetry-case", true,
+    /// Base64 or PEM text where the binary artefact belongs.
+    text_armour = "text-armour", true,
+    /// Top-level member names of drafts, and unknown members beside the right one.
+    top_level_names = "top-level-names", true,
+    /// Octets after the end of the artefact.
+    trailing_bytes = "trailing-bytes", true,
+    /// Booleans and numbers spelt as strings, null for absent.
+    wrong_json_types = "wrong-json-types", true,
+}
+
+/// Something unusual that was accepted, or is worth a person's look.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Oddity {
+    /// The name of the switch that let it pass, or of the observation.
+    pub name: &'static str,
+    /// Where and what.
+    pub detail: String,
+}
+
+impl Oddity {
+    pub(crate) fn new(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            detail: detail.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_unknown_ones_are_refused() {
+        let every = Tolerances::from_names(Tolerances::NAMES.iter().copied()).unwrap();
+        assert_eq!(every.names().len(), Tolerances::NAMES.len());
+        assert!(Tolerances::strict().names().is_empty());
+        assert_eq!(
+            Tolerances::from_names(["lenient"]).unwrap(),
+            Tolerances::lenient()
+        );
+        assert!(!Tolerances::lenient().no_signed_attributes);
+        assert_eq!(
+            Tolerances::from_names(["no-such-thing"]),
+            Err("no-such-thing".to_owned())
+        );
+    }
+}
