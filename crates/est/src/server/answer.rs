@@ -1,0 +1,144 @@
+//! What goes back to the peer.
+
+use std::time::Duration;
+
+use pki::{Certificate, Coded};
+
+use super::Refusal;
+use crate::{CsrAttrs, Error, body, multipart};
+
+/// An HTTP answer, without the transport's own headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Content-Type, absent where there is no body.
+    pub content_type: Option<String>,
+    /// Content-Transfer-Encoding. RFC 8951 §3 has receivers ignore it; clients from before it
+    /// refuse an answer without.
+    pub content_transfer_encoding: Option<&'static str>,
+    /// Seconds for a Retry-After header.
+    pub retry_after_seconds: Option<u64>,
+    /// A challenge for a WWW-Authenticate header.
+    pub www_authenticate: Option<&'static str>,
+    /// Methods for an Allow header.
+    pub allow: Option<&'static str>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The code of a refusal, for logs and the timeline.
+    pub code: Option<&'static str>,
+}
+
+impl Answer {
+    fn bare(status: u16) -> Self {
+        Self {
+            status,
+            content_type: None,
+            content_transfer_encoding: None,
+            retry_after_seconds: None,
+            www_authenticate: None,
+            allow: None,
+            body: Vec::new(),
+            code: None,
+        }
+    }
+
+    fn base64(content_type: &str, der: &[u8]) -> Self {
+        Self {
+            content_type: Some(content_type.to_owned()),
+            content_transfer_encoding: Some("base64"),
+            body: body::encode(der),
+            ..Self::bare(200)
+        }
+    }
+
+    /// The bag of CA certificates.
+    ///
+    /// # Errors
+    /// The bag cannot be encoded.
+    pub fn ca_certificates(certificates: &[Certificate]) -> Result<Self, Error> {
+        // EST-4.1.3-01: "A successful response MUST be a certs-only CMC Simple PKI Response".
+        Ok(Self::base64(
+            body::PKCS7_MIME,
+            &pki::pkcs7::certs_only(certificates)?,
+        ))
+    }
+
+    /// The CSR attributes; 204 if there are none.
+    ///
+    /// # Errors
+    /// The attributes cannot be encoded.
+    pub fn csr_attrs(attributes: Option<&CsrAttrs>) -> Result<Self, Error> {
+        match attributes.filter(|attributes| !attributes.is_empty()) {
+            // EST8951-4-01: DER, then base64, without headers.
+            Some(attributes) => Ok(Self::base64(body::CSR_ATTRS, &attributes.to_der()?)),
+            None => Ok(Self::bare(204)),
+        }
+    }
+
+    /// An issued certificate.
+    ///
+    /// # Errors
+    /// The bag cannot be encoded.
+    pub fn certificate(certificate: &Certificate) -> Result<Self, Error> {
+        // EST-4.2.3-02: "containing only the certificate that was issued".
+        let bag = pki::pkcs7::certs_only(std::slice::from_ref(certificate))?;
+        Ok(Self::base64(body::PKCS7_MIME_CERTS_ONLY, &bag))
+    }
+
+    /// A generated key and its certificate.
+    ///
+    /// # Errors
+    /// The bag cannot be encoded.
+    pub fn key_and_certificate(
+        private_key_pkcs8: &[u8],
+        certificate: &Certificate,
+    ) -> Result<Self, Error> {
+        let bag = pki::pkcs7::certs_only(std::slice::from_ref(certificate))?;
+        let (content_type, body) = multipart::write(private_key_pkcs8, &bag);
+        Ok(Self {
+            content_type: Some(content_type),
+            body,
+            ..Self::bare(200)
+        })
+    }
+
+    /// Accepted, and not decided yet.
+    #[must_use]
+    pub fn accepted(retry_after: Duration) -> Self {
+        Self {
+            // EST-4.2.3-05: "The server MUST include a Retry-After header".
+            retry_after_seconds: Some(retry_after.as_secs().max(1)),
+            content_type: Some(body::TEXT_PLAIN.to_owned()),
+            body: b"accepted for processing; repeat the same request later\n".to_vec(),
+            ..Self::bare(202)
+        }
+    }
+
+    /// A refusal.
+    #[must_use]
+    pub fn refused(refusal: &Refusal) -> Self {
+        Self {
+            // HTTP has no 401 without a challenge.
+            www_authenticate: matches!(refusal, Refusal::CredentialsRequired)
+                .then_some("Basic realm=\"est\", charset=\"UTF-8\""),
+            allow: match refusal {
+                Refusal::MethodNotAllowed(operation) => Some(operation.method()),
+                _ => None,
+            },
+            ..Self::failed(refusal.status(), refusal.code(), &refusal.to_string())
+        }
+    }
+
+    /// An answer of 4xx or 5xx with its code and a sentence for a human reader
+    /// ([RFC 7030 §4.2.3](https://www.rfc-editor.org/rfc/rfc7030.html#section-4.2.3)).
+    #[must_use]
+    pub fn failed(status: u16, code: &'static str, detail: &str) -> Self {
+        Self {
+            content_type: Some(body::TEXT_PLAIN.to_owned()),
+            body: format!("{code}: {detail}\n").into_bytes(),
+            code: Some(code),
+            ..Self::bare(status)
+        }
+    }
+}

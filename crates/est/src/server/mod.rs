@@ -1,0 +1,394 @@
+//! The server's side: `request + what is known about the peer -> Step`.
+//!
+//! The service authenticates the peer, looks up what it may do ([`Standing`]), and calls
+//! [`handle`]. The checks run in this order, and the first that fails decides the answer: method,
+//! who asks, media type, body, request, proof of possession, channel binding, the demands of
+//! `/csrattrs`, and for re-enrolment the names of the old certificate. So an unknown peer learns
+//! nothing about what is wrong with its request.
+
+mod answer;
+mod refusal;
+
+pub use self::{answer::Answer, refusal::Refusal};
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use der::asn1::ObjectIdentifier;
+use pki::{Certificate, Csr};
+
+use crate::{
+    Error, Operation,
+    body::{self, BodyOddity, BodyTolerances, MediaType},
+    csrattrs::{Demand, oids},
+};
+
+/// A request as it came over the transport.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// HTTP method.
+    pub method: &'a str,
+    /// The operation that the path names.
+    pub operation: Operation,
+    /// The Content-Type header.
+    pub content_type: Option<&'a str>,
+    /// The body, read no further than a little over the limit.
+    pub body: &'a [u8],
+    /// The RFC 9266 `tls-exporter` channel binding of the connection, if it has one.
+    pub channel_binding: Option<&'a [u8]>,
+}
+
+/// What the service knows about the peer.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// It showed nothing.
+    Anonymous {
+        /// Whether this server would take a name and a password.
+        credentials_offered: bool,
+    },
+    /// It may get a first certificate: a voucher was issued for it, or policy names it.
+    MayEnrol,
+    /// It holds a certificate of this domain, valid and not revoked, and used it on this
+    /// connection.
+    Member {
+        /// That certificate.
+        current: Certificate,
+        /// Whether it may also enrol anew.
+        may_enrol: bool,
+    },
+    /// It would be allowed, and a human has not decided yet.
+    Pending {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// It may not, for the service's own reason.
+    Refused {
+        /// That reason's stable code.
+        code: &'static str,
+        /// What may be told about it.
+        reason: String,
+    },
+}
+
+/// What is done about challengePassword.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Verify it if it is there, and refuse what cannot be verified.
+    #[default]
+    Verify,
+    /// Demand and verify it.
+    Require,
+    /// Pass it over: a tolerance for clients that put tls-unique or a shared secret there.
+    Ignore,
+}
+
+/// What this server offers and demands.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The answer to `/cacerts`: the root first, then whatever a path needs, then rollover.
+    pub ca_certificates: Vec<Certificate>,
+    /// The answer to `/csrattrs`, and what each request is held against.
+    pub demand: Demand,
+    /// What is done about challengePassword.
+    pub channel_binding: ChannelBinding,
+    /// Whether keys are generated here.
+    pub server_keygen: bool,
+    /// Departures in bodies that are allowed.
+    pub tolerances: BodyTolerances,
+    /// Largest body of a request.
+    pub body_size_max_bytes: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ca_certificates: Vec::new(),
+            demand: Demand::default(),
+            channel_binding: ChannelBinding::default(),
+            server_keygen: false,
+            tolerances: BodyTolerances::default(),
+            body_size_max_bytes: body::BODY_SIZE_MAX_BYTES,
+        }
+    }
+}
+
+/// A request that passed each check.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// The request. Its proof of possession was verified, except for server-side key generation.
+    pub csr: Csr,
+    /// Whether challengePassword was the channel binding of the connection.
+    pub channel_bound: bool,
+    /// Tolerances that were used.
+    pub oddities: Vec<&'static str>,
+}
+
+/// What the service is to do.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives for one call")]
+pub enum Step {
+    /// Send this.
+    Reply(Answer),
+    /// Issue a first certificate for the key of the request.
+    Issue(Enrolment),
+    /// Issue a certificate in the place of `current`.
+    Reenrol {
+        /// The request.
+        enrolment: Enrolment,
+        /// The certificate that is renewed.
+        current: Certificate,
+        /// Whether the key is another one.
+        rekey: bool,
+    },
+    /// Generate a key, issue a certificate for it, and send both.
+    GenerateKey {
+        /// The request; its key and signature count for nothing.
+        enrolment: Enrolment,
+        /// The certificate that is renewed, if the peer holds one.
+        current: Option<Certificate>,
+    },
+    /// A proper request that a human has yet to decide about; answer [`Answer::accepted`].
+    Defer {
+        /// The request.
+        enrolment: Enrolment,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// Say no; answer [`Answer::refused`].
+    Refuse(Refusal),
+}
+
+/// Decides what to do about a request.
+///
+/// # Errors
+/// Only if our own answer cannot be encoded; what the peer did wrong is a [`Step::Refuse`].
+pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<Step, Error> {
+    if request.method != request.operation.method() {
+        return Ok(Step::Refuse(Refusal::MethodNotAllowed(request.operation)));
+    }
+    match request.operation {
+        // EST-4.1.2-01 and EST-4.5-02: "The EST server SHOULD NOT require client authentication
+        // or authorization to reply to this request."
+        Operation::CaCerts => Answer::ca_certificates(&policy.ca_certificates).map(Step::Reply),
+        Operation::CsrAttrs => {
+            let attributes = policy.demand_with_binding().to_csr_attrs()?;
+            Answer::csr_attrs(Some(&attributes)).map(Step::Reply)
+        }
+        // EST-4.3-01: "Support for the /fullcmc function is OPTIONAL".
+        Operation::FullCmc => Ok(Step::Refuse(Refusal::FullCmcUnsupported)),
+        Operation::ServerKeyGen if !policy.server_keygen => {
+            Ok(Step::Refuse(Refusal::ServerKeyGenDisabled))
+        }
+        Operation::ServerKeyGen | Operation::SimpleEnroll | Operation::SimpleReenroll => {
+            Ok(enrol(request, standing, policy).unwrap_or_else(Step::Refuse))
+        }
+    }
+}
+
+impl Policy {
+    /// The demand, with challengePassword if the channel binding is required.
+    fn demand_with_binding(&self) -> Demand {
+        let mut demand = self.demand.clone();
+        demand.challenge_password |= self.channel_binding == ChannelBinding::Require;
+        demand
+    }
+}
+
+fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<Step, Refusal> {
+    authorise(request.operation, standing)?;
+
+    // EST-4.2.1-01: "The HTTP content-type of "application/pkcs10" is used here."
+    let is_pkcs10 = request
+        .content_type
+        .and_then(MediaType::parse)
+        .is_some_and(|media_type| media_type.essence() == body::PKCS10);
+    if !is_pkcs10 {
+        return Err(Refusal::MediaType);
+    }
+    let (der, oddity) = body::decode(request.body, policy.body_size_max_bytes, &policy.tolerances)?;
+    let csr = Csr::from_der(&der)?;
+    let generate = request.operation == Operation::ServerKeyGen;
+    // EST-4.4.1-01: "the server MUST ignore the public key values and signature in the CSR".
+    if !generate {
+        // EST-4.2.1-02: the signature "provides proof-of-possession of the client-possessed
+        // private key to the EST server".
+        csr.verify()?;
+    }
+    let (channel_bound, ignored) = check_binding(&csr, request.channel_binding, policy)?;
+    let demand = policy.demand_with_binding();
+    if generate {
+        demand.without_key().check(&csr)?;
+        check_key_protection(&csr)?;
+    } else {
+        demand.check(&csr)?;
+    }
+    let oddities = oddity
+        .map(BodyOddity::name)
+        .into_iter()
+        .chain(ignored)
+        .collect::<Vec<&'static str>>();
+    let enrolment = Enrolment {
+        csr,
+        channel_bound,
+        oddities,
+    };
+
+    Ok(match (request.operation, standing) {
+        (_, Standing::Pending { retry_after }) => Step::Defer {
+            enrolment,
+            retry_after: *retry_after,
+        },
+        (Operation::SimpleReenroll, Standing::Member { current, .. }) => {
+            check_names(&enrolment.csr, current)?;
+            // EST-4.2.2-03: the same key renews, another key rekeys.
+            let rekey = enrolment.csr.public_key() != current.public_key();
+            Step::Reenrol {
+                enrolment,
+                current: current.clone(),
+                rekey,
+            }
+        }
+        (Operation::ServerKeyGen, Standing::Member { current, may_enrol }) => {
+            if !may_enrol {
+                check_names(&enrolment.csr, current)?;
+            }
+            Step::GenerateKey {
+                enrolment,
+                current: Some(current.clone()),
+            }
+        }
+        (Operation::ServerKeyGen, _) => Step::GenerateKey {
+            enrolment,
+            current: None,
+        },
+        _ => Step::Issue(enrolment),
+    })
+}
+
+/// EST-4.2-02: "The server MUST authenticate the client [...]. The server MUST verify client
+/// authorization".
+fn authorise(operation: Operation, standing: &Standing) -> Result<(), Refusal> {
+    match (operation, standing) {
+        (
+            _,
+            Standing::Anonymous {
+                credentials_offered: true,
+            },
+        ) => Err(Refusal::CredentialsRequired),
+        (
+            _,
+            Standing::Anonymous {
+                credentials_offered: false,
+            },
+        ) => Err(Refusal::CertificateRequired),
+        (_, Standing::Refused { code, reason }) => Err(Refusal::NotAuthorised {
+            code,
+            reason: reason.clone(),
+        }),
+        (Operation::SimpleReenroll, Standing::MayEnrol | Standing::Pending { .. }) => {
+            Err(Refusal::ReenrolCertificateMissing)
+        }
+        (
+            Operation::SimpleEnroll,
+            Standing::Member {
+                may_enrol: false, ..
+            },
+        ) => Err(Refusal::AlreadyEnrolled),
+        (_, Standing::MayEnrol | Standing::Member { .. } | Standing::Pending { .. }) => Ok(()),
+    }
+}
+
+/// EST-3.5-02: "If tls-unique information is included by the client, the server MUST verify it."
+/// TLS 1.3 has no tls-unique; the binding is the `tls-exporter` of RFC 9266, base64 as RFC 7030
+/// §3.5 has it.
+fn check_binding(
+    csr: &Csr,
+    binding: Option<&[u8]>,
+    policy: &Policy,
+) -> Result<(bool, Option<&'static str>), Refusal> {
+    let Some(claimed) = csr.challenge_password()? else {
+        return if policy.channel_binding == ChannelBinding::Require {
+            Err(Refusal::ChannelBindingMissing)
+        } else {
+            Ok((false, None))
+        };
+    };
+    if let Some(binding) = binding
+        && claimed == challenge_password(binding)
+    {
+        return Ok((true, None));
+    }
+    match policy.channel_binding {
+        ChannelBinding::Ignore => Ok((false, Some("est-challenge-password-ignored"))),
+        ChannelBinding::Verify | ChannelBinding::Require if binding.is_none() => {
+            Err(Refusal::ChannelBindingUnavailable)
+        }
+        ChannelBinding::Verify | ChannelBinding::Require => Err(Refusal::ChannelBindingMismatch),
+    }
+}
+
+/// How a channel binding stands in challengePassword.
+#[must_use]
+pub fn challenge_password(binding: &[u8]) -> String {
+    STANDARD.encode(binding)
+}
+
+/// EST-4.4.1-02: "If the server does not have a secret key matching the identifier specified by
+/// the client, the request MUST be terminated and an error returned to the client." This server
+/// holds no such keys, so a request that names one is refused instead of getting its key bare.
+fn check_key_protection(csr: &Csr) -> Result<(), Refusal> {
+    let named = |oid: ObjectIdentifier| csr.attributes().iter().any(|found| found.id == oid);
+    if named(oids::DECRYPT_KEY_IDENTIFIER) {
+        return Err(Refusal::DecryptKeyUnknown("DecryptKeyIdentifier"));
+    }
+    if named(oids::ASYMMETRIC_DECRYPT_KEY_IDENTIFIER) {
+        return Err(Refusal::DecryptKeyUnknown("AsymmetricDecryptKeyIdentifier"));
+    }
+    Ok(())
+}
+
+/// EST-4.2.2-02: "The request Subject field and SubjectAltName extension MUST be identical to the
+/// corresponding fields in the certificate being renewed/rekeyed."
+fn check_names(csr: &Csr, current: &Certificate) -> Result<(), Refusal> {
+    if csr
+        .attributes()
+        .iter()
+        .any(|attribute| attribute.id == oids::CHANGE_SUBJECT_NAME)
+    {
+        return Err(Refusal::ChangeSubjectName);
+    }
+    // A client may have rebuilt the name with another string type, which is the same name.
+    if csr.subject_der() != current.subject_der() && csr.subject() != current.subject() {
+        return Err(Refusal::SubjectChanged);
+    }
+    let wanted = csr.subject_alt_name_der()?;
+    let held = current.extension(oids::SUBJECT_ALT_NAME);
+    if !same_general_names(wanted.as_deref(), held) {
+        return Err(Refusal::SubjectAltNameChanged);
+    }
+    Ok(())
+}
+
+/// Compares two GeneralNames without regard to their order, which means nothing.
+fn same_general_names(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+    let names = |der: Option<&[u8]>| -> Option<Vec<Vec<u8>>> {
+        let Some(der) = der else {
+            return Some(Vec::new());
+        };
+        let mut names = crate::tlv::one(der)
+            .and_then(crate::tlv::children)
+            .and_then(|names| {
+                names
+                    .into_iter()
+                    .map(crate::tlv::bytes)
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .ok()?;
+        names.sort();
+        Some(names)
+    };
+    match (names(one), names(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => false,
+    }
+}
