@@ -116,8 +116,20 @@ impl CertificateBuilder {
     /// # Errors
     /// If the lint finds something, a value has no encoding, or signing fails.
     pub fn issue(&self, issuer: &Certificate, signer: &dyn Signer) -> Result<Certificate, Error> {
-        let _ = (issuer, signer, &self.profile, &self.serial, &self.subject, &self.public_key);
-        let _ = (self.not_before, self.not_after, &self.alt_names, &self.masa_url);
+        let _ = (
+            issuer,
+            signer,
+            &self.profile,
+            &self.serial,
+            &self.subject,
+            &self.public_key,
+        );
+        let _ = (
+            self.not_before,
+            self.not_after,
+            &self.alt_names,
+            &self.masa_url,
+        );
         todo!()
     }
 
@@ -208,7 +220,14 @@ impl CrlBuilder {
     /// # Errors
     /// If the issuer may not sign CRLs, a value has no encoding, or signing fails.
     pub fn issue(&self, issuer: &Certificate, signer: &dyn Signer) -> Result<Crl, Error> {
-        let _ = (issuer, signer, self.number, self.this_update, self.next_update, &self.revoked);
+        let _ = (
+            issuer,
+            signer,
+            self.number,
+            self.this_update,
+            self.next_update,
+            &self.revoked,
+        );
         todo!()
     }
 }

@@ -15,11 +15,16 @@ pub mod issue;
 pub mod jws;
 mod key;
 pub mod limits;
+mod names;
+mod oid;
 pub mod path;
+mod pem;
 mod pkcs11;
 pub mod pkcs7;
 mod public_key;
 mod signed;
+mod times;
+mod tlv;
 mod unverified;
 
 pub use crate::algorithm::{DigestAlgorithm, SignatureAlgorithm};

@@ -30,9 +30,11 @@ pub const JSON_DEPTH_MAX: usize = 32;
 pub const JSON_MEMBERS_MAX: usize = 64;
 /// Length of a validated path, leaf and anchor included.
 pub const PATH_LENGTH_MAX: usize = 10;
-/// PBKDF2 rounds or scrypt cost accepted when a private key is opened, so that a key file cannot
+/// PBKDF2 rounds accepted when a private key is opened, so that a key file cannot
 /// stall the process for hours.
 pub const PBKDF2_ROUNDS_MAX: u32 = 10_000_000;
+/// Memory that scrypt may take when a private key is opened.
+pub const SCRYPT_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Modulus of an RSA key, in bits: the smallest accepted without the legacy switch.
 pub const RSA_MODULUS_MIN_BITS: usize = 2048;
 /// Modulus of an RSA key, in bits: the largest accepted.
