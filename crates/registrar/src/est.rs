@@ -1,1 +1,15 @@
 //! The EST routes.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[est]` part of the configuration.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {}
+
+impl Config {
+    /// Makes relative paths relative to the folder of the configuration file.
+    pub(crate) fn anchor_paths(&mut self, _base: &Path) {}
+}

@@ -2,3 +2,4 @@
 
 pub mod ca;
 pub mod est;
+pub mod schema;
