@@ -1,0 +1,333 @@
+//! The decision about a voucher.
+
+use artifacts::{Assertion, IdevidIssuer, SerialNumber, Voucher, VoucherFields};
+use pki::{
+    Certificate,
+    path::{self, Anchors, PathOptions, Purpose},
+};
+use time::OffsetDateTime;
+
+use super::{
+    Alarm, AuditEvent, Decision, DeviceRecord, Domain, Facts, Grant, Holder, KeyClass, OwnerRecord,
+    Pin, Policy, Refusal, Request, Revocation,
+};
+use crate::{cause::Cause, domain::DomainKey};
+
+/// Decides about a verified request with what the register says about the device and the owner.
+///
+/// The checks stand in the order in which an operator would want to hear of them: what is wrong
+/// with the device, with the registrar, with the two together, with the format.
+#[must_use]
+pub fn decide(request: &Request, facts: &Facts, policy: &Policy, now: OffsetDateTime) -> Decision {
+    match try_decide(request, facts, policy, now) {
+        Ok(decision) => decision,
+        Err((refusal, alarm)) => Decision::Refuse { refusal, alarm },
+    }
+}
+
+/// A refusal, and what a human has to hear about it.
+type No = (Refusal, Option<Alarm>);
+
+fn try_decide(
+    request: &Request,
+    facts: &Facts,
+    policy: &Policy,
+    now: OffsetDateTime,
+) -> Result<Decision, No> {
+    let no = |refusal: Refusal| (refusal, None);
+    // BRSKI-5.6-16: "A 404 (Not Found) response is appropriate when the request is for a device
+    // that is not known to the MASA."
+    let device = facts
+        .device
+        .as_ref()
+        .ok_or_else(|| no(Refusal::SerialUnknown))?;
+    if let Some(reason) = &device.blocked {
+        return Err(no(Refusal::DeviceBlocked(reason.clone())));
+    }
+    check_clone(request, device)?;
+    check_revocation(facts, policy).map_err(no)?;
+    let owner = proven_owner(&request.domain, facts.owner.as_ref(), now);
+    check_registrar(request, owner, facts, policy).map_err(no)?;
+    check_ownership(request, device, owner, policy)?;
+    if let Some(issued) = &facts.issued {
+        let current = issued.expires_on.is_none_or(|expires_on| now < expires_on);
+        if issued.fingerprint == request.fingerprint() && current {
+            return Ok(Decision::Again);
+        }
+    }
+    // BRSKI-5.6-17: "A 406 (Not Acceptable) response is appropriate if a voucher of the desired
+    // type cannot be issued as such because the MASA knows the pledge cannot process that type."
+    let envelope = request
+        .formats
+        .iter()
+        .copied()
+        .find(|format| device.formats.is_empty() || device.formats.contains(format))
+        .ok_or_else(|| no(Refusal::FormatNotForDevice))?;
+    let assertion = assertion(request, device, owner);
+    if let Some(wanted) = device.assertion_min
+        && strength(assertion) < strength(wanted)
+    {
+        return Err(no(Refusal::AssertionTooWeak {
+            wanted,
+            proven: assertion,
+        }));
+    }
+    let pinned = pinned(&request.domain, owner, policy);
+    if pinned.not_after() <= now {
+        let cause = Cause::new("path.expired", "it has expired");
+        return Err(no(Refusal::PinUnusable(cause)));
+    }
+    let voucher = voucher(request, device, pinned, assertion, facts, policy, now).map_err(no)?;
+    let domain = DomainKey::of(pinned);
+    let holder = Holder {
+        domain,
+        owner: owner.map(|owner| owner.id.clone()),
+    };
+    let renewal = device
+        .holder
+        .as_ref()
+        .is_some_and(|held| request.domain.contains(held.domain));
+    Ok(Decision::Grant(Box::new(Grant {
+        envelope,
+        // BRSKI-11.6.2-01: nonceless vouchers live long and are signed under another key.
+        key: if request.nonce().is_some() {
+            KeyClass::Nonced
+        } else {
+            KeyClass::Nonceless
+        },
+        audit: AuditEvent {
+            date: now,
+            domain_id: artifacts::DomainId::of(pinned).as_bytes().to_vec(),
+            domain,
+            // BRSKI-5.5.6-02: "The MASA populates the audit-log with the nonce that was verified.
+            // If a nonceless voucher is issued, then the audit-log is to be populated with the
+            // JSON value null."
+            nonce: request.nonce().map(str::to_owned),
+            assertion,
+        },
+        holder: (device.holder.as_ref() != Some(&holder)).then_some(holder),
+        idevid_key: match (&request.prior, device.idevid_key) {
+            (Some(prior), None) => Some(prior.idevid.public_key().sha256()),
+            _ => None,
+        },
+        renewal,
+        pinned: pinned.clone(),
+        voucher,
+    })))
+}
+
+/// Two keys under one identity: the serial number was cloned, or the register is wrong. Either way
+/// a human has to look before anybody owns the device.
+fn check_clone(request: &Request, device: &DeviceRecord) -> Result<(), No> {
+    let (Some(prior), Some(known)) = (&request.prior, device.idevid_key) else {
+        return Ok(());
+    };
+    let seen = prior.idevid.public_key().sha256();
+    if seen == known {
+        return Ok(());
+    }
+    let alarm = Alarm::Clone {
+        known: hex::encode(known),
+        seen: hex::encode(seen),
+    };
+    Err((Refusal::CloneSuspected, Some(alarm)))
+}
+
+fn check_revocation(facts: &Facts, policy: &Policy) -> Result<(), Refusal> {
+    match facts.revocation {
+        // VOUCHER-7.3-01: the revocation of domain certificates is checked before signing.
+        Revocation::Revoked => Err(Refusal::RegistrarRevoked),
+        Revocation::Unavailable if policy.revocation_required => {
+            Err(Refusal::RevocationUnavailable)
+        }
+        Revocation::Unavailable | Revocation::NotChecked | Revocation::Good { .. } => Ok(()),
+    }
+}
+
+/// The owner, if the registrar's chain really leads to one of the owner's certificates.
+///
+/// Every link of the chain was validated when the request was opened, so a certificate of the
+/// owner inside the chain is enough; a CA certificate that the registrar did not send is tried as
+/// the anchor of the chain.
+fn proven_owner<'a>(
+    domain: &Domain,
+    owner: Option<&'a OwnerRecord>,
+    now: OffsetDateTime,
+) -> Option<&'a OwnerRecord> {
+    let owner = owner?;
+    let inside = owner
+        .certificates
+        .iter()
+        .any(|certificate| domain.contains(DomainKey::of(certificate)));
+    if inside {
+        return Some(owner);
+    }
+    let (registrar, others) = domain.chain.split_first()?;
+    let anchors: Anchors = owner.certificates.iter().cloned().collect();
+    let options = PathOptions::new(Purpose::Registrar, now);
+    path::validate(registrar, others, &anchors, &options)
+        .is_ok()
+        .then_some(owner)
+}
+
+fn check_registrar(
+    request: &Request,
+    owner: Option<&OwnerRecord>,
+    facts: &Facts,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    match owner {
+        Some(owner) if owner.blocked => return Err(Refusal::OwnerBlocked),
+        None if !policy.unknown_registrars => return Err(Refusal::RegistrarUnknown),
+        Some(_) | None => {}
+    }
+    if request.nonce().is_none() {
+        // BRSKI-5.5.4-02: "If a nonceless voucher-request is submitted, the MASA MUST authenticate
+        // the registrar either as described in EST or by validating the registrar's certificate
+        // used to sign the registrar voucher-request using a configured trust anchor."
+        let authorised = match (owner, facts.owner.as_ref()) {
+            (Some(owner), _) => owner.nonceless,
+            (None, Some(owner)) if facts.authenticated => owner.nonceless && !owner.blocked,
+            (None, _) => return Err(Refusal::NoncelessUnauthenticated),
+        };
+        // BRSKI-7.4.1-01: "Issuing such a thing is only accepted when the registrar is
+        // authenticated by the MASA and the MASA is authorized to provide this functionality to
+        // this customer."
+        if !authorised {
+            return Err(Refusal::NoncelessNotAuthorised);
+        }
+    }
+    Ok(())
+}
+
+fn check_ownership(
+    request: &Request,
+    device: &DeviceRecord,
+    owner: Option<&OwnerRecord>,
+    policy: &Policy,
+) -> Result<(), No> {
+    // The key that is shown to humans is the top of the chain: the domain, not one registrar.
+    let asked = request.domain.chain.last().map(DomainKey::of).ok_or((
+        Refusal::RegistrarChain(Cause::new("path.empty", "no certificate")),
+        None,
+    ))?;
+    match (&device.sold_to, owner) {
+        (Some(buyer), Some(owner)) if owner.id == *buyer => return Ok(()),
+        (Some(buyer), _) => {
+            let alarm = Alarm::SoldToAnother {
+                owner: buyer.clone(),
+                asked,
+            };
+            return Err((Refusal::NotTheOwner, Some(alarm)));
+        }
+        (None, _) => {}
+    }
+    match &device.holder {
+        // BRSKI-5.5.1-01: "If the request is for a previous (expired) voucher using the same
+        // registrar (that is, a registrar with the same domain CA), then the request for a renewed
+        // voucher SHOULD be automatically authorized."
+        Some(held) if request.domain.contains(held.domain) => Ok(()),
+        Some(Holder {
+            owner: Some(id), ..
+        }) if owner.is_some_and(|owner| owner.id == *id) => Ok(()),
+        // BRSKI-5.6-15: 403 "if the pledge has another outstanding voucher that cannot be
+        // overridden".
+        Some(held) => {
+            let alarm = Alarm::SecondDomain {
+                holder: held.domain,
+                asked,
+            };
+            Err((Refusal::AlreadyOwned, Some(alarm)))
+        }
+        None if policy.first_come => Ok(()),
+        None => Err((Refusal::NotSold, None)),
+    }
+}
+
+/// What was proven, never what was claimed.
+///
+/// BRSKI-3.4-04: an assertion in the registrar's request is ignored here.
+fn assertion(request: &Request, device: &DeviceRecord, owner: Option<&OwnerRecord>) -> Assertion {
+    match (&device.sold_to, owner) {
+        (Some(buyer), Some(owner)) if owner.id == *buyer => Assertion::Verified,
+        _ => request.proven_assertion(),
+    }
+}
+
+fn strength(assertion: Assertion) -> u8 {
+    match assertion {
+        Assertion::Logged => 0,
+        Assertion::AgentProximity => 1,
+        Assertion::Proximity => 2,
+        Assertion::Verified => 3,
+    }
+}
+
+/// The certificate to pin: always a member of the validated chain.
+///
+/// BRSKI-5.5.2-03: certificates that came along in the message and are not part of the chain are
+/// never considered, so nobody gets a foreign CA pinned by adding it.
+fn pinned<'a>(domain: &'a Domain, owner: Option<&OwnerRecord>, policy: &Policy) -> &'a Certificate {
+    let pin = owner.and_then(|owner| owner.pin).unwrap_or(policy.pin);
+    // Invariant: a Domain's chain is never empty, see `chain_of` where it is built.
+    let top = match pin {
+        Pin::EndEntity => 0,
+        Pin::Issuer => 1,
+        // A registered owner is pinned at the certificate that it registered, not at whatever
+        // stands above it: that could be a public CA.
+        Pin::TopOfChain => owner
+            .and_then(|owner| {
+                domain.chain.iter().rposition(|certificate| {
+                    let key = DomainKey::of(certificate);
+                    owner
+                        .certificates
+                        .iter()
+                        .any(|known| DomainKey::of(known) == key)
+                })
+            })
+            .unwrap_or(usize::MAX),
+    };
+    domain.at_or_top(top)
+}
+
+fn voucher(
+    request: &Request,
+    device: &DeviceRecord,
+    pinned: &Certificate,
+    assertion: Assertion,
+    facts: &Facts,
+    policy: &Policy,
+    now: OffsetDateTime,
+) -> Result<Voucher, Refusal> {
+    let serial = SerialNumber::new(request.device.serial.clone()).ok_or_else(|| {
+        Refusal::Internal(Cause::new("voucher.bad-serial-number", "the serial number"))
+    })?;
+    let mut fields = VoucherFields::new(serial);
+    fields.created_on = Some(now);
+    fields.assertion = Some(assertion);
+    fields.pinned_domain_cert = Some(pinned.clone());
+    fields.domain_cert_revocation_checks = Some(false);
+    // BRSKI-5.6-21: "nonce: The nonce from the pledge if available", the same string.
+    fields.nonce = request.content.nonce.clone();
+    // VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02: idevid-issuer is included if the serial number is
+    // known not to be unique, and otherwise left out.
+    if device.serial_ambiguous {
+        fields.idevid_issuer = match &request.prior {
+            Some(prior) => Some(IdevidIssuer::of(&prior.idevid)),
+            None => request.content.idevid_issuer.clone(),
+        };
+    }
+    // BRSKI-5.6-25: expires-on "is set for nonceless vouchers".
+    // VOUCHER-7.1-01: only for devices that can judge it.
+    if request.nonce().is_none() && device.has_clock {
+        // BRSKI-5.6-26: "The expires-on field SHOULD be before the earliest of these three
+        // values": voucher lifetime, registrar's certificate, CRL lifetime.
+        let mut limits = vec![now + policy.voucher_lifetime, pinned.not_after()];
+        limits.extend(request.domain.chain.first().map(Certificate::not_after));
+        if let Revocation::Good { until: Some(until) } = facts.revocation {
+            limits.push(until);
+        }
+        fields.expires_on = limits.into_iter().min();
+    }
+    Voucher::new(fields).map_err(|error| Refusal::Internal(Cause::of(&error)))
+}
