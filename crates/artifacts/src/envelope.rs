@@ -95,7 +95,7 @@ impl Envelope {
 }
 
 /// A parsed envelope with its payload. What it says is not believed before a verification of
-/// `verify`; the functions that open one return it as [`Unverified`].
+/// [`crate::verify`]; the functions that open one return it as [`Unverified`].
 #[derive(Clone, Debug)]
 pub struct Signed {
     envelope: Envelope,

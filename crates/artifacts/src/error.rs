@@ -173,6 +173,9 @@ pub enum Error {
         /// What exactly, for a person.
         detail: String,
     },
+    /// The path from the signer to an anchor; usually the peer.
+    #[error(transparent)]
+    Path(#[from] pki::path::PathError),
     /// The envelope, a certificate, or a key.
     #[error(transparent)]
     Pki(#[from] pki::Error),
@@ -192,7 +195,7 @@ impl Error {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Document { fault, .. } => Some(*fault),
-            Self::Pki(_) => None,
+            Self::Path(_) | Self::Pki(_) => None,
         }
     }
 }
@@ -203,6 +206,7 @@ impl Coded for Error {
             Self::Document {
                 document, fault, ..
             } => fault.code(*document),
+            Self::Path(error) => error.code(),
             Self::Pki(error) => error.code(),
         }
     }
@@ -216,6 +220,7 @@ impl Coded for Error {
                 Fault::ClockNeeded | Fault::RevocationUnknown => Blame::Ours,
                 _ => Blame::PeerMisbehaved,
             },
+            Self::Path(error) => error.blame(),
             Self::Pki(error) => error.blame(),
         }
     }

@@ -1,7 +1,7 @@
 //! Every signed document that crosses a company's border: voucher, voucher request, audit log, telemetry, and their envelopes.
 //!
 //! Reading is in two steps. [`open`] parses the envelope and gives an
-//! [`Unverified`](pki::Unverified) artefact; a function of `verify` judges it against
+//! [`Unverified`](pki::Unverified) artefact; a function of [`verify`] judges it against
 //! explicit anchors, a given time and what else the caller knows, and only that yields a
 //! [`Voucher`] or [`VoucherRequest`]. Strict is the default; each departure of a known peer
 //! is a switch of [`Tolerances`] and is recorded as an [`Oddity`] when it was needed.
@@ -19,6 +19,7 @@ mod read;
 mod request;
 mod telemetry;
 mod tolerances;
+pub mod verify;
 mod voucher;
 
 pub use crate::audit::{

@@ -1,0 +1,225 @@
+//! The registrar's judgement of a pledge's request
+//! ([RFC 8995 §5.2](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.2) and
+//! [§5.5](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5)), which the MASA applies
+//! again to the request inside a registrar's request.
+
+use pki::path::Purpose;
+use pki::{Certificate, Unverified};
+
+use super::{Checks, Outcome, Trust};
+use crate::envelope::Signed;
+use crate::error::{Document, Fault};
+use crate::leaf::{Assertion, IdevidIssuer, SerialNumber};
+use crate::request::VoucherRequest;
+use crate::tolerances::{Oddity, Tolerances};
+
+/// What the pledge's evidence of proximity has to name.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub enum ProximityTarget<'a> {
+    /// Not known: the check is not made.
+    #[default]
+    Unknown,
+    /// The registrar's own TLS server certificates, one of which it showed to the pledge.
+    ServerCertificate(&'a [Certificate]),
+    /// One of the keys in the chain of the registrar's request.
+    KeyInChain(&'a [Certificate]),
+}
+
+/// What a registrar knows when it judges a pledge's request.
+#[derive(Clone, Debug)]
+pub struct PledgeRequestContext<'a> {
+    /// The manufacturer's anchors for IDevIDs, and the time.
+    pub trust: Trust<'a>,
+    /// The certificate that the TLS client proved to have.
+    pub peer: Option<&'a Certificate>,
+    /// The serial number that the manufacturer's rule takes from the IDevID. `None` takes the
+    /// subject's serialNumber.
+    pub serial_number: Option<&'a SerialNumber>,
+    /// What the evidence of proximity has to name.
+    pub proximity: ProximityTarget<'a>,
+}
+
+impl<'a> PledgeRequestContext<'a> {
+    /// Nothing is known but whom to trust.
+    #[must_use]
+    pub fn new(trust: Trust<'a>) -> Self {
+        Self {
+            trust,
+            peer: None,
+            serial_number: None,
+            proximity: ProximityTarget::Unknown,
+        }
+    }
+}
+
+/// A pledge's request that was judged good.
+#[derive(Clone, Debug)]
+pub struct VerifiedPledgeRequest {
+    /// The request.
+    pub request: VoucherRequest,
+    /// The serial number as the IDevID has it.
+    pub serial_number: SerialNumber,
+    /// The path of the IDevID, its own certificate first.
+    pub signer_path: Vec<Certificate>,
+}
+
+const CONTENT_CHECKS: [&str; 5] = [
+    "content",
+    "nonce",
+    "serial-number",
+    "idevid-issuer",
+    "proximity",
+];
+
+/// Judges a pledge's request as a registrar does.
+#[must_use]
+pub fn verify_pledge_request(
+    signed: &Unverified<Signed>,
+    context: &PledgeRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> Outcome<VerifiedPledgeRequest> {
+    let mut checks = Checks::new(Document::Request);
+    let value = judge(&mut checks, signed, context, tolerances);
+    checks.finish(value)
+}
+
+fn judge(
+    checks: &mut Checks,
+    signed: &Unverified<Signed>,
+    context: &PledgeRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> Option<VerifiedPledgeRequest> {
+    let mut known = context.trust.known_certificates();
+    known.extend(context.peer.cloned());
+    // BRSKI-5.2-13: the PVR CMS signature is verified.
+    let Some((signer, payload)) = checks.signature(signed, tolerances, &known) else {
+        checks.rest_not_made(&["peer", "trust"], "the signature does not verify");
+        checks.rest_not_made(&CONTENT_CHECKS, "the signature does not verify");
+        return None;
+    };
+    // BRSKI-5.2-14: the PVR signer is the same IDevID as the TLS client certificate.
+    match context.peer {
+        None => checks.not_made("peer", "no certificate of the peer was given"),
+        Some(peer) => {
+            let same = peer.der() == signer.certificate().der();
+            let detail = "signed with another certificate than that of the TLS client";
+            checks.compare("peer", same, Fault::SignerMismatch, detail);
+        }
+    }
+    let path = context.trust.path(&signer, Purpose::Idevid, tolerances);
+    let Some(signer_path) = checks.record("trust", path) else {
+        checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
+        return None;
+    };
+    let content = VoucherRequest::from_json(payload, tolerances);
+    let Some((request, mut oddities)) = checks.record("content", content) else {
+        checks.rest_not_made(
+            CONTENT_CHECKS.get(1..).unwrap_or_default(),
+            "no request to look at",
+        );
+        return None;
+    };
+    checks.oddities.append(&mut oddities);
+    // BRSKI-5.2-08: the PVR MUST contain a cryptographically strong nonce.
+    let detail = "a pledge's request must have a nonce";
+    checks.compare(
+        "nonce",
+        request.nonce.is_some(),
+        Fault::NonceMissing,
+        detail,
+    );
+    let serial_number = serial_number(checks, &request, signer.certificate(), context);
+    idevid_issuer(checks, &request, signer.certificate());
+    proximity(checks, &request, context, tolerances);
+    let serial_number = serial_number?;
+    Some(VerifiedPledgeRequest {
+        request,
+        serial_number,
+        signer_path,
+    })
+}
+
+fn serial_number(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    idevid: &Certificate,
+    context: &PledgeRequestContext<'_>,
+) -> Option<SerialNumber> {
+    let certified = match context.serial_number {
+        Some(serial_number) => Some(serial_number.clone()),
+        None => idevid.subject_serial_number().and_then(SerialNumber::new),
+    };
+    // BRSKI-5.5-10: the registrar MUST verify that the serial-number field it parsed matches
+    // the serial-number field the pledge provided in its voucher-request.
+    let result = match certified {
+        None => Err(checks.fail(Fault::SerialMismatch, "the IDevID has no serial number")),
+        Some(certified) if certified == request.serial_number => Ok(certified),
+        Some(certified) => {
+            let claimed = &request.serial_number;
+            let detail = format!("the request is for {claimed}, the IDevID is {certified}");
+            Err(checks.fail(Fault::SerialMismatch, detail))
+        }
+    };
+    checks.record("serial-number", result)
+}
+
+fn idevid_issuer(checks: &mut Checks, request: &VoucherRequest, idevid: &Certificate) {
+    // VOUCHERBIS-6.2-03: the pledge has no need to send it; if it does, it is its own.
+    match &request.idevid_issuer {
+        None => checks.not_made("idevid-issuer", "the request has none"),
+        Some(found) => {
+            let same = found.matches(&IdevidIssuer::of(idevid));
+            let detail = "idevid-issuer is not that of the signer's certificate";
+            checks.compare("idevid-issuer", same, Fault::IdevidIssuerMismatch, detail);
+        }
+    }
+}
+
+fn proximity(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    context: &PledgeRequestContext<'_>,
+    tolerances: &Tolerances,
+) {
+    if matches!(context.proximity, ProximityTarget::Unknown) {
+        return checks.not_made("proximity", "no certificate of the registrar was given");
+    }
+    // BRSKI-5.2-11: a PVR lacking assertion proximity or proximity-registrar-cert is refused.
+    let result = match (request.assertion, request.proximity().next()) {
+        (Some(Assertion::Proximity), Some(seen)) => Ok(seen),
+        (None, Some(seen)) if tolerances.pledge_assertion_missing => {
+            let detail = "the request names a registrar and has no assertion";
+            checks
+                .oddities
+                .push(Oddity::new("pledge-assertion-missing", detail));
+            Ok(seen)
+        }
+        (Some(Assertion::Proximity) | None, None) => {
+            Err(checks.fail(Fault::ProximityMissing, "the request names no registrar"))
+        }
+        (found, _) => {
+            let found = found.map_or("missing", Assertion::as_str);
+            let detail = format!("assertion is {found}, it must be proximity");
+            Err(checks.fail(Fault::AssertionNotProximity, detail))
+        }
+    };
+    let result = result.and_then(|seen| {
+        let holds = match context.proximity {
+            // BRSKI-5.2-12: if proximity-registrar-cert is not the registrar's own TLS
+            // certificate, the registrar answers HTTP 401 and closes the connection.
+            ProximityTarget::ServerCertificate(own) => own.iter().any(|own| seen.names(own)),
+            // BRSKI-5.5.5-02: the proximity-registrar-cert SPKI fingerprint exists within the
+            // certificate chain of the registrar's signature.
+            ProximityTarget::KeyInChain(chain) => chain.iter().any(|one| seen.names_key_of(one)),
+            ProximityTarget::Unknown => false,
+        };
+        let detail = "the pledge saw another registrar";
+        if holds {
+            Ok(())
+        } else {
+            Err(checks.fail(Fault::ProximityMismatch, detail))
+        }
+    });
+    checks.record("proximity", result);
+}

@@ -1,0 +1,449 @@
+//! The MASA's judgement of a registrar's request
+//! ([RFC 8995 §5.5.2](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5.2) to
+//! [§5.5.6](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5.6)).
+
+use pki::path::{Anchors, Purpose};
+use pki::{Certificate, Unverified, VerifiedSigner};
+use time::{Duration, OffsetDateTime};
+
+use super::pledge_request::{
+    PledgeRequestContext, ProximityTarget, VerifiedPledgeRequest, verify_pledge_request,
+};
+use super::trust::temporary_anchor;
+use super::voucher::same_nonce;
+use super::{Check, CheckResult, Checks, Outcome, Trust};
+use crate::date;
+use crate::envelope::{Signed, open};
+use crate::error::{Document, Error, Fault};
+use crate::leaf::{IdevidIssuer, SerialNumber};
+use crate::request::VoucherRequest;
+use crate::tolerances::{Oddity, Tolerances};
+
+/// How far in the future a request's date may lie: clocks differ.
+const CLOCK_SKEW_MAX: Duration = Duration::minutes(5);
+
+/// What a MASA knows when it judges a registrar's request.
+#[derive(Clone, Copy)]
+pub struct RegistrarRequestContext<'a> {
+    /// Anchors of domains that are known. `None` lets the top of the chain that came along be
+    /// a temporary anchor: the request is then consistent, its origin is not authenticated.
+    pub domain: Option<Trust<'a>>,
+    /// The manufacturer's anchors for IDevIDs; `None` leaves the request inside unjudged.
+    pub pledge: Option<Trust<'a>>,
+    /// The time, for a request from an unknown domain.
+    pub now: Option<OffsetDateTime>,
+    /// The certificate that the TLS client proved to have, when it must be the signer's.
+    pub peer: Option<&'a Certificate>,
+    /// The device's IDevID, when it is known from elsewhere.
+    pub idevid: Option<&'a Certificate>,
+    /// How old a request may be; `None` does not judge its date.
+    pub age_max: Option<Duration>,
+    /// The manufacturer's rule to take a serial number from an IDevID; `None` takes the
+    /// subject's serialNumber.
+    pub serial_rule: Option<&'a dyn Fn(&Certificate) -> Option<SerialNumber>>,
+}
+
+impl<'a> RegistrarRequestContext<'a> {
+    /// A domain that is not known, and a time.
+    #[must_use]
+    pub fn new(now: Option<OffsetDateTime>) -> Self {
+        Self {
+            domain: None,
+            pledge: None,
+            now,
+            peer: None,
+            idevid: None,
+            age_max: None,
+            serial_rule: None,
+        }
+    }
+
+    /// The same with the manufacturer's anchors for IDevIDs.
+    #[must_use]
+    pub fn with_pledge(self, pledge: Trust<'a>) -> Self {
+        Self {
+            pledge: Some(pledge),
+            ..self
+        }
+    }
+}
+
+impl std::fmt::Debug for RegistrarRequestContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistrarRequestContext")
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registrar's request that was judged good.
+#[derive(Clone, Debug)]
+pub struct VerifiedRegistrarRequest {
+    /// The request.
+    pub request: VoucherRequest,
+    /// The path of the registrar's certificate, its own first. Only what is in it may be
+    /// pinned (BRSKI-5.5.2-03).
+    pub signer_path: Vec<Certificate>,
+    /// Whether the path ends at an anchor that was known before.
+    pub domain_known: bool,
+    /// The pledge's own request, when there is one and it was judged good.
+    pub prior: Option<VerifiedPledgeRequest>,
+    /// Whether the pledge's request proves that it saw this registrar.
+    pub proximity_proven: bool,
+}
+
+const CONTENT_CHECKS: [&str; 10] = [
+    "registrar",
+    "content",
+    "created-on",
+    "no-own-proximity",
+    "idevid-issuer",
+    "prior-signature",
+    "prior-proximity",
+    "prior-serial-number",
+    "prior-idevid-issuer",
+    "prior-nonce",
+];
+
+/// Judges a registrar's request as a MASA does.
+#[must_use]
+pub fn verify_registrar_request(
+    signed: &Unverified<Signed>,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> Outcome<VerifiedRegistrarRequest> {
+    let mut checks = Checks::new(Document::Request);
+    let value = judge(&mut checks, signed, context, tolerances);
+    checks.finish(value)
+}
+
+fn judge(
+    checks: &mut Checks,
+    signed: &Unverified<Signed>,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> Option<VerifiedRegistrarRequest> {
+    let mut known = context
+        .domain
+        .map(|trust| trust.known_certificates())
+        .unwrap_or_default();
+    known.extend(context.peer.cloned());
+    // BRSKI-5.5.3-01: the RVR CMS signature is verified.
+    let Some((signer, payload)) = checks.signature(signed, tolerances, &known) else {
+        checks.rest_not_made(&["peer", "trust"], "the signature does not verify");
+        checks.rest_not_made(&CONTENT_CHECKS, "the signature does not verify");
+        return None;
+    };
+    match context.peer {
+        None => checks.not_made("peer", "no certificate of the peer was given"),
+        Some(peer) => {
+            let same = peer.der() == signer.certificate().der();
+            let detail = "signed with another certificate than the one given";
+            checks.compare("peer", same, Fault::SignerMismatch, detail);
+        }
+    }
+    let (path, domain_known) = path(&signer, context, tolerances);
+    let Some(signer_path) = checks.record("trust", path) else {
+        checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
+        return None;
+    };
+    // BRSKI-5.5.4-01: the id-kp-cmcRA extended key usage exists in the certificate of the
+    // entity that signed the registrar voucher-request.
+    let cmc_ra = signer.certificate().has_cmc_ra();
+    let detail = "the signer's certificate does not have the key purpose cmcRA";
+    checks.compare("registrar", cmc_ra, Fault::NotRegistrar, detail);
+
+    let content = VoucherRequest::from_json(payload, tolerances);
+    let Some((request, mut oddities)) = checks.record("content", content) else {
+        checks.rest_not_made(
+            CONTENT_CHECKS.get(2..).unwrap_or_default(),
+            "no request to look at",
+        );
+        return None;
+    };
+    checks.oddities.append(&mut oddities);
+    created_on(checks, &request, context);
+    no_own_proximity(checks, &request, tolerances);
+    idevid_issuer(checks, &request, context, tolerances);
+    let (prior, proximity_proven) =
+        prior(checks, &request, &signer, &signer_path, context, tolerances);
+    Some(VerifiedRegistrarRequest {
+        request,
+        signer_path,
+        domain_known,
+        prior,
+        proximity_proven,
+    })
+}
+
+/// BRSKI-5.5.2-01: if the domain's CA is unknown to the MASA, then it is considered a
+/// temporary trust anchor.
+fn path(
+    signer: &VerifiedSigner,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> (Result<Vec<Certificate>, Error>, bool) {
+    // A signer without cmcRA fails the check of that name, not the path.
+    let registrar = signer.certificate().has_cmc_ra();
+    let purpose = if registrar {
+        Purpose::Registrar
+    } else {
+        Purpose::Any
+    };
+    match context.domain {
+        Some(trust) => (trust.path(signer, purpose, tolerances), true),
+        None => {
+            let anchor = temporary_anchor(signer.certificate(), signer.candidates());
+            let anchors = Anchors::from(anchor);
+            (
+                Trust::new(&anchors, context.now).path(signer, purpose, tolerances),
+                false,
+            )
+        }
+    }
+}
+
+fn created_on(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    context: &RegistrarRequestContext<'_>,
+) {
+    let now = context.domain.map_or(context.now, |trust| trust.now);
+    let (Some(now), Some(age_max)) = (now, context.age_max) else {
+        return checks.not_made("created-on", "no limit of age was given");
+    };
+    let Some(created_on) = request.created_on else {
+        return checks.not_made("created-on", "the request has none");
+    };
+    let text = date::format(created_on);
+    let result = if created_on - now > CLOCK_SKEW_MAX {
+        Err(checks.fail(Fault::InFuture, format!("the request is dated {text}")))
+    } else if now - created_on > age_max {
+        Err(checks.fail(Fault::Stale, format!("the request is dated {text}")))
+    } else {
+        Ok(())
+    };
+    checks.record("created-on", result);
+}
+
+fn no_own_proximity(checks: &mut Checks, request: &VoucherRequest, tolerances: &Tolerances) {
+    // BRSKI-5.5-14: the proximity-registrar-cert field MUST NOT be present in the registrar
+    // voucher-request. BRSKI-5.5-15: it is never evidence.
+    let present = request.proximity().next().is_some();
+    if present && tolerances.registrar_proximity {
+        let detail = "the registrar's request names a registrar; it is ignored";
+        checks
+            .oddities
+            .push(Oddity::new("registrar-proximity", detail));
+    }
+    let holds = !present || tolerances.registrar_proximity;
+    let detail = "a registrar's request must not have proximity-registrar-cert";
+    checks.compare(
+        "no-own-proximity",
+        holds,
+        Fault::ProximityNotAllowed,
+        detail,
+    );
+}
+
+fn idevid_issuer(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) {
+    let result = match (&request.idevid_issuer, context.idevid) {
+        // VOUCHERBIS-6.1-01: the 'idevid-issuer' Attribute MUST be included in a Registrar
+        // Voucher Request (RVR).
+        (None, _) if !tolerances.idevid_issuer_missing => {
+            let detail = "a registrar's request must have idevid-issuer";
+            Err(checks.fail(Fault::IdevidIssuerMissing, detail))
+        }
+        (None, _) => {
+            checks.oddities.push(Oddity::new(
+                "idevid-issuer-missing",
+                "in a registrar's request",
+            ));
+            Ok(())
+        }
+        (Some(found), Some(idevid)) if !found.matches(&IdevidIssuer::of(idevid)) => {
+            let detail = "idevid-issuer is not that of the device's IDevID";
+            Err(checks.fail(Fault::IdevidIssuerMismatch, detail))
+        }
+        (Some(_), _) => Ok(()),
+    };
+    checks.record("idevid-issuer", result);
+}
+
+/// The pledge's request inside.
+fn prior(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    signer: &VerifiedSigner,
+    signer_path: &[Certificate],
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> (Option<VerifiedPledgeRequest>, bool) {
+    let names = CONTENT_CHECKS.get(5..).unwrap_or_default();
+    let Some(bytes) = &request.prior_signed_voucher_request else {
+        checks.rest_not_made(names, "there is no request of the pledge inside");
+        return (None, false);
+    };
+    let Some(trust) = context.pledge else {
+        checks.rest_not_made(names, "no anchors for IDevIDs were given");
+        return (None, false);
+    };
+    let opened = open(Document::Request, bytes, None, tolerances);
+    let Ok(inner) = opened else {
+        let detail = opened
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        let error = checks.fail(
+            Fault::PriorInvalid,
+            format!("the pledge's request: {detail}"),
+        );
+        checks.record::<()>("prior-signature", Err(error));
+        checks.rest_not_made(
+            names.get(1..).unwrap_or_default(),
+            "the request does not open",
+        );
+        return (None, false);
+    };
+    let chain = proximity_chain(signer, signer_path);
+    // The serial number that the rule takes from the inner signer's certificate; which
+    // certificate that is, the signature itself then proves.
+    let claimed = inner.dangerous_peek().signer_certificate();
+    let ruled = context
+        .serial_rule
+        .zip(claimed)
+        .and_then(|(rule, claimed)| rule(&claimed));
+    let judged = verify_pledge_request(
+        &inner,
+        &PledgeRequestContext {
+            trust,
+            peer: context.idevid,
+            serial_number: ruled.as_ref(),
+            proximity: ProximityTarget::KeyInChain(&chain),
+        },
+        tolerances,
+    );
+    let (list, oddities, result) = judged.into_parts();
+    checks.oddities.extend(oddities);
+    // BRSKI-5.5.5-01: the inner signature is verified with the pledge's IDevID chained to a
+    // manufacturer's CA. BRSKI-5.5.5-02: the proximity is that of this registrar.
+    let (proximity, others): (Vec<_>, Vec<_>) = list
+        .into_iter()
+        .partition(|check| check.name == "proximity");
+    record_inner(checks, "prior-signature", Fault::PriorInvalid, &others);
+    record_inner(
+        checks,
+        "prior-proximity",
+        Fault::ProximityMismatch,
+        &proximity,
+    );
+    let Ok(prior) = result else {
+        checks.rest_not_made(
+            names.get(2..).unwrap_or_default(),
+            "the pledge's request is not good",
+        );
+        return (None, false);
+    };
+    agree(checks, request, &prior, tolerances);
+    (Some(prior), true)
+}
+
+/// Where the key that the pledge saw may be: the path of the registrar's signature, or a
+/// registrar's certificate beside it that the same CA signed. The second is the registrar
+/// that signs requests with another key than its TLS server's; any other certificate in the
+/// set proves nothing, since whoever signed could have put it there.
+fn proximity_chain(signer: &VerifiedSigner, path: &[Certificate]) -> Vec<Certificate> {
+    let mut chain = path.to_vec();
+    if let Some(issuer) = path.get(1) {
+        let siblings = signer.candidates().iter().filter(|candidate| {
+            candidate.has_cmc_ra()
+                && candidate.issuer_der() == issuer.subject_der()
+                && candidate.verify_signature_by(issuer.public_key()).is_ok()
+        });
+        chain.extend(siblings.cloned());
+    }
+    chain
+}
+
+/// One check that stands for several of the inner request.
+fn record_inner(checks: &mut Checks, name: &'static str, fault: Fault, inner: &[Check]) {
+    let failed = inner.iter().find_map(|check| match &check.result {
+        CheckResult::Failed { code, detail } => Some((check.name, *code, detail)),
+        CheckResult::Passed | CheckResult::NotMade { .. } => None,
+    });
+    let made = inner
+        .iter()
+        .any(|check| check.result == CheckResult::Passed);
+    match failed {
+        Some((inner, code, detail)) => {
+            let fault = match inner {
+                "serial-number" => Fault::PriorSerialMismatch,
+                "proximity" if code.ends_with("proximity-missing") => Fault::ProximityMissing,
+                "proximity" if code.ends_with("not-proximity") => Fault::AssertionNotProximity,
+                _ => fault,
+            };
+            let error = checks.fail(fault, format!("in the pledge's request: {code}: {detail}"));
+            checks.record::<()>(name, Err(error));
+        }
+        None if made => {
+            checks.record(name, Ok(()));
+        }
+        None => checks.not_made(name, "the pledge's request is not good"),
+    }
+}
+
+/// What both requests say must be the same.
+fn agree(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    prior: &VerifiedPledgeRequest,
+    tolerances: &Tolerances,
+) {
+    // BRSKI-5.5.5-03: the voucher-request serial-number leaf MUST match the pledge
+    // serial-number that the MASA extracts from the signing certificate of the
+    // prior-signed-voucher-request.
+    let same = request.serial_number == prior.serial_number;
+    let detail = format!(
+        "{} outside, {} inside",
+        request.serial_number, prior.serial_number
+    );
+    checks.compare(
+        "prior-serial-number",
+        same,
+        Fault::PriorSerialMismatch,
+        &detail,
+    );
+
+    match (&request.idevid_issuer, prior.signer_path.first()) {
+        (Some(found), Some(idevid)) => {
+            let same = found.matches(&IdevidIssuer::of(idevid));
+            let detail = "idevid-issuer is not that of the pledge's IDevID";
+            checks.compare(
+                "prior-idevid-issuer",
+                same,
+                Fault::IdevidIssuerMismatch,
+                detail,
+            );
+        }
+        _ => checks.not_made("prior-idevid-issuer", "the request has none"),
+    }
+
+    // BRSKI-5.5.6-01: if the RVR contains a nonce and a prior-signed-voucher-request exists,
+    // then the MASA MUST verify that the nonce is consistent.
+    match (&request.nonce, &prior.request.nonce) {
+        (None, _) => checks.not_made("prior-nonce", "the request has none"),
+        (Some(outer), Some(inner)) => {
+            let same = same_nonce(outer, inner, tolerances, &mut checks.oddities);
+            let detail = "the nonces of the two requests differ";
+            checks.compare("prior-nonce", same, Fault::PriorNonceMismatch, detail);
+        }
+        (Some(_), None) => {
+            let detail = "the pledge's request has no nonce";
+            checks.compare("prior-nonce", false, Fault::PriorNonceMismatch, detail);
+        }
+    }
+}
