@@ -37,6 +37,21 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// If the library or the token fails.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+    /// Signs with another algorithm that the same key can do. TLS needs it: an RSA identity signs
+    /// RSASSA-PSS in TLS 1.3 and, with old clients, PKCS#1 in TLS 1.2. Keys of a type with one
+    /// algorithm only can leave this default.
+    ///
+    /// # Errors
+    /// If the key cannot do the algorithm, or the library or the token fails.
+    fn sign_with(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
+        if algorithm == self.algorithm() {
+            return self.sign(message);
+        }
+        Err(Error::AlgorithmKeyMismatch {
+            algorithm: algorithm.to_string(),
+            key: self.algorithm().to_string(),
+        })
+    }
 }
 
 /// A private key in this process' memory.
@@ -314,7 +329,19 @@ impl Signer for SoftwareKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let failed = |_| Error::Signing(self.algorithm.to_string());
+        self.sign_with(self.algorithm, message)
+    }
+
+    fn sign_with(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
+        if algorithm != self.algorithm
+            && !(matches!(self.pair, Pair::Rsa(_)) && rsa_encoding(algorithm).is_some())
+        {
+            return Err(Error::AlgorithmKeyMismatch {
+                algorithm: algorithm.to_string(),
+                key: self.public_key.describe(),
+            });
+        }
+        let failed = |_| Error::Signing(algorithm.to_string());
         match &self.pair {
             Pair::Ecdsa(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), message).map_err(failed)?;
@@ -327,16 +354,33 @@ impl Signer for SoftwareKey {
                 signature.truncate(length);
                 Ok(signature)
             }
-            Pair::Rsa(pair) => {
-                let encoding = rsa_encoding(self.algorithm)
-                    .ok_or_else(|| Error::Signing(self.algorithm.to_string()))?;
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(encoding, &SystemRandom::new(), message, &mut signature)
-                    .map_err(failed)?;
-                Ok(signature)
-            }
+            Pair::Rsa(pair) => sign_rsa(pair, self.algorithm, message),
         }
     }
+
+    fn sign_with(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
+        match &self.pair {
+            Pair::Rsa(pair) => sign_rsa(pair, algorithm, message),
+            _ if algorithm == self.algorithm => self.sign(message),
+            _ => Err(Error::AlgorithmKeyMismatch {
+                algorithm: algorithm.to_string(),
+                key: self.algorithm.to_string(),
+            }),
+        }
+    }
+}
+
+fn sign_rsa(
+    pair: &RsaKeyPair,
+    algorithm: SignatureAlgorithm,
+    message: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let encoding =
+        rsa_encoding(algorithm).ok_or_else(|| Error::Signing(algorithm.to_string()))?;
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(encoding, &SystemRandom::new(), message, &mut signature)
+        .map_err(|_| Error::Signing(algorithm.to_string()))?;
+    Ok(signature)
 }
 
 fn rsa_encoding(algorithm: SignatureAlgorithm) -> Option<&'static dyn lc::RsaEncoding> {
