@@ -1,6 +1,10 @@
 //! The listener: one router behind HTTP/1.1, HTTP/2 and HTTP/3.
 
+mod exchange;
+mod guard;
 mod limits;
+mod quic;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,14 +12,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use pki::{Certificate, Identity};
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use self::exchange::Shared;
+use self::guard::Gate;
 pub use self::limits::*;
-use crate::{Error, TlsVersions, tls};
+use self::quic::Quic;
+use self::tcp::{Resolver, TcpTls};
+use crate::{Error, HttpVersion, Peer, TlsVersions, tls};
+
+/// TLS sessions that can be resumed at a time; each keeps the client's certificates.
+const RESUMABLE_SESSIONS_MAX: usize = 1024;
+/// How often a free port is looked for that both TCP and UDP can have.
+const PORT_TRIES_MAX: usize = 16;
 
 /// Where and how to listen.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ListenerConfig {
     /// The address; port 0 takes a free one.
     pub address: SocketAddr,
@@ -23,6 +42,41 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// The limits on every peer.
     pub limits: Limits,
+    /// Who is told of what never reaches the router.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Is told of peers whom the transport refuses, so that they show in a timeline all the same.
+///
+/// The methods are called on the connection's task and must not block.
+pub trait Observer: Send + Sync {
+    /// A request was answered by the transport: its body was too large, too slow or broken, or the
+    /// handler failed. `code` is one of the stable `net.…` codes.
+    fn refused(
+        &self,
+        peer: &Peer,
+        method: &http::Method,
+        uri: &http::Uri,
+        code: &'static str,
+        detail: &str,
+    ) {
+        let _ = (peer, method, uri, code, detail);
+    }
+
+    /// A TLS or QUIC handshake failed.
+    fn handshake_failed(&self, address: SocketAddr, reason: &str) {
+        let _ = (address, reason);
+    }
+}
+
+impl std::fmt::Debug for ListenerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListenerConfig")
+            .field("address", &self.address)
+            .field("tls", &self.tls)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ListenerConfig {
@@ -38,6 +92,7 @@ impl ListenerConfig {
             address,
             tls: Some(tls),
             limits: Limits::default(),
+            observer: None,
         }
     }
 
@@ -48,6 +103,7 @@ impl ListenerConfig {
             address,
             tls: None,
             limits: Limits::default(),
+            observer: None,
         }
     }
 }
@@ -208,9 +264,178 @@ pub async fn serve(
     router: axum::Router,
     shutdown: CancellationToken,
 ) -> Result<Listener, Error> {
-    let _ = (router, shutdown);
-    Err(Error::Bind {
-        address: config.address,
-        source: std::io::Error::other("not yet"),
+    let ListenerConfig {
+        address,
+        tls,
+        limits,
+        observer,
+    } = config;
+    let http3 = tls.as_ref().is_some_and(|tls| tls.http3);
+    let (tcp, udp) = bind(address, http3).await?;
+    let local = tcp
+        .local_addr()
+        .map_err(|source| Error::Bind { address, source })?;
+    let shared = Shared::new(router, limits, observer);
+    let counters = Arc::clone(&shared.counters);
+    let gate = Gate::new(&shared.limits, Arc::clone(&counters));
+    let tracker = TaskTracker::new();
+
+    let mut endpoint = None;
+    let mut tcp_tls = None;
+    if let Some(tls) = tls {
+        if let Some(udp) = udp {
+            let quic = Quic {
+                config: rustls_config(&tls, TlsVersions::Only13, &[HttpVersion::Http3])?,
+                identities: tls.identities.clone(),
+                transport: quic::transport(&shared.limits),
+            };
+            let server_config = quic.server_config(&quic.resolver())?;
+            let new = quinn::Endpoint::new(
+                quinn::EndpointConfig::default(),
+                Some(server_config),
+                udp,
+                Arc::new(quinn::TokioRuntime),
+            )
+            .map_err(|source| Error::Bind {
+                address: local,
+                source,
+            })?;
+            endpoint = Some(new.clone());
+            let accept = quic::accept(
+                new,
+                quic,
+                Arc::clone(&shared),
+                Arc::clone(&gate),
+                tracker.clone(),
+                shutdown.clone(),
+            );
+            tracker.spawn(accept);
+        }
+        let versions = [HttpVersion::Http2, HttpVersion::Http1];
+        let config = rustls_config(&tls, tls.versions, &versions)?;
+        tcp_tls = Some(Arc::new(TcpTls {
+            config,
+            identities: tls.identities,
+        }));
+    }
+    tracker.spawn(tcp::accept(
+        tcp,
+        tcp_tls,
+        shared,
+        gate,
+        tracker.clone(),
+        shutdown.clone(),
+    ));
+
+    let task = tokio::spawn(async move {
+        shutdown.cancelled().await;
+        tracker.close();
+        tracker.wait().await;
+        if let Some(endpoint) = endpoint {
+            endpoint.close(0_u32.into(), b"");
+            // Each connection is closed by now; a lost packet is no reason to wait longer.
+            let _ = tokio::time::timeout(DRAIN_TIME_MAX, endpoint.wait_idle()).await;
+        }
+    });
+    Ok(Listener {
+        address: local,
+        counters,
+        task,
     })
+}
+
+/// Binds TCP and, for HTTP/3, UDP on the same port number.
+async fn bind(
+    address: SocketAddr,
+    http3: bool,
+) -> Result<(TcpListener, Option<std::net::UdpSocket>), Error> {
+    let refuse = |source| Error::Bind { address, source };
+    let mut tries = if address.port() == 0 {
+        PORT_TRIES_MAX
+    } else {
+        1
+    };
+    loop {
+        tries -= 1;
+        let tcp = TcpListener::bind(address).await.map_err(refuse)?;
+        if !http3 {
+            return Ok((tcp, None));
+        }
+        let same = tcp.local_addr().map_err(refuse)?;
+        match UdpSocket::bind(same).await.and_then(UdpSocket::into_std) {
+            Ok(udp) => return Ok((tcp, Some(udp))),
+            // Someone else has that UDP port; another free TCP port may go with a free UDP port.
+            Err(_) if tries > 0 => {}
+            Err(source) => {
+                return Err(Error::Bind {
+                    address: same,
+                    source,
+                });
+            }
+        }
+    }
+}
+
+fn rustls_config(
+    tls: &TlsConfig,
+    versions: TlsVersions,
+    alpn: &[HttpVersion],
+) -> Result<rustls::ServerConfig, Error> {
+    let resolver = Arc::new(Resolver::new(tls.identities.clone()));
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(versions.rustls())
+        .map_err(|error| Error::Identity(error.to_string()))?
+        .with_client_cert_verifier(Arc::new(PossessionOnly))
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = alpn.iter().map(|version| version.alpn().to_vec()).collect();
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(RESUMABLE_SESSIONS_MAX);
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// Asks for a client certificate, takes none for an answer, and of a certificate checks only that
+/// the peer holds its key.
+#[derive(Debug)]
+struct PossessionOnly;
+
+impl ClientCertVerifier for PossessionOnly {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    // An empty list says "whatever you have": IDevIDs come from manufacturers not known yet.
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        tls::verify_possession(message, certificate, signed, false)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        tls::verify_possession(message, certificate, signed, true)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        tls::verify_schemes()
+    }
 }
