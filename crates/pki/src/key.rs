@@ -329,19 +329,7 @@ impl Signer for SoftwareKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        self.sign_with(self.algorithm, message)
-    }
-
-    fn sign_with(&self, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
-        if algorithm != self.algorithm
-            && !(matches!(self.pair, Pair::Rsa(_)) && rsa_encoding(algorithm).is_some())
-        {
-            return Err(Error::AlgorithmKeyMismatch {
-                algorithm: algorithm.to_string(),
-                key: self.public_key.describe(),
-            });
-        }
-        let failed = |_| Error::Signing(algorithm.to_string());
+        let failed = |_| Error::Signing(self.algorithm.to_string());
         match &self.pair {
             Pair::Ecdsa(pair) => {
                 let signature = pair.sign(&SystemRandom::new(), message).map_err(failed)?;
