@@ -1,6 +1,9 @@
 //! CA certificates and issued certificates: which of them may be believed.
 
-use pki::{Certificate, PublicKey};
+use pki::{
+    Certificate, PublicKey,
+    path::{Anchors, PathOptions},
+};
 use time::OffsetDateTime;
 
 use crate::Error;
@@ -214,6 +217,8 @@ fn path(
     root: &Certificate,
     at: Option<OffsetDateTime>,
 ) -> Result<Vec<Certificate>, String> {
-    let _ = (certificate, others, root, at);
-    Err("not there yet".to_owned())
+    let options = PathOptions { at, ..PathOptions::default() };
+    pki::path::validate(certificate, others, &Anchors::from(root.clone()), &options)
+        .map(|path| path.certificates().to_vec())
+        .map_err(|error| error.to_string())
 }
