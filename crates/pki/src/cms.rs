@@ -1,8 +1,20 @@
 //! CMS SignedData (RFC 5652): produced as DER, read tolerantly.
+//!
+//! The message is read once, without copying, and every octet that a digest or a signature covers
+//! is the octet that was received. [`SignedData::verify`] is mathematics: it says which
+//! certificate's key signed the content. The certificates of the set are material for a path and
+//! never trusted for being there.
+
+mod parse;
+mod sign;
+mod verify;
 
 use const_oid::ObjectIdentifier;
 
-use crate::{Certificate, Error, Identity, Oddity, SeveralSigners, SignOptions, VerifiedSigner};
+pub(crate) use self::parse::read_certificates;
+pub(crate) use self::sign::content_info;
+pub use self::sign::sign;
+use crate::{Certificate, Error, Oddity, SeveralSigners, VerifiedSigner};
 
 /// id-data.
 pub const ID_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
@@ -61,26 +73,46 @@ impl CmsPolicy {
     }
 }
 
-/// Signs content as a DER ContentInfo with SignedData.
-///
-/// # Errors
-/// If the identity is inconsistent or signing fails.
-pub fn sign(
-    content: &[u8],
-    econtent_type: ObjectIdentifier,
-    identity: &Identity,
-    options: &SignOptions,
-) -> Result<Vec<u8>, Error> {
-    let _ = (content, econtent_type, identity, options);
-    todo!()
-}
-
 /// A parsed SignedData. Nothing in it is verified until [`SignedData::verify`] says so, and
 /// nothing is trusted until the signer's path is validated.
 #[derive(Clone, Debug)]
 pub struct SignedData {
+    content_type: ObjectIdentifier,
+    content: Option<Vec<u8>>,
     certificates: Vec<Certificate>,
+    crls: Vec<Vec<u8>>,
+    digest_algorithms: Vec<ObjectIdentifier>,
+    signers: Vec<SignerInfo>,
     oddities: Vec<Oddity>,
+}
+
+/// One SignerInfo as received.
+#[derive(Clone, Debug)]
+struct SignerInfo {
+    version: u8,
+    sid: SignerIdentifier,
+    digest_algorithm: ObjectIdentifier,
+    /// The SET OF Attribute as it is signed: with its universal tag, in DER.
+    signed_attributes: Option<SignedAttributes>,
+    /// The DER AlgorithmIdentifier.
+    signature_algorithm: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct SignedAttributes {
+    der: Vec<u8>,
+    /// Whether the octets received were DER and sorted.
+    received_as_der: bool,
+}
+
+#[derive(Clone, Debug)]
+enum SignerIdentifier {
+    IssuerAndSerialNumber {
+        issuer: Vec<u8>,
+        serial_number: Vec<u8>,
+    },
+    SubjectKeyIdentifier(Vec<u8>),
 }
 
 impl SignedData {
@@ -89,18 +121,17 @@ impl SignedData {
     /// # Errors
     /// If it is malformed or over a limit.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let _ = bytes;
-        todo!()
+        parse::parse(bytes)
     }
 
     /// The eContentType.
     pub fn content_type(&self) -> ObjectIdentifier {
-        todo!()
+        self.content_type
     }
 
     /// The content octets, if they are there (not detached).
     pub fn content(&self) -> Option<&[u8]> {
-        todo!()
+        self.content.as_deref()
     }
 
     /// The certificates of the set.
@@ -108,9 +139,14 @@ impl SignedData {
         &self.certificates
     }
 
+    /// The CRLs of the set, undecoded.
+    pub fn crls(&self) -> &[Vec<u8>] {
+        &self.crls
+    }
+
     /// The number of SignerInfos.
     pub fn signer_count(&self) -> usize {
-        todo!()
+        self.signers.len()
     }
 
     /// What is odd about the message.
@@ -119,13 +155,16 @@ impl SignedData {
     }
 
     /// The certificate that a signer names, looked up in the set and in the caller's certificates.
+    /// No signature is verified: this is for inspection, and to find out whom to ask.
     pub fn signer_certificate(
         &self,
         index: usize,
         extra_certs: &[Certificate],
     ) -> Option<Certificate> {
-        let _ = (index, extra_certs);
-        todo!()
+        let signer = self.signers.get(index)?;
+        verify::named_certificates(signer, &self.certificates, extra_certs)
+            .next()
+            .map(|(certificate, _)| certificate.clone())
     }
 
     /// Verifies the signature (or signatures, by policy) over the content. `extra_certs` are
@@ -138,8 +177,28 @@ impl SignedData {
         policy: &CmsPolicy,
         extra_certs: &[Certificate],
     ) -> Result<VerifiedSigner, Error> {
-        let _ = (policy, extra_certs);
-        todo!()
+        let several = match self.signers.len() {
+            0 => return Err(Error::CmsNoSigner),
+            1 => false,
+            _ => true,
+        };
+        if several && policy.several_signers == SeveralSigners::Refuse {
+            return Err(Error::CmsSeveralSigners(self.signers.len()));
+        }
+        let results = self.verify_each(policy, extra_certs);
+        let mut verified = match policy.several_signers {
+            SeveralSigners::Any => first_verified(results)?,
+            SeveralSigners::All | SeveralSigners::Refuse => {
+                let all = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+                all.into_iter().next().ok_or(Error::CmsNoSigner)?
+            }
+        };
+        if several {
+            verified
+                .oddities
+                .push(Oddity::SeveralSigners(self.signers.len()));
+        }
+        Ok(verified)
     }
 
     /// Verifies each signer for itself, in order; the number of signers is not judged.
@@ -148,7 +207,21 @@ impl SignedData {
         policy: &CmsPolicy,
         extra_certs: &[Certificate],
     ) -> Vec<Result<VerifiedSigner, Error>> {
-        let _ = (policy, extra_certs);
-        todo!()
+        self.signers
+            .iter()
+            .map(|signer| verify::verify(self, signer, policy, extra_certs))
+            .collect()
     }
+}
+
+fn first_verified(results: Vec<Result<VerifiedSigner, Error>>) -> Result<VerifiedSigner, Error> {
+    let mut reason = Error::CmsNoSigner;
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(verified) => return Ok(verified),
+            Err(error) if index == 0 => reason = error,
+            Err(_) => {}
+        }
+    }
+    Err(reason)
 }

@@ -363,8 +363,7 @@ fn sign_rsa(
     algorithm: SignatureAlgorithm,
     message: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    let encoding =
-        rsa_encoding(algorithm).ok_or_else(|| Error::Signing(algorithm.to_string()))?;
+    let encoding = rsa_encoding(algorithm).ok_or_else(|| Error::Signing(algorithm.to_string()))?;
     let mut signature = vec![0; pair.public_modulus_len()];
     pair.sign(encoding, &SystemRandom::new(), message, &mut signature)
         .map_err(|_| Error::Signing(algorithm.to_string()))?;
