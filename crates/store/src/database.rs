@@ -250,13 +250,14 @@ impl Store {
                     .max_connections(1)
                     .connect_with(*connect)
                     .await?;
-                let mut connection = Connection::new(Link::Postgres(pool.begin().await?));
-                let applied = schema::migrate(&mut connection, schema, now).await?;
-                if let Link::Postgres(transaction) = connection.into_link() {
-                    transaction.commit().await?;
+                let mut applied = migrate_postgres(&pool, schema, now).await;
+                if matches!(applied, Err(Error::Unique(_))) {
+                    // Two replicas made the very first table at once; PostgreSQL reports that as a
+                    // duplicate in its own catalogue. The second look finds the table.
+                    applied = migrate_postgres(&pool, schema, now).await;
                 }
                 pool.close().await;
-                Ok(applied)
+                applied
             }
         }
     }
@@ -511,6 +512,19 @@ where
         name,
         attempts: ATTEMPTS_MAX,
     }))
+}
+
+async fn migrate_postgres(
+    pool: &PgPool,
+    schema: &Schema,
+    now: OffsetDateTime,
+) -> Result<Vec<Applied>, Error> {
+    let mut connection = Connection::new(Link::Postgres(pool.begin().await?));
+    let applied = schema::migrate(&mut connection, schema, now).await?;
+    if let Link::Postgres(transaction) = connection.into_link() {
+        transaction.commit().await?;
+    }
+    Ok(applied)
 }
 
 /// Back-off with jitter, so that those who collided do not collide again.

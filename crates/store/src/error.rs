@@ -160,3 +160,29 @@ pub(crate) fn asks_for_retry(error: &sqlx::Error) -> bool {
         }),
     }
 }
+
+impl pki::Coded for Error {
+    fn code(&self) -> &'static str {
+        self.code()
+    }
+
+    fn blame(&self) -> pki::Blame {
+        match self {
+            Self::Url(_)
+            | Self::SchemaMissing
+            | Self::SchemaOutdated { .. }
+            | Self::SchemaNewer { .. }
+            | Self::SchemaAltered { .. }
+            | Self::WrongRole { .. }
+            | Self::Unique(_) => pki::Blame::Caller,
+            Self::Unavailable(_)
+            | Self::Conflict { .. }
+            | Self::Panicked(_)
+            | Self::TimedOut(_)
+            | Self::Closed
+            | Self::Column { .. }
+            | Self::Database(_)
+            | Self::File { .. } => pki::Blame::Ours,
+        }
+    }
+}
