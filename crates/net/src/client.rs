@@ -1,15 +1,21 @@
 //! One connection to one server, whose certificate is trusted provisionally, by anchors or by pin.
 
+mod trust;
+mod wire;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use pki::path::{Anchors, PathOptions};
 use pki::{Certificate, Identity};
+use tokio::time::timeout;
 use url::Url;
 
-use crate::{Error, HttpVersion, TlsVersion, TlsVersions};
+use self::wire::Wire;
+use crate::{Error, HttpVersion, PeerTls, TlsVersion, TlsVersions};
 
 /// Time for the connection (TCP) to come up.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -108,14 +114,33 @@ pub enum ServerTrust {
     /// the provisional connection of RFC 8995 section 5.1.
     #[default]
     Provisional,
+    /// The server's certificate leads to one of these anchors and names the host.
+    Anchors {
+        /// What is trusted.
+        anchors: Arc<Anchors>,
+        /// Time, purpose and the rest. Without a name in it, the target's host is demanded.
+        options: Box<PathOptions>,
+    },
     /// The leaf certificate is exactly one of these; names and dates are not looked at.
     Pinned(Vec<Certificate>),
+}
+
+impl ServerTrust {
+    /// Trust in whatever leads to these anchors, as [`Self::Anchors`].
+    #[must_use]
+    pub fn anchors(anchors: impl Into<Arc<Anchors>>, options: PathOptions) -> Self {
+        Self::Anchors {
+            anchors: anchors.into(),
+            options: Box::new(options),
+        }
+    }
 }
 
 impl std::fmt::Debug for ServerTrust {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Provisional => "Provisional",
+            Self::Anchors { .. } => "Anchors",
             Self::Pinned(_) => "Pinned",
         })
     }
@@ -192,11 +217,10 @@ impl Response {
 
 /// One open connection. Requests go one after the other; dropping it closes it.
 pub struct Connection {
-    peer_chain: Arc<Vec<Certificate>>,
-    exporter: Option<[u8; 32]>,
-    tls_version: Option<TlsVersion>,
+    wire: Wire,
+    target: Target,
     http_version: HttpVersion,
-    remote_address: SocketAddr,
+    limits: ClientLimits,
 }
 
 impl Connection {
@@ -205,8 +229,14 @@ impl Connection {
     /// # Errors
     /// Why there is no connection; [`Error::Untrusted`] when the server is not believed.
     pub async fn open(target: &Target, config: &ClientConfig) -> Result<Self, Error> {
-        let _ = (target, config);
-        Err(Error::Protocol("anything yet"))
+        let wire = Wire::open(target, config).await?;
+        let (target, limits) = (target.clone(), config.limits.clone());
+        Ok(Self {
+            wire,
+            target,
+            http_version: config.http,
+            limits,
+        })
     }
 
     /// Sends a request and waits for the whole answer. The path starts with `/` and may have a
@@ -221,26 +251,86 @@ impl Connection {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, Error> {
-        let _ = (method, path, headers, body);
-        Err(Error::Protocol("anything yet"))
+        let request = self.prepare(method, path, headers, body)?;
+        let limit = self.limits.response_time_max;
+        let exchange = self.wire.exchange(request, self.limits.response_bytes_max);
+        timeout(limit, exchange)
+            .await
+            .map_err(|_| Error::ResponseTimeout(limit))?
+    }
+
+    fn prepare(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, Error> {
+        if !path.starts_with('/') {
+            return Err(Error::Request(format!(
+                "path {path:?} does not start with /"
+            )));
+        }
+        let refuse = |error: http::Error| Error::Request(error.to_string());
+        let authority = match (self.target.secure, self.target.port) {
+            (true, 443) | (false, 80) => self.target.host.to_string(),
+            _ => self.target.to_string(),
+        };
+        let scheme = if self.target.secure { "https" } else { "http" };
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        *request.uri_mut() = if self.http_version == HttpVersion::Http1 {
+            if !request.headers().contains_key(header::HOST) {
+                let host =
+                    HeaderValue::from_str(&authority).map_err(|error| refuse(error.into()))?;
+                request.headers_mut().insert(header::HOST, host);
+            }
+            path.parse()
+                .map_err(|error: http::uri::InvalidUri| refuse(error.into()))?
+        } else {
+            http::Uri::builder()
+                .scheme(scheme)
+                .authority(authority)
+                .path_and_query(path)
+                .build()
+                .map_err(refuse)?
+        };
+        *request.version_mut() = match self.http_version {
+            HttpVersion::Http1 => http::Version::HTTP_11,
+            HttpVersion::Http2 => http::Version::HTTP_2,
+            HttpVersion::Http3 => http::Version::HTTP_3,
+        };
+        Ok(request)
     }
 
     /// The server's certificates, leaf first, in the order it sent them. Empty without TLS.
     #[must_use]
     pub fn peer_chain(&self) -> &[Certificate] {
-        &self.peer_chain
+        // A chain that does not parse was refused when the connection was made.
+        self.wire
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.chain().ok())
+            .unwrap_or_default()
     }
 
     /// Channel binding of RFC 9266 (`tls-exporter`), if the connection has one.
     #[must_use]
     pub fn exporter(&self) -> Option<[u8; 32]> {
-        self.exporter
+        self.wire.tls.as_ref().and_then(PeerTls::exporter)
     }
 
     /// The TLS version, or `None` on a plain connection.
     #[must_use]
     pub fn tls_version(&self) -> Option<TlsVersion> {
-        self.tls_version
+        self.wire.tls.as_ref().map(PeerTls::version)
+    }
+
+    /// The TLS side as a whole, or `None` on a plain connection.
+    #[must_use]
+    pub fn tls(&self) -> Option<&PeerTls> {
+        self.wire.tls.as_ref()
     }
 
     /// The HTTP version that is spoken.
@@ -252,11 +342,22 @@ impl Connection {
     /// The address at the other end.
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        self.remote_address
+        self.wire.remote_address
     }
 
     /// Says goodbye (close_notify, GOAWAY) and closes.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        self.wire.close().await;
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("target", &self.target)
+            .field("http_version", &self.http_version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One request to an absolute `https` or `http` URL on a connection of its own, as for webhooks.
