@@ -123,6 +123,8 @@ faults! {
     PriorInvalid = "prior-invalid",
     /// The nonce differs from the one of the pledge's request inside.
     PriorNonceMismatch = "prior-nonce-mismatch",
+    /// The pledge's request inside is not the one that it should be.
+    PriorMismatch = "prior-mismatch",
     /// The serial number differs from the one of the pledge's request inside or its signer.
     PriorSerialMismatch = "prior-serial-mismatch",
     /// The pledge's request names another registrar.

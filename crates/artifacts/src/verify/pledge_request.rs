@@ -6,10 +6,11 @@
 use pki::path::Purpose;
 use pki::{Certificate, Unverified};
 
+use super::voucher::same_nonce;
 use super::{Checks, Outcome, Trust};
 use crate::envelope::Signed;
 use crate::error::{Document, Fault};
-use crate::leaf::{Assertion, IdevidIssuer, SerialNumber};
+use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber};
 use crate::request::VoucherRequest;
 use crate::tolerances::{Oddity, Tolerances};
 
@@ -33,6 +34,10 @@ pub struct PledgeRequestContext<'a> {
     pub trust: Trust<'a>,
     /// The certificate that the TLS client proved to have.
     pub peer: Option<&'a Certificate>,
+    /// The device's IDevID, when it is known from elsewhere: the signer's key must be its key.
+    pub idevid: Option<&'a Certificate>,
+    /// The nonce that the request must have, when it is known from elsewhere.
+    pub nonce: Option<&'a Nonce>,
     /// The serial number that the manufacturer's rule takes from the IDevID. `None` takes the
     /// subject's serialNumber.
     pub serial_number: Option<&'a SerialNumber>,
@@ -47,6 +52,8 @@ impl<'a> PledgeRequestContext<'a> {
         Self {
             trust,
             peer: None,
+            idevid: None,
+            nonce: None,
             serial_number: None,
             proximity: ProximityTarget::Unknown,
         }
@@ -107,6 +114,11 @@ fn judge(
             checks.compare("peer", same, Fault::SignerMismatch, detail);
         }
     }
+    if let Some(idevid) = context.idevid {
+        let same = signer.certificate().public_key().spki_der() == idevid.public_key().spki_der();
+        let detail = "signed with another key than the device's";
+        checks.compare("idevid", same, Fault::SignerMismatch, detail);
+    }
     let path = context.trust.path(&signer, Purpose::Idevid, tolerances);
     let Some(signer_path) = checks.record("trust", path) else {
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
@@ -121,14 +133,7 @@ fn judge(
         return None;
     };
     checks.oddities.append(&mut oddities);
-    // BRSKI-5.2-08: the PVR MUST contain a cryptographically strong nonce.
-    let detail = "a pledge's request must have a nonce";
-    checks.compare(
-        "nonce",
-        request.nonce.is_some(),
-        Fault::NonceMissing,
-        detail,
-    );
+    nonce(checks, &request, context, tolerances);
     let serial_number = serial_number(checks, &request, signer.certificate(), context);
     idevid_issuer(checks, &request, signer.certificate());
     proximity(checks, &request, context, tolerances);
@@ -138,6 +143,25 @@ fn judge(
         serial_number,
         signer_path,
     })
+}
+
+fn nonce(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    context: &PledgeRequestContext<'_>,
+    tolerances: &Tolerances,
+) {
+    // BRSKI-5.2-08: the PVR MUST contain a cryptographically strong nonce.
+    let result = match (&request.nonce, context.nonce) {
+        (None, _) => Err(checks.fail(Fault::NonceMissing, "a pledge's request must have a nonce")),
+        (Some(found), Some(known))
+            if !same_nonce(found, known, tolerances, &mut checks.oddities) =>
+        {
+            Err(checks.fail(Fault::NonceMismatch, "the nonce is another one"))
+        }
+        (Some(_), _) => Ok(()),
+    };
+    checks.record("nonce", result);
 }
 
 fn serial_number(

@@ -15,7 +15,7 @@ use super::{Check, CheckResult, Checks, Outcome, Trust};
 use crate::date;
 use crate::envelope::{Signed, open};
 use crate::error::{Document, Error, Fault};
-use crate::leaf::{IdevidIssuer, SerialNumber};
+use crate::leaf::{IdevidIssuer, Nonce, SerialNumber};
 use crate::request::VoucherRequest;
 use crate::tolerances::{Oddity, Tolerances};
 
@@ -32,8 +32,17 @@ pub struct RegistrarRequestContext<'a> {
     pub pledge: Option<Trust<'a>>,
     /// The time, for a request from an unknown domain.
     pub now: Option<OffsetDateTime>,
-    /// The certificate that the TLS client proved to have, when it must be the signer's.
+    /// The certificate that the TLS client proved to have: the signer's, or another of the same
+    /// domain.
     pub peer: Option<&'a Certificate>,
+    /// The serial number that the request must be for, when it is known from elsewhere.
+    pub serial_number: Option<&'a SerialNumber>,
+    /// The nonce that the request must have, when it is known from elsewhere.
+    pub nonce: Option<&'a Nonce>,
+    /// The pledge's request that must be inside, when it is known from elsewhere.
+    pub prior: Option<&'a [u8]>,
+    /// The TLS server certificate that the pledge saw, when it is known from elsewhere.
+    pub server_certificate: Option<&'a Certificate>,
     /// The device's IDevID, when it is known from elsewhere.
     pub idevid: Option<&'a Certificate>,
     /// How old a request may be; `None` does not judge its date.
@@ -52,6 +61,10 @@ impl<'a> RegistrarRequestContext<'a> {
             pledge: None,
             now,
             peer: None,
+            serial_number: None,
+            nonce: None,
+            prior: None,
+            server_certificate: None,
             idevid: None,
             age_max: None,
             serial_rule: None,
@@ -129,23 +142,28 @@ fn judge(
     known.extend(context.peer.cloned());
     // BRSKI-5.5.3-01: the RVR CMS signature is verified.
     let Some((signer, payload)) = checks.signature(signed, tolerances, &known) else {
-        checks.rest_not_made(&["peer", "trust"], "the signature does not verify");
+        checks.rest_not_made(&["trust", "peer"], "the signature does not verify");
         checks.rest_not_made(&CONTENT_CHECKS, "the signature does not verify");
+        return None;
+    };
+    let (path, domain_known) = path(&signer, context, tolerances);
+    let Some(signer_path) = checks.record("trust", path) else {
+        checks.not_made("peer", "the signer is not trusted");
+        checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
     };
     match context.peer {
         None => checks.not_made("peer", "no certificate of the peer was given"),
         Some(peer) => {
-            let same = peer.der() == signer.certificate().der();
-            let detail = "signed with another certificate than the one given";
-            checks.compare("peer", same, Fault::SignerMismatch, detail);
+            let detail = "the peer is of another domain than the signer";
+            checks.compare(
+                "peer",
+                same_domain(peer, &signer_path),
+                Fault::SignerMismatch,
+                detail,
+            );
         }
     }
-    let (path, domain_known) = path(&signer, context, tolerances);
-    let Some(signer_path) = checks.record("trust", path) else {
-        checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
-        return None;
-    };
     // BRSKI-5.5.4-01: the id-kp-cmcRA extended key usage exists in the certificate of the
     // entity that signed the registrar voucher-request.
     let cmc_ra = signer.certificate().has_cmc_ra();
@@ -162,6 +180,7 @@ fn judge(
     };
     checks.oddities.append(&mut oddities);
     created_on(checks, &request, context);
+    known_leaves(checks, &request, context, tolerances);
     no_own_proximity(checks, &request, tolerances);
     idevid_issuer(checks, &request, context, tolerances);
     let (prior, proximity_proven) =
@@ -198,6 +217,61 @@ fn path(
                 Trust::new(&anchors, context.now).path(signer, purpose, tolerances),
                 false,
             )
+        }
+    }
+}
+
+/// Whether the certificate is the signer's or was signed by a CA of its path.
+fn same_domain(peer: &Certificate, path: &[Certificate]) -> bool {
+    path.iter().any(|one| one.der() == peer.der())
+        || path.iter().skip(1).any(|issuer| {
+            peer.issuer_der() == issuer.subject_der()
+                && peer.verify_signature_by(issuer.public_key()).is_ok()
+        })
+}
+
+/// What the caller knows of the request from elsewhere.
+fn known_leaves(
+    checks: &mut Checks,
+    request: &VoucherRequest,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) {
+    match context.serial_number {
+        None => checks.not_made("serial-number", "no serial number was given"),
+        Some(known) => {
+            let same = request.serial_number == *known;
+            let detail = format!("the request is for {}, not {known}", request.serial_number);
+            checks.compare("serial-number", same, Fault::SerialMismatch, &detail);
+        }
+    }
+    match (context.nonce, &request.nonce) {
+        (None, _) => checks.not_made("nonce", "no nonce was given"),
+        (Some(_), None) => {
+            checks.compare(
+                "nonce",
+                false,
+                Fault::NonceMissing,
+                "the request has no nonce",
+            );
+        }
+        (Some(known), Some(found)) => {
+            let same = same_nonce(found, known, tolerances, &mut checks.oddities);
+            checks.compare(
+                "nonce",
+                same,
+                Fault::NonceMismatch,
+                "the nonce is another one",
+            );
+        }
+    }
+    match (context.prior, &request.prior_signed_voucher_request) {
+        (None, _) => checks.not_made("prior", "no request of the pledge was given"),
+        (Some(_), None) => checks.not_made("prior", "there is no request of the pledge inside"),
+        (Some(known), Some(found)) => {
+            // BRSKI-5.5-13: the entire CMS-signed structure is to be included.
+            let detail = "the request inside is not the pledge's";
+            checks.compare("prior", known == found, Fault::PriorMismatch, detail);
         }
     }
 }
@@ -321,7 +395,9 @@ fn prior(
         &inner,
         &PledgeRequestContext {
             trust,
-            peer: context.idevid,
+            peer: None,
+            idevid: context.idevid,
+            nonce: None,
             serial_number: ruled.as_ref(),
             proximity: ProximityTarget::KeyInChain(&chain),
         },
@@ -349,6 +425,15 @@ fn prior(
         return (None, false);
     };
     agree(checks, request, &prior, tolerances);
+    if let Some(server) = context.server_certificate {
+        let saw = prior
+            .request
+            .proximity()
+            .next()
+            .is_some_and(|seen| seen.names(server));
+        let detail = "the pledge saw another server certificate";
+        checks.compare("prior-server", saw, Fault::ProximityMismatch, detail);
+    }
     (Some(prior), true)
 }
 
