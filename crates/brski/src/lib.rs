@@ -9,6 +9,7 @@
 //! from them is decided here.
 
 mod cause;
+mod digest;
 mod domain;
 mod identity;
 pub mod masa;
@@ -17,6 +18,7 @@ pub mod paths;
 pub mod pledge;
 pub mod registrar;
 mod stored;
+mod text;
 
 pub use cause::Cause;
 pub use domain::DomainKey;

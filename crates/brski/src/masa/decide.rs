@@ -64,6 +64,9 @@ fn try_decide(
         .find(|format| device.formats.is_empty() || device.formats.contains(format))
         .ok_or_else(|| no(Refusal::FormatNotForDevice))?;
     let assertion = assertion(request, device, owner);
+    if policy.prior_required && request.nonce().is_some() && assertion == Assertion::Logged {
+        return Err(no(Refusal::PriorMissing));
+    }
     if let Some(wanted) = device.assertion_min
         && strength(assertion) < strength(wanted)
     {

@@ -33,11 +33,10 @@ pub struct Policy {
     pub pin: Pin,
     /// Oldest `created-on` of a voucher request that is still served; `None` ignores the leaf.
     pub request_age_max: Option<Duration>,
-    /// How far `created-on` may lie in the future.
-    pub clock_skew_max: Duration,
     /// Whether registrars that no owner registered get nonced vouchers (audit only).
     pub unknown_registrars: bool,
-    /// Whether a nonced request has to carry the pledge's own request.
+    /// Whether a nonced request has to carry the pledge's own request, unless the register of
+    /// owners proves whose device it is. Without that, anybody could claim any serial number.
     pub prior_required: bool,
     /// Whether a device that nobody bought is given to the first domain that asks.
     pub first_come: bool,
@@ -54,7 +53,6 @@ impl Default for Policy {
         Self {
             pin: Pin::TopOfChain,
             request_age_max: Some(Duration::minutes(15)),
-            clock_skew_max: Duration::minutes(5),
             unknown_registrars: true,
             prior_required: true,
             first_come: true,

@@ -50,17 +50,11 @@ pub enum Refusal {
     #[error("the nonce is not 8 to 32 bytes long")]
     NonceLength,
     /// The request is older than policy allows.
-    #[error("the voucher request is stale: it was created {age_s} seconds ago")]
-    RequestStale {
-        /// Age in seconds.
-        age_s: i64,
-    },
+    #[error("the voucher request is stale: {0}")]
+    RequestStale(Cause),
     /// The request claims to come from the future.
-    #[error("the voucher request was created {ahead_s} seconds in the future")]
-    RequestFromFuture {
-        /// Seconds ahead of our clock.
-        ahead_s: i64,
-    },
+    #[error("the voucher request comes from the future: {0}")]
+    RequestFromFuture(Cause),
     /// Policy wants the pledge's own request and it is not there.
     #[error("prior-signed-voucher-request is missing")]
     PriorMissing,
@@ -85,6 +79,9 @@ pub enum Refusal {
     /// The pledge saw another registrar than the one that signed the request.
     #[error("the pledge saw another registrar than the one that signed this request")]
     ProximityMismatch,
+    /// rfc8366bis wants idevid-issuer in a registrar's request.
+    #[error("a registrar voucher request must contain idevid-issuer")]
+    IdevidIssuerMissing,
     /// idevid-issuer is not the issuer of the device that signed the prior request.
     #[error("idevid-issuer is not the issuer of the device's IDevID")]
     IdevidIssuerMismatch,
@@ -147,8 +144,8 @@ impl Refusal {
             | Self::RegistrarUnknown
             | Self::OwnerBlocked
             | Self::ProximityCertInRequest
-            | Self::RequestStale { .. }
-            | Self::RequestFromFuture { .. }
+            | Self::RequestStale(_)
+            | Self::RequestFromFuture(_)
             | Self::PriorMissing
             | Self::PriorMalformed(_)
             | Self::PriorSignature(_)
@@ -157,6 +154,7 @@ impl Refusal {
             | Self::PriorNonceMismatch
             | Self::ProximityMissing
             | Self::ProximityMismatch
+            | Self::IdevidIssuerMissing
             | Self::IdevidIssuerMismatch
             | Self::NoncelessUnauthenticated
             | Self::NoncelessNotAuthorised
@@ -198,8 +196,8 @@ impl Coded for Refusal {
             Self::OwnerBlocked => "masa.owner-blocked",
             Self::ProximityCertInRequest => "masa.proximity-cert-in-request",
             Self::NonceLength => "masa.nonce-length",
-            Self::RequestStale { .. } => "masa.request-stale",
-            Self::RequestFromFuture { .. } => "masa.request-from-future",
+            Self::RequestStale(_) => "masa.request-stale",
+            Self::RequestFromFuture(_) => "masa.request-from-future",
             Self::PriorMissing => "masa.prior-missing",
             Self::PriorMalformed(_) => "masa.prior-malformed",
             Self::PriorSignature(_) => "masa.prior-signature",
@@ -208,6 +206,7 @@ impl Coded for Refusal {
             Self::PriorNonceMismatch => "masa.prior-nonce-mismatch",
             Self::ProximityMissing => "masa.proximity-missing",
             Self::ProximityMismatch => "masa.proximity-mismatch",
+            Self::IdevidIssuerMissing => "masa.idevid-issuer-missing",
             Self::IdevidIssuerMismatch => "masa.idevid-issuer-mismatch",
             Self::NoncelessUnauthenticated => "masa.nonceless-unauthenticated",
             Self::NoncelessNotAuthorised => "masa.nonceless-not-authorised",
@@ -248,8 +247,8 @@ impl Coded for Refusal {
             | Self::RegistrarRevoked
             | Self::ProximityCertInRequest
             | Self::NonceLength
-            | Self::RequestStale { .. }
-            | Self::RequestFromFuture { .. }
+            | Self::RequestStale(_)
+            | Self::RequestFromFuture(_)
             | Self::PriorMalformed(_)
             | Self::PriorSignature(_)
             | Self::PriorNotOurDevice(_)
@@ -257,6 +256,7 @@ impl Coded for Refusal {
             | Self::PriorNonceMismatch
             | Self::ProximityMissing
             | Self::ProximityMismatch
+            | Self::IdevidIssuerMissing
             | Self::IdevidIssuerMismatch
             | Self::NoncelessUnauthenticated
             | Self::NotTheOwner

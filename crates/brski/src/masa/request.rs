@@ -1,11 +1,22 @@
 //! Opening a registrar's voucher request: everything that needs no database.
 
-use artifacts::{Assertion, Envelope, VoucherRequest};
+use artifacts::{
+    Assertion, Document, Envelope, Fault, SerialNumber, VoucherRequest, open,
+    verify::{
+        CheckResult, Outcome, RegistrarRequestContext, Trust, VerifiedRegistrarRequest,
+        verify_registrar_request,
+    },
+};
 use pki::{Certificate, path::Anchors};
 use time::OffsetDateTime;
 
 use super::{DeviceKey, Domain, Policy, Refusal};
-use crate::identity::SerialRule;
+use crate::{
+    cause::Cause,
+    digest::sha256_fields,
+    identity::{SerialRule, issuer_key_id},
+    media::{self, Acceptable},
+};
 
 /// A request as it came in.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +49,7 @@ pub struct Request {
     pub(crate) domain: Domain,
     pub(crate) device: DeviceKey,
     pub(crate) prior: Option<Prior>,
-    pub(crate) body_digest: [u8; 32],
+    pub(crate) oddities: Vec<artifacts::Oddity>,
 }
 
 /// What the pledge's own request proved.
@@ -80,7 +91,10 @@ impl Request {
     #[must_use]
     pub fn proven_assertion(&self) -> Assertion {
         match &self.prior {
+            // BRSKI-5.5.5-04: "If these checks succeed, the MASA updates the voucher and audit-log
+            // assertion leafs with the proximity assertion".
             Some(prior) if prior.proximity => Assertion::Proximity,
+            // BRSKI-5.5.5-05: not without the pledge's own signed word.
             _ => Assertion::Logged,
         }
     }
@@ -97,11 +111,36 @@ impl Request {
         self.envelope
     }
 
+    /// The voucher formats that may be sent, best first.
+    #[must_use]
+    pub fn formats(&self) -> &[Envelope] {
+        &self.formats
+    }
+
+    /// What was odd about the request and let pass by a named tolerance.
+    #[must_use]
+    pub fn oddities(&self) -> &[artifacts::Oddity] {
+        &self.oddities
+    }
+
     /// The same device, domain, nonce and format give the same fingerprint, also if the registrar
-    /// signs its request again; nonceless requests differ by their bytes.
+    /// signs its request again. The nonce of a nonceless request is the empty string, which no
+    /// nonce can be.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        todo!()
+        let key = |certificate: Option<&Certificate>| {
+            certificate.map_or([0; 32], |certificate| certificate.public_key().sha256())
+        };
+        let format = self.formats.first().map_or("", |format| format.name());
+        sha256_fields(&[
+            b"usher voucher request 1",
+            self.device.issuer_key_id.as_deref().unwrap_or_default(),
+            self.device.serial.as_bytes(),
+            &key(self.domain.chain.first()),
+            &key(self.domain.chain.last()),
+            self.nonce().unwrap_or_default().as_bytes(),
+            format.as_bytes(),
+        ])
     }
 }
 
@@ -116,12 +155,28 @@ pub fn open_request(
     policy: &Policy,
     now: OffsetDateTime,
 ) -> Result<Request, Refusal> {
-    let _ = (inbound, devices, policy, now);
-    todo!()
+    // BRSKI-5.6-19: "A 415 (Unsupported Media Type) response is appropriate for a request that has
+    // a voucher-request or Accept value that is not understood."
+    let envelope = envelope(inbound, policy)?;
+    let shown = || inbound.accept.unwrap_or_default().to_owned();
+    let formats = match media::acceptable(inbound.accept, envelope) {
+        Acceptable::These(formats) => formats,
+        Acceptable::NoneOfOurs => return Err(Refusal::NotAcceptable(shown())),
+        Acceptable::NotUnderstood => return Err(Refusal::AcceptNotUnderstood(shown())),
+    };
+    open_as(
+        inbound,
+        envelope,
+        formats,
+        devices,
+        policy,
+        policy.request_age_max,
+        now,
+    )
 }
 
 /// Opens the same request when it is posted to `requestauditlog`: its age does not matter, because
-/// a registrar may ask for the log at any later time.
+/// a registrar may ask for the log at any later time, and `Accept` speaks of the log.
 ///
 /// # Errors
 /// The first check that fails.
@@ -131,6 +186,139 @@ pub fn open_audit_request(
     policy: &Policy,
     now: OffsetDateTime,
 ) -> Result<Request, Refusal> {
-    let _ = (inbound, devices, policy, now);
-    todo!()
+    let envelope = envelope(inbound, policy)?;
+    open_as(
+        inbound,
+        envelope,
+        vec![envelope],
+        devices,
+        policy,
+        None,
+        now,
+    )
+}
+
+fn envelope(inbound: Inbound<'_>, policy: &Policy) -> Result<Envelope, Refusal> {
+    let content_type = inbound.content_type.unwrap_or_default();
+    Envelope::from_media_type(content_type, &policy.tolerances)
+        .map(|(envelope, _)| envelope)
+        .map_err(|_| Refusal::MediaType(content_type.to_owned()))
+}
+
+fn open_as(
+    inbound: Inbound<'_>,
+    envelope: Envelope,
+    formats: Vec<Envelope>,
+    devices: &Devices,
+    policy: &Policy,
+    age_max: Option<time::Duration>,
+    now: OffsetDateTime,
+) -> Result<Request, Refusal> {
+    let tolerances = &policy.tolerances;
+    let signed = open(Document::Request, inbound.body, Some(envelope), tolerances)
+        .map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    let serial_of = |certificate: &Certificate| {
+        devices
+            .serial
+            .serial_of(certificate)
+            .and_then(SerialNumber::new)
+    };
+    let context = RegistrarRequestContext {
+        pledge: Some(Trust {
+            intermediates: &devices.intermediates,
+            // IDevIDs outlive their nominal validity in warehouses; the MASA knows its own devices
+            // and judges them by the register instead.
+            ..Trust::new(&devices.anchors, None)
+        }),
+        age_max,
+        serial_rule: Some(&serial_of),
+        ..RegistrarRequestContext::new(Some(now))
+    };
+    let outcome = verify_registrar_request(&signed, &context, tolerances);
+    if let Some(refusal) = refusal_of(&outcome) {
+        return Err(refusal);
+    }
+    let (_, oddities, result) = outcome.into_parts();
+    let verified = result.map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    let prior = verified.prior.as_ref().and_then(|prior| {
+        let idevid = prior.signer_path.first()?.clone();
+        Some(Prior {
+            idevid,
+            proximity: verified.proximity_proven,
+        })
+    });
+    let device = match &verified.prior {
+        Some(prior) => DeviceKey {
+            issuer_key_id: issuer_key_id(&prior.signer_path),
+            serial: prior.serial_number.as_str().to_owned(),
+        },
+        None => DeviceKey {
+            issuer_key_id: verified
+                .request
+                .idevid_issuer
+                .as_ref()
+                .and_then(|issuer| issuer.key_id())
+                .map(<[u8]>::to_vec),
+            serial: verified.request.serial_number.as_str().to_owned(),
+        },
+    };
+    let mut path = verified.signer_path.into_iter();
+    let registrar = path.next().ok_or_else(|| {
+        Refusal::RegistrarChain(Cause::new("path.unknown-issuer", "the path is empty"))
+    })?;
+    Ok(Request {
+        content: verified.request,
+        envelope,
+        formats,
+        domain: Domain::new(registrar, path),
+        device,
+        prior,
+        oddities,
+    })
+}
+
+/// The refusal for the first check that failed.
+fn refusal_of(outcome: &Outcome<VerifiedRegistrarRequest>) -> Option<Refusal> {
+    let error = outcome.result().err()?;
+    let fault = error.fault();
+    let (name, detail) = outcome
+        .checks()
+        .iter()
+        .find_map(|check| match &check.result {
+            CheckResult::Failed { detail, .. } => Some((check.name, detail.as_str())),
+            CheckResult::Passed | CheckResult::NotMade { .. } => None,
+        })?;
+    let cause = Cause::of(error);
+    Some(match (name, fault) {
+        ("signature", _) => Refusal::RequestSignature(cause),
+        ("trust" | "peer", _) => Refusal::RegistrarChain(cause),
+        ("registrar", _) => Refusal::RegistrarNotRa,
+        ("created-on", Some(Fault::InFuture)) => Refusal::RequestFromFuture(cause),
+        ("created-on", _) => Refusal::RequestStale(cause),
+        ("no-own-proximity", _) => Refusal::ProximityCertInRequest,
+        ("idevid-issuer", Some(Fault::IdevidIssuerMissing)) => Refusal::IdevidIssuerMissing,
+        ("idevid-issuer" | "prior-idevid-issuer", _) => Refusal::IdevidIssuerMismatch,
+        ("prior-nonce", _) => Refusal::PriorNonceMismatch,
+        ("prior-serial-number", _) | (_, Some(Fault::PriorSerialMismatch)) => {
+            Refusal::PriorSerialMismatch
+        }
+        ("prior-proximity", Some(Fault::ProximityMismatch)) => Refusal::ProximityMismatch,
+        ("prior-proximity", _) => Refusal::ProximityMissing,
+        ("prior-signature", _) => prior_refusal(cause, detail),
+        ("content", Some(Fault::BadNonce)) => Refusal::NonceLength,
+        _ => Refusal::RequestMalformed(cause),
+    })
+}
+
+/// The pledge's own request was judged as one check; its text begins with the code of the one that
+/// failed inside.
+fn prior_refusal(cause: Cause, detail: &str) -> Refusal {
+    if detail.contains(": path.") {
+        return Refusal::PriorNotOurDevice(cause);
+    }
+    let signature = ["signature-invalid", "digest", "signed-attributes", "signer"];
+    if signature.iter().any(|part| detail.contains(part)) {
+        return Refusal::PriorSignature(cause);
+    }
+    Refusal::PriorMalformed(cause)
 }

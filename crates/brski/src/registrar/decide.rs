@@ -3,7 +3,8 @@
 use artifacts::Envelope;
 use time::{Duration, OffsetDateTime};
 
-use super::{Device, Exchange, PledgeRequest, Refusal};
+use super::{Device, Exchange, PledgeRequest, Refusal, Stage};
+use crate::media::{self, Acceptable};
 
 /// What policy (an allow list, a human, a webhook) says about a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,115 @@ pub fn decide(
     policy: &Policy,
     now: OffsetDateTime,
 ) -> Step {
-    let _ = (device, request, facts, policy, now);
-    todo!()
+    match &facts.verdict {
+        // BRSKI-5.3-02: "If validation fails, the registrar SHOULD respond with the HTTP 404 error
+        // code"; what an administrator could lift is a 403 (BRSKI-5.3-04).
+        Verdict::DenyDevice(why) => return Step::Refuse(Refusal::DeviceDenied(why.clone())),
+        Verdict::DenyVendor(why) => return Step::Refuse(Refusal::VendorDenied(why.clone())),
+        Verdict::Allow | Verdict::Ask => {}
+    }
+    if facts
+        .known_key
+        .as_ref()
+        .is_some_and(|known| *known != device.key_digest())
+    {
+        return Step::Refuse(Refusal::CloneSuspected);
+    }
+    let nonce = request.content.nonce.as_ref().map(artifacts::Nonce::as_str);
+    let exchange = match &facts.exchange {
+        // BRSKI-5.6-32: the same bytes are the same exchange, whose outcome they ask for.
+        Some(exchange) if exchange.request_digest == request.digest => {
+            if exchange.stage.is_over() {
+                return Step::Refuse(Refusal::RequestReplayed);
+            }
+            // BRSKI-5.6-05: "if it has a cached response from the MASA for the corresponding
+            // registrar voucher-request, that cached response can be used".
+            if let (Some(voucher), Some(envelope)) = (&exchange.voucher, exchange.voucher_envelope)
+            {
+                return Step::Voucher {
+                    voucher: voucher.clone(),
+                    envelope,
+                    exchange: exchange.clone(),
+                };
+            }
+            exchange.clone()
+        }
+        // A pledge takes a new nonce for each attempt, so an old nonce in new bytes is a replay
+        // too, or a device whose random numbers repeat.
+        Some(exchange) if exchange.nonce.as_deref() == nonce => {
+            return Step::Refuse(Refusal::RequestReplayed);
+        }
+        _ if facts.nonce_used => return Step::Refuse(Refusal::RequestReplayed),
+        _ => Exchange {
+            device: device.key.clone(),
+            idevid_key: device.key_digest(),
+            vendor: device.vendor.clone(),
+            request_digest: request.digest.clone(),
+            nonce: nonce.map(str::to_owned),
+            envelope: request.envelope,
+            accept: request.accept.clone(),
+            begun_at: now,
+            registrar_request: None,
+            masa: None,
+            voucher: None,
+            voucher_envelope: None,
+            preloaded: false,
+            pinned: None,
+            stage: Stage::Waiting,
+        },
+    };
+    if facts.verdict == Verdict::Ask {
+        // BRSKI-5.6-09: Retry-After accompanies each 202.
+        return Step::Wait {
+            retry_after: policy.retry_after,
+            exchange,
+        };
+    }
+    if facts.prefer_preloaded
+        && let Some(step) = facts
+            .preloaded
+            .as_ref()
+            .and_then(|preloaded| use_preloaded(&exchange, preloaded, now))
+    {
+        return step;
+    }
+    Step::AskMasa {
+        exchange: Exchange {
+            stage: Stage::AskedMasa,
+            ..exchange
+        },
+    }
+}
+
+/// Hands out a voucher that was loaded before, if the pledge accepts its format and it has not
+/// expired: the offline plan, or the last resort when the MASA cannot be reached.
+#[must_use]
+pub fn use_preloaded(
+    exchange: &Exchange,
+    preloaded: &Preloaded,
+    now: OffsetDateTime,
+) -> Option<Step> {
+    let accepted = match media::acceptable(exchange.accept.as_deref(), exchange.envelope) {
+        Acceptable::These(formats) => formats.contains(&preloaded.envelope),
+        Acceptable::NoneOfOurs | Acceptable::NotUnderstood => false,
+    };
+    if !accepted
+        || preloaded
+            .expires_on
+            .is_some_and(|expires_on| expires_on <= now)
+    {
+        return None;
+    }
+    Some(Step::Voucher {
+        voucher: preloaded.voucher.clone(),
+        envelope: preloaded.envelope,
+        exchange: Exchange {
+            voucher: Some(preloaded.voucher.clone()),
+            voucher_envelope: Some(preloaded.envelope),
+            preloaded: true,
+            pinned: super::masa_call::pinned_in(&preloaded.voucher, preloaded.envelope),
+            stage: Stage::VoucherSent,
+            ..exchange.clone()
+        },
+    })
 }

@@ -1,12 +1,22 @@
 //! The registrar's own request and the MASA's answer to it.
 
-use artifacts::Envelope;
-use pki::{Certificate, Identity};
+use artifacts::{
+    ARTIFACT_SIZE_MAX_BYTES, Assertion, Document, DomainId, Envelope, IdevidIssuer, Nonce,
+    RequestFields, SerialNumber, Tolerances, Voucher, VoucherRequest, open, sign_request_with,
+    verify::check_pin,
+};
+use pki::{Certificate, Identity, IncludeCertificates, SignOptions, path::Revocation};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Device, Exchange, PledgeRequest, Refusal, Step, VendorProfile};
-use crate::masa::DeviceKey;
+use super::{
+    Device, Exchange, MasaUrlRule, Pinned, PledgeRequest, Refusal, Stage, Step, VendorProfile,
+    masa_base_url,
+};
+use crate::{cause::Cause, domain::DomainKey, masa::DeviceKey, text::excerpt};
+
+/// How much of a MASA's explanation is kept.
+const EXPLANATION_MAX_CHARS: usize = 500;
 
 /// Which certificates go along with the registrar's request, and so what the MASA may pin
 /// ([RFC 8995 §5.5](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5)).
@@ -54,22 +64,42 @@ pub enum MasaAnswer<'a> {
 pub struct Nonceless {
     /// Issuer and serial number, from the sales channel.
     pub device: DeviceKey,
-    /// The MASA.
+    /// The MASA: its base address, see [`masa_base_url`].
     pub masa: Url,
     /// The wanted format.
     pub envelope: Envelope,
 }
 
-/// Where the MASA of a device is, by its vendor's profile.
+/// Where the MASA of a device is, by its vendor's profile: the base address.
+///
+/// Call it only for a device that [`super::identify`] accepted: BRSKI-11.5-01, the address in an
+/// untrusted IDevID is never contacted.
 ///
 /// # Errors
 /// [`Refusal::MasaUrlMissing`] or [`Refusal::MasaUrlInvalid`].
 pub fn masa_of(certificate: &Certificate, profile: &VendorProfile) -> Result<Url, Refusal> {
-    let _ = (certificate, profile);
-    todo!()
+    let extension = certificate.masa_url();
+    let text = match &profile.masa_url {
+        // BRSKI-5.4-03: "A registrar MAY use configuration per manufacturer to override".
+        MasaUrlRule::Pinned(url) => url.clone(),
+        // BRSKI-2.8-02: as last fallback, a MASA configured for the manufacturer's anchor.
+        MasaUrlRule::Fallback(url) => extension.unwrap_or_else(|| url.clone()),
+        MasaUrlRule::Extension => extension.ok_or(Refusal::MasaUrlMissing)?,
+    };
+    masa_base_url(&text)
+}
+
+/// A resource below the base address of a MASA.
+pub(super) fn resource(base: &Url, name: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{name}", base.path().trim_end_matches('/')));
+    url
 }
 
 /// Builds and signs the registrar's request for an exchange, and notes it in the exchange.
+///
+/// `identity` has to be the one that the pledge saw on its TLS connection: the MASA compares the
+/// pledge's proximity-registrar-cert with the chain of this signature.
 ///
 /// # Errors
 /// If there is no usable MASA address, or our own key fails.
@@ -82,8 +112,51 @@ pub fn masa_call(
     profile: &VendorProfile,
     now: OffsetDateTime,
 ) -> Result<MasaCall, Refusal> {
-    let _ = (exchange, device, request, identity, chain, profile, now);
-    todo!()
+    let base = masa_of(&device.certificate, profile)?;
+    // BRSKI-5.5-10, BRSKI-5.5-11: "The registrar MUST NOT simply copy the serial-number field
+    // from a pledge voucher-request as that field is claimed but not certified."
+    let mut fields = RequestFields::new(serial_number(&device.key)?);
+    fields.created_on = Some(now);
+    fields.assertion = Some(Assertion::Proximity);
+    // BRSKI-5.5-09: "nonce: This value, if present, is copied from the pledge voucher-request."
+    fields.nonce = request.content.nonce.clone();
+    // VOUCHERBIS-6.1-01, VOUCHERBIS-6.1-02: idevid-issuer is included, and comes from the
+    // pledge's client certificate.
+    fields.idevid_issuer = Some(IdevidIssuer::of(&device.certificate));
+    // BRSKI-5.5-13: "The entire CMS-signed structure is to be included".
+    fields.prior_signed_voucher_request = Some(request.bytes.clone());
+    // BRSKI-5.5-14: proximity-registrar-cert stays out.
+    let body = sign(fields, exchange.envelope, identity, chain, now)?;
+    exchange.registrar_request = Some(body.clone());
+    exchange.masa = Some(base.to_string());
+    exchange.stage = Stage::AskedMasa;
+    Ok(MasaCall {
+        url: resource(&base, "requestvoucher"),
+        content_type: exchange.envelope.media_type(),
+        // BRSKI-5.5-07: "This list SHOULD be the entire list presented to the registrar in the
+        // pledge's original request".
+        accept: exchange
+            .accept
+            .clone()
+            .unwrap_or_else(|| exchange.envelope.media_type().to_owned()),
+        body,
+    })
+}
+
+/// The POST for a request that was built and stored before: the same bytes again.
+///
+/// # Errors
+/// [`Refusal::ExchangeUnknown`] if there is none.
+pub fn repeat_call(exchange: &Exchange) -> Result<MasaCall, Refusal> {
+    let mut call = super::audit_call(exchange)?;
+    let base = exchange.masa.as_deref().unwrap_or_default();
+    let base = Url::parse(base).map_err(|error| Refusal::MasaUrlInvalid(error.to_string()))?;
+    call.url = resource(&base, "requestvoucher");
+    call.accept = exchange
+        .accept
+        .clone()
+        .unwrap_or_else(|| exchange.envelope.media_type().to_owned());
+    Ok(call)
 }
 
 /// Builds and signs a nonceless request for a device that is not there yet.
@@ -95,13 +168,74 @@ pub fn nonceless_call(
     identity: &Identity,
     now: OffsetDateTime,
 ) -> Result<MasaCall, Refusal> {
-    let _ = (wanted, identity, now);
-    todo!()
+    let mut fields = RequestFields::new(serial_number(&wanted.device)?);
+    fields.created_on = Some(now);
+    // BRSKI-5.5-16: "In the case of a nonceless (offline) voucher-request, an appropriate value
+    // needs to be configured from the same out-of-band source as the serial-number."
+    fields.idevid_issuer = match &wanted.device.issuer_key_id {
+        Some(key_id) => Some(idevid_issuer(key_id).ok_or_else(|| {
+            Refusal::Internal(Cause::new(
+                "request.bad-idevid-issuer",
+                "the issuer's key id",
+            ))
+        })?),
+        None => None,
+    };
+    // BRSKI-5.5: a registrar that seeks a nonceless voucher benefits from a less specific
+    // certificate, because the registrar that uses it later may have another key.
+    let body = sign(fields, wanted.envelope, identity, ChainToSend::Whole, now)?;
+    Ok(MasaCall {
+        url: resource(&wanted.masa, "requestvoucher"),
+        content_type: wanted.envelope.media_type(),
+        accept: wanted.envelope.media_type().to_owned(),
+        body,
+    })
+}
+
+/// The form of [rfc8366bis §6.3](https://datatracker.ietf.org/doc/html/draft-ietf-anima-rfc8366bis#section-6.3):
+/// OCTET STRING, SEQUENCE, keyIdentifier.
+fn idevid_issuer(key_id: &[u8]) -> Option<IdevidIssuer> {
+    let length = u8::try_from(key_id.len())
+        .ok()
+        .filter(|length| *length <= 64)?;
+    let mut bytes = vec![0x04, length + 4, 0x30, length + 2, 0x80, length];
+    bytes.extend_from_slice(key_id);
+    IdevidIssuer::from_bytes(&bytes)
+}
+
+fn serial_number(device: &DeviceKey) -> Result<SerialNumber, Refusal> {
+    SerialNumber::new(device.serial.clone()).ok_or(Refusal::SerialMissing)
+}
+
+fn sign(
+    fields: RequestFields,
+    envelope: Envelope,
+    identity: &Identity,
+    chain: ChainToSend,
+    now: OffsetDateTime,
+) -> Result<Vec<u8>, Refusal> {
+    let request =
+        VoucherRequest::new(fields).map_err(|error| Refusal::Internal(Cause::of(&error)))?;
+    // BRSKI-5.5-04: "it SHOULD include only certificates that are a part of the chain that it
+    // wishes the MASA to pin."
+    let options = SignOptions {
+        signing_time: Some(now),
+        include_certs: match chain {
+            ChainToSend::EndEntity => IncludeCertificates::Signer,
+            ChainToSend::Whole => IncludeCertificates::Chain,
+        },
+        ..SignOptions::default()
+    };
+    sign_request_with(&request, envelope, identity, &options)
+        .map_err(|error| Refusal::Internal(Cause::of(&error)))
 }
 
 /// Judges the MASA's answer: hands the voucher on byte for byte, or says why not.
 ///
-/// `own_chain` is the chain that the pledge sees on its TLS connection.
+/// `own_chain` is the chain that the pledge sees on its TLS connection. The registrar cannot
+/// vouch for the voucher's signature, that is between the MASA and its device
+/// ([RFC 8995 §5.6](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.6)); it looks inside to
+/// find a voucher that this pledge is bound to refuse, and to know its own domainID.
 #[must_use]
 pub fn masa_answered(
     exchange: &Exchange,
@@ -110,6 +244,106 @@ pub fn masa_answered(
     profile: &VendorProfile,
     now: OffsetDateTime,
 ) -> Step {
-    let _ = (exchange, answer, own_chain, profile, now);
-    todo!()
+    match judge(exchange, answer, own_chain, profile, now) {
+        Ok((envelope, body, pinned)) => Step::Voucher {
+            voucher: body.to_vec(),
+            envelope,
+            exchange: Exchange {
+                voucher: Some(body.to_vec()),
+                voucher_envelope: Some(envelope),
+                pinned,
+                stage: Stage::VoucherSent,
+                ..exchange.clone()
+            },
+        },
+        Err(refusal) => Step::Refuse(refusal),
+    }
+}
+
+type Judged<'a> = (Envelope, &'a [u8], Option<Pinned>);
+
+fn judge<'a>(
+    exchange: &Exchange,
+    answer: &MasaAnswer<'a>,
+    own_chain: &[Certificate],
+    profile: &VendorProfile,
+    now: OffsetDateTime,
+) -> Result<Judged<'a>, Refusal> {
+    let (status, content_type, body) = match *answer {
+        MasaAnswer::Unreachable(why) => {
+            return Err(Refusal::MasaUnreachable(excerpt(
+                why.as_bytes(),
+                EXPLANATION_MAX_CHARS,
+            )));
+        }
+        MasaAnswer::Http {
+            status,
+            content_type,
+            body,
+        } => (status, content_type, body),
+    };
+    match status {
+        200 => {}
+        // BRSKI-5.4-06: an unexpected 401 fails gracefully, with an administrative notification.
+        401 => return Err(Refusal::MasaUnauthorised),
+        _ => {
+            return Err(Refusal::MasaRefused {
+                status,
+                text: excerpt(body, EXPLANATION_MAX_CHARS),
+            });
+        }
+    }
+    if body.len() > ARTIFACT_SIZE_MAX_BYTES {
+        return Err(Refusal::MasaAnswer(Cause::new(
+            "voucher.too-large",
+            "the voucher",
+        )));
+    }
+    let (envelope, _) =
+        Envelope::from_media_type(content_type.unwrap_or_default(), &profile.tolerances)
+            .map_err(|error| Refusal::MasaAnswer(Cause::of(&error)))?;
+    let voucher = read(body, envelope, &profile.tolerances).map_err(Refusal::MasaAnswer)?;
+    let unfit = |code: &str, text: &str| Refusal::VoucherUnfit(Cause::new(code, text));
+    if voucher.serial_number.as_str() != exchange.device.serial {
+        return Err(unfit("voucher.serial-mismatch", "it is for another device"));
+    }
+    let nonce = voucher.nonce.as_ref().map(Nonce::as_str);
+    if nonce.is_some() && nonce != exchange.nonce.as_deref() {
+        return Err(unfit(
+            "voucher.nonce-mismatch",
+            "it answers another request",
+        ));
+    }
+    // BRSKI-5.6.2-06: the registrar's TLS server certificate chains to the pinned-domain-cert.
+    for pin in voucher.pins().take(1) {
+        check_pin(&pin, own_chain, Some(now), &[], Revocation::BestEffort)
+            .map_err(|error| Refusal::VoucherUnfit(Cause::of(&error)))?;
+    }
+    Ok((envelope, body, pinned_of(&voucher)))
+}
+
+/// Looks inside a voucher without believing it.
+fn read(body: &[u8], envelope: Envelope, tolerances: &Tolerances) -> Result<Voucher, Cause> {
+    let signed = open(Document::Voucher, body, Some(envelope), tolerances)
+        .map_err(|error| Cause::of(&error))?;
+    let payload = signed
+        .dangerous_peek()
+        .payload()
+        .ok_or_else(|| Cause::new("cms.content-missing", "there is no content"))?;
+    Voucher::from_json(payload, tolerances)
+        .map(|(voucher, _)| voucher)
+        .map_err(|error| Cause::of(&error))
+}
+
+fn pinned_of(voucher: &Voucher) -> Option<Pinned> {
+    let certificate = voucher.pinned_domain_cert.as_ref()?;
+    Some(Pinned {
+        domain_id: DomainId::of(certificate).as_bytes().to_vec(),
+        key: DomainKey::of(certificate),
+    })
+}
+
+/// What a voucher pins that was loaded before; `None` if it cannot be read.
+pub(super) fn pinned_in(body: &[u8], envelope: Envelope) -> Option<Pinned> {
+    pinned_of(&read(body, envelope, &Tolerances::lenient()).ok()?)
 }

@@ -19,11 +19,15 @@ mod request;
 mod telemetry;
 
 pub use audit::{AuditFinding, AuditPolicy, AuditVerdict, audit_answered, audit_call, may_enrol};
-pub use decide::{Facts, Policy, Preloaded, Step, Verdict, decide};
+pub use decide::{Facts, Policy, Preloaded, Step, Verdict, decide, use_preloaded};
 pub use masa_call::{
-    ChainToSend, MasaAnswer, MasaCall, Nonceless, masa_answered, masa_call, masa_of, nonceless_call,
+    ChainToSend, MasaAnswer, MasaCall, Nonceless, masa_answered, masa_call, masa_of,
+    nonceless_call, repeat_call,
 };
-pub use profile::{MASA_URL_LENGTH_MAX_BYTES, MasaUrlRule, ProfileSpec, Profiles, ProfilesSpec, VendorProfile, masa_base_url};
+pub use profile::{
+    MASA_URL_LENGTH_MAX_BYTES, MasaUrlRule, ProfileSpec, Profiles, ProfilesSpec, VendorProfile,
+    masa_base_url,
+};
 pub use refusal::Refusal;
 pub use request::{Device, Inbound, PledgeRequest, identify, open_request};
 pub use telemetry::{Report, Reported, enrol_status, voucher_status};
@@ -79,6 +83,9 @@ pub struct Exchange {
         skip_serializing_if = "Option::is_none"
     )]
     pub voucher_envelope: Option<Envelope>,
+    /// Whether the voucher was loaded before the device came.
+    #[serde(default)]
+    pub preloaded: bool,
     /// The domain that the voucher pins, as far as the registrar could read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pinned>,

@@ -62,6 +62,12 @@ pub enum Refusal {
         /// Age in seconds.
         age_s: i64,
     },
+    /// The request claims to come from the future.
+    #[error("the voucher request was created {ahead_s} seconds in the future")]
+    RequestFromFuture {
+        /// Seconds ahead of our clock.
+        ahead_s: i64,
+    },
     /// The request's nonce belongs to an exchange that is over.
     #[error("the voucher request was used before")]
     RequestReplayed,
@@ -138,6 +144,7 @@ impl Refusal {
             | Self::SignerMismatch
             | Self::SerialMismatch
             | Self::RequestStale { .. }
+            | Self::RequestFromFuture { .. }
             | Self::RequestReplayed
             | Self::VendorDenied(_)
             | Self::CloneSuspected
@@ -214,6 +221,7 @@ impl Coded for Refusal {
             Self::NonceMissing => "registrar.nonce-missing",
             Self::NonceLength => "registrar.nonce-length",
             Self::RequestStale { .. } => "registrar.request-stale",
+            Self::RequestFromFuture { .. } => "registrar.request-from-future",
             Self::RequestReplayed => "registrar.request-replayed",
             Self::VendorDenied(_) => "registrar.vendor-denied",
             Self::DeviceDenied(_) => "registrar.device-denied",
@@ -261,6 +269,7 @@ impl Coded for Refusal {
             | Self::NonceMissing
             | Self::NonceLength
             | Self::RequestStale { .. }
+            | Self::RequestFromFuture { .. }
             | Self::RequestReplayed
             | Self::CloneSuspected
             | Self::MasaAnswer(_)

@@ -1,12 +1,30 @@
 //! Who the device is, and what it asks for.
 
-use artifacts::{Envelope, VoucherRequest};
-use pki::Certificate;
+use artifacts::{
+    Document, Envelope, Fault, Nonce, SerialNumber, VoucherRequest, open,
+    verify::{
+        CheckResult, Outcome, PledgeRequestContext, ProximityTarget, Trust, VerifiedPledgeRequest,
+        verify_pledge_request,
+    },
+};
+use pki::{
+    Certificate,
+    path::{self, PathOptions, Purpose, Reason},
+};
 use time::{Duration, OffsetDateTime};
 
 use super::{Profiles, Refusal, VendorProfile};
-use crate::masa::DeviceKey;
 pub use crate::masa::Inbound;
+use crate::{
+    cause::Cause,
+    digest::sha256,
+    identity::issuer_key_id,
+    masa::DeviceKey,
+    media::{self, Acceptable},
+};
+
+/// How far in the future a pledge's `created-on` may lie before its clock is called wrong.
+const CLOCK_SKEW_MAX: Duration = Duration::minutes(5);
 
 /// A device whose IDevID is valid under a vendor profile and whose possession of the key the TLS
 /// connection proved.
@@ -41,8 +59,54 @@ pub fn identify(
     profiles: &Profiles,
     now: OffsetDateTime,
 ) -> Result<Device, Refusal> {
-    let _ = (chain, profiles, now);
-    todo!()
+    // BRSKI-5.1-06: the registrar requires a TLS client certificate for BRSKI-EST.
+    let (leaf, others) = chain.split_first().ok_or(Refusal::NoClientCertificate)?;
+    let mut invalid = None;
+    for profile in profiles.iter() {
+        let mut material = others.to_vec();
+        material.extend_from_slice(&profile.intermediates);
+        let options = PathOptions {
+            // BRSKI-2.6.2-02: "registrars ... can be configured to ignore the expiry" of IDevIDs,
+            // per manufacturer.
+            at: (!profile.ignore_expiry).then_some(now),
+            purpose: Purpose::Idevid,
+            tolerate_legacy_algorithms: profile.tolerances.sha1,
+            ..PathOptions::default()
+        };
+        // BRSKI-5.1-07: the IDevID chain is validated to a configured manufacturer trust anchor.
+        match path::validate(leaf, &material, &profile.anchors, &options) {
+            Ok(valid) => {
+                let path = valid.certificates().to_vec();
+                // BRSKI-2.3.1-04: the serial number is taken from the TLS client certificate.
+                let serial = profile
+                    .serial
+                    .serial_of(leaf)
+                    .ok_or(Refusal::SerialMissing)?;
+                return Ok(Device {
+                    key: DeviceKey {
+                        issuer_key_id: issuer_key_id(&path),
+                        serial,
+                    },
+                    certificate: leaf.clone(),
+                    path,
+                    vendor: profile.name.clone(),
+                });
+            }
+            Err(error) => match error.reason {
+                Reason::UnknownIssuer | Reason::NoAnchors => {}
+                _ => {
+                    invalid.get_or_insert(Cause::of(&error));
+                }
+            },
+        }
+    }
+    Err(match invalid {
+        Some(cause) => Refusal::IdevidInvalid(cause),
+        None => Refusal::ManufacturerUnknown(Cause::new(
+            "path.unknown-issuer",
+            "no vendor profile's anchor issued it",
+        )),
+    })
 }
 
 /// A pledge's voucher request that is signed by the connected device and fits this registrar.
@@ -60,6 +124,16 @@ pub struct PledgeRequest {
     pub formats: Vec<Envelope>,
     /// The pledge's `Accept` header, to be handed on to the MASA.
     pub accept: Option<String>,
+    /// What was odd about the request and let pass by a named tolerance.
+    pub oddities: Vec<artifacts::Oddity>,
+}
+
+impl PledgeRequest {
+    /// The nonce, as the opaque string that it is.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        self.content.nonce.as_ref().map(Nonce::as_str)
+    }
 }
 
 /// Opens a pledge's voucher request: media type, envelope, signature, signer, serial number,
@@ -78,6 +152,94 @@ pub fn open_request(
     request_age_max: Option<Duration>,
     now: OffsetDateTime,
 ) -> Result<PledgeRequest, Refusal> {
-    let _ = (inbound, device, own, profile, request_age_max, now);
-    todo!()
+    let tolerances = &profile.tolerances;
+    let content_type = inbound.content_type.unwrap_or_default();
+    // BRSKI-5.2-04: "Registrar implementations SHOULD anticipate future media types but, of
+    // course, will simply fail the request if those types are not yet known."
+    let (envelope, _) = Envelope::from_media_type(content_type, tolerances)
+        .map_err(|_| Refusal::MediaType(content_type.to_owned()))?;
+    let shown = || inbound.accept.unwrap_or_default().to_owned();
+    let formats = match media::acceptable(inbound.accept, envelope) {
+        Acceptable::These(formats) => formats,
+        Acceptable::NoneOfOurs => return Err(Refusal::NotAcceptable(shown())),
+        Acceptable::NotUnderstood => return Err(Refusal::AcceptNotUnderstood(shown())),
+    };
+    // BRSKI-5.3-03: "If the voucher-request is in an unknown format, then an HTTP 406 error code
+    // is more appropriate."
+    let signed = open(Document::Request, inbound.body, Some(envelope), tolerances)
+        .map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    let serial = SerialNumber::new(device.key.serial.clone()).ok_or(Refusal::SerialMissing)?;
+    // The IDevID was validated when the device was identified, by the vendor's own rule about
+    // expiry. Here it stands as the only possible signer, so it is the anchor.
+    let anchors = device.certificate.clone().into();
+    let context = PledgeRequestContext {
+        peer: Some(&device.certificate),
+        serial_number: Some(&serial),
+        proximity: ProximityTarget::ServerCertificate(own),
+        ..PledgeRequestContext::new(Trust::new(&anchors, None))
+    };
+    let outcome = verify_pledge_request(&signed, &context, tolerances);
+    if let Some(refusal) = refusal_of(&outcome) {
+        return Err(refusal);
+    }
+    let (_, oddities, result) = outcome.into_parts();
+    let verified = result.map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    check_age(&verified.request, request_age_max, now)?;
+    Ok(PledgeRequest {
+        bytes: inbound.body.to_vec(),
+        digest: hex::encode(sha256(inbound.body)),
+        content: verified.request,
+        envelope,
+        formats,
+        accept: inbound.accept.map(str::to_owned),
+        oddities,
+    })
+}
+
+/// A request that was made long ago is a replay. One without a date comes from a device without a
+/// clock (BRSKI-5.2-07), as does one from the future; the nonce protects both.
+fn check_age(
+    request: &VoucherRequest,
+    age_max: Option<Duration>,
+    now: OffsetDateTime,
+) -> Result<(), Refusal> {
+    let (Some(created_on), Some(age_max)) = (request.created_on, age_max) else {
+        return Ok(());
+    };
+    let age = now - created_on;
+    if age > age_max {
+        return Err(Refusal::RequestStale {
+            age_s: age.whole_seconds(),
+        });
+    }
+    if -age > CLOCK_SKEW_MAX {
+        return Err(Refusal::RequestFromFuture {
+            ahead_s: (-age).whole_seconds(),
+        });
+    }
+    Ok(())
+}
+
+/// The refusal for the first check that failed.
+fn refusal_of(outcome: &Outcome<VerifiedPledgeRequest>) -> Option<Refusal> {
+    let error = outcome.result().err()?;
+    let name = outcome
+        .checks()
+        .iter()
+        .find_map(|check| match &check.result {
+            CheckResult::Failed { .. } => Some(check.name),
+            CheckResult::Passed | CheckResult::NotMade { .. } => None,
+        })?;
+    let cause = Cause::of(error);
+    Some(match (name, error.fault()) {
+        ("signature", _) => Refusal::RequestSignature(cause),
+        ("peer" | "trust", _) => Refusal::SignerMismatch,
+        ("nonce", _) => Refusal::NonceMissing,
+        ("serial-number", _) => Refusal::SerialMismatch,
+        ("proximity", Some(Fault::ProximityMismatch)) => Refusal::ProximityMismatch,
+        ("proximity", Some(Fault::AssertionNotProximity)) => Refusal::AssertionNotProximity,
+        ("proximity", _) => Refusal::ProximityMissing,
+        ("content", Some(Fault::BadNonce)) => Refusal::NonceLength,
+        _ => Refusal::RequestMalformed(cause),
+    })
 }

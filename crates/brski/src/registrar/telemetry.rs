@@ -2,10 +2,14 @@
 //! ([RFC 8995 §5.7](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.7),
 //! [§5.9.4](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.9.4)).
 
-use artifacts::Tolerances;
+use artifacts::{TELEMETRY_VERSION, Tolerances, VoucherStatus};
 use serde_json::Value;
 
 use super::{Exchange, Refusal, Stage};
+use crate::{cause::Cause, text::excerpt};
+
+/// How much of a pledge's reason is kept.
+const REASON_MAX_CHARS: usize = 500;
 
 /// A status report, for the timeline.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +47,23 @@ pub fn voucher_status(
     exchange: Option<&Exchange>,
     tolerances: &Tolerances,
 ) -> Result<Reported, Refusal> {
-    let _ = (body, exchange, tolerances);
-    todo!()
+    let report = read(body, tolerances)?;
+    // A report moves the exchange only from the point at which a voucher was handed out: a late or
+    // repeated one must not undo what came after it.
+    let stage = match exchange.map(|exchange| &exchange.stage) {
+        Some(Stage::VoucherSent | Stage::VoucherAccepted) if report.status => {
+            Some(Stage::VoucherAccepted)
+        }
+        Some(Stage::VoucherSent | Stage::VoucherAccepted) => Some(Stage::VoucherRefused {
+            reason: report.reason.clone(),
+        }),
+        _ => None,
+    };
+    Ok(Reported {
+        report,
+        stage,
+        matching_certificate: exchange.is_some(),
+    })
 }
 
 /// Reads an enrolment status report; `matching_certificate` says whether the connection was
@@ -58,6 +77,42 @@ pub fn enrol_status(
     matching_certificate: bool,
     tolerances: &Tolerances,
 ) -> Result<Reported, Refusal> {
-    let _ = (body, exchange, matching_certificate, tolerances);
-    todo!()
+    let report = read(body, tolerances)?;
+    let stage = match exchange.map(|exchange| &exchange.stage) {
+        Some(Stage::VoucherSent | Stage::VoucherAccepted | Stage::EnrolmentFailed { .. })
+            if report.status =>
+        {
+            Some(Stage::Enrolled)
+        }
+        Some(Stage::VoucherSent | Stage::VoucherAccepted | Stage::EnrolmentFailed { .. }) => {
+            Some(Stage::EnrolmentFailed {
+                reason: report.reason.clone(),
+            })
+        }
+        _ => None,
+    };
+    Ok(Reported {
+        report,
+        stage,
+        matching_certificate,
+    })
+}
+
+fn read(body: &[u8], tolerances: &Tolerances) -> Result<Report, Refusal> {
+    // BRSKI-5.7-11: malformed telemetry changes nothing.
+    let (status, _) = VoucherStatus::from_json(body, tolerances)
+        .map_err(|error| Refusal::TelemetryMalformed(Cause::of(&error)))?;
+    Ok(Report {
+        status: status.status,
+        reason: status
+            .reason
+            .map(|reason| excerpt(reason.as_bytes(), REASON_MAX_CHARS)),
+        context: status.reason_context.map(Value::Object),
+        // BRSKI-5.7-09: "A server that sees unknown fields should log them, but otherwise ignore
+        // them."
+        unknown_members: status.unknown,
+        // BRSKI-5.7-10: "A registrar that receives a status message with a version larger than it
+        // knows about SHOULD log the contents and alert a human."
+        newer_version: (status.version > TELEMETRY_VERSION).then_some(status.version),
+    })
 }
