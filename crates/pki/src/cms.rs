@@ -187,7 +187,7 @@ impl SignedData {
         }
         let results = self.verify_each(policy, extra_certs);
         let mut verified = match policy.several_signers {
-            SeveralSigners::Any => first_verified(results)?,
+            SeveralSigners::Any => crate::signed::first_verified(results, Error::CmsNoSigner)?,
             SeveralSigners::All | SeveralSigners::Refuse => {
                 let all = results.into_iter().collect::<Result<Vec<_>, _>>()?;
                 all.into_iter().next().ok_or(Error::CmsNoSigner)?
@@ -212,16 +212,4 @@ impl SignedData {
             .map(|signer| verify::verify(self, signer, policy, extra_certs))
             .collect()
     }
-}
-
-fn first_verified(results: Vec<Result<VerifiedSigner, Error>>) -> Result<VerifiedSigner, Error> {
-    let mut reason = Error::CmsNoSigner;
-    for (index, result) in results.into_iter().enumerate() {
-        match result {
-            Ok(verified) => return Ok(verified),
-            Err(error) if index == 0 => reason = error,
-            Err(_) => {}
-        }
-    }
-    Err(reason)
 }

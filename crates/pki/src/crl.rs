@@ -135,6 +135,18 @@ impl Crl {
     /// # Errors
     /// If it does not verify, or the algorithm is unsupported or legacy.
     pub fn verify_signature_by(&self, key: &PublicKey) -> Result<(), Error> {
+        self.verify_signature(key, false)
+    }
+
+    /// As [`Self::verify_signature_by`], legacy algorithms included.
+    ///
+    /// # Errors
+    /// If it does not verify or the algorithm is unsupported.
+    pub fn verify_signature_by_legacy(&self, key: &PublicKey) -> Result<(), Error> {
+        self.verify_signature(key, true)
+    }
+
+    fn verify_signature(&self, key: &PublicKey, allow_legacy: bool) -> Result<(), Error> {
         let inner = &self.0;
         // RFC 5280 §5.1.1.2: This field MUST contain the same algorithm identifier as the
         // signature field in the sequence tbsCertList.
@@ -144,7 +156,8 @@ impl Crl {
                 "signature and signatureAlgorithm differ",
             ));
         }
-        key.verify_identified(&inner.outer_algorithm, &inner.tbs, &inner.signature, false)
+        let (tbs, signature) = (&inner.tbs, &inner.signature);
+        key.verify_identified(&inner.outer_algorithm, tbs, signature, allow_legacy)
             .map_err(|error| match error {
                 Error::SignatureInvalid(_) => Error::SignatureInvalid(Document::Crl),
                 Error::CmsPssParameters => {

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::{Certificate, SignatureAlgorithm};
+use crate::{Certificate, Error, SignatureAlgorithm};
 
 /// Which certificates travel with a signature.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -79,6 +79,8 @@ pub enum Oddity {
     Base64Form,
     /// JWS: x5c in base64url.
     CertificateBase64Form,
+    /// JWS: certificates of x5c are not in order.
+    CertificatesUnordered,
     /// JWS: no typ.
     NoType,
     /// JWS: typ is not the one expected.
@@ -136,4 +138,20 @@ pub enum SeveralSigners {
     All,
     /// One signature has to verify; the first that does is the answer.
     Any,
+}
+
+/// The first signer that verifies, or why the first did not.
+pub(crate) fn first_verified(
+    results: Vec<Result<VerifiedSigner, Error>>,
+    none: Error,
+) -> Result<VerifiedSigner, Error> {
+    let mut reason = none;
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(verified) => return Ok(verified),
+            Err(error) if index == 0 => reason = error,
+            Err(_) => {}
+        }
+    }
+    Err(reason)
 }
