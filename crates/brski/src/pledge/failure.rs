@@ -80,6 +80,9 @@ pub enum Failure {
     /// The CA certificates cannot be used.
     #[error("the CA certificates cannot be used: {0}")]
     CaCertificates(Cause),
+    /// The CSR attributes cannot be used.
+    #[error("the CSR attributes cannot be used: {0}")]
+    CsrAttributes(Cause),
     /// The certificate that was issued cannot be used.
     #[error("the issued certificate cannot be used: {0}")]
     Certificate(Cause),
@@ -124,6 +127,7 @@ impl Coded for Failure {
             Self::VoucherRevocation(_) => "pledge.voucher-revocation",
             Self::PinMismatch(_) => "pledge.pin-mismatch",
             Self::CaCertificates(_) => "pledge.ca-certificates",
+            Self::CsrAttributes(_) => "pledge.csr-attributes",
             Self::Certificate(_) => "pledge.certificate",
             Self::Idevid(_) => "pledge.idevid",
             Self::Internal(_) => "pledge.internal",
@@ -154,6 +158,7 @@ impl Coded for Failure {
             | Self::VoucherRevocation(_)
             | Self::PinMismatch(_)
             | Self::CaCertificates(_)
+            | Self::CsrAttributes(_)
             | Self::Certificate(_) => Blame::PeerMisbehaved,
         }
     }

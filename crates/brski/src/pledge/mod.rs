@@ -6,6 +6,7 @@
 //! cut. Keys and certification requests are the device's own business: the machine asks for them
 //! ([`Step::MakeRequest`]) and is told.
 
+mod enrol;
 mod failure;
 mod machine;
 mod voucher;
@@ -78,6 +79,8 @@ pub struct Config {
     pub est_label: Option<String>,
     /// Give up after this many attempts; `None` for never.
     pub attempts_max: Option<u32>,
+    /// For rehearsals of an attack: send these bytes instead of a fresh voucher request.
+    pub replay: Option<Vec<u8>>,
 }
 
 /// How far the device is, as written to disk.
@@ -128,6 +131,8 @@ pub struct VoucherPhase {
     pub registrar: usize,
     /// The origin that is talked to: the registrar's, or where it sent us.
     pub origin: Url,
+    /// The path of `requestvoucher` there.
+    pub path: String,
     /// Whether a redirect to another origin was followed already.
     pub redirected: bool,
     /// The registrar's certificates as shown on the provisional connection, the leaf first.
@@ -167,12 +172,18 @@ pub struct EnrolPhase {
     /// The domain's CA certificates, once fetched.
     #[serde(with = "stored::bytes::list", default)]
     pub ca_certificates: Vec<Vec<u8>>,
+    /// The CSR attributes (DER), once fetched and if there are any.
+    #[serde(with = "stored::bytes::option", default)]
+    pub attributes: Option<Vec<u8>>,
     /// The certification request, once made: sent again byte for byte after a 202.
     #[serde(with = "stored::bytes::option", default)]
     pub csr: Option<Vec<u8>>,
     /// When enrolment was asked for first.
     #[serde(with = "time::serde::rfc3339::option", default)]
     pub begun_at: Option<OffsetDateTime>,
+    /// Not to be repeated before this moment.
+    #[serde(with = "time::serde::rfc3339::option", default)]
+    pub not_before: Option<OffsetDateTime>,
     /// What comes next.
     pub next: EnrolStep,
 }
@@ -191,8 +202,6 @@ pub enum EnrolStep {
     MakeRequest,
     /// Enrol.
     Enrol,
-    /// Report success over a new connection with the new certificate.
-    EnrolStatus,
 }
 
 /// The device has a certificate of its domain.
@@ -203,6 +212,12 @@ pub struct Enrolled {
     /// The certificate.
     #[serde(with = "stored::bytes")]
     pub certificate: Vec<u8>,
+    /// What a TLS peer is shown: the certificate and what stands between it and the anchor.
+    #[serde(with = "stored::bytes::list")]
+    pub chain: Vec<Vec<u8>>,
+    /// The domain's trust anchor.
+    #[serde(with = "stored::bytes")]
+    pub anchor: Vec<u8>,
     /// The domain's CA certificates.
     #[serde(with = "stored::bytes::list")]
     pub ca_certificates: Vec<Vec<u8>>,
