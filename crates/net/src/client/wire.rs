@@ -274,7 +274,10 @@ async fn open_quic_at(
     let endpoint = quinn::Endpoint::client(any).map_err(|error| failed(error.to_string()))?;
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = quinn::TransportConfig::default();
-    transport.max_concurrent_bidi_streams(0_u32.into());
+    // The own time limit says how long an answer may take; the server says what idle means.
+    transport
+        .max_concurrent_bidi_streams(0_u32.into())
+        .max_idle_timeout(None);
     client.transport_config(Arc::new(transport));
     let name = match &target.host {
         Host::Name(name) => name.clone(),

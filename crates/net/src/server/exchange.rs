@@ -57,7 +57,9 @@ impl Shared {
             shared: self,
             bytes: 0,
         };
-        let expects_continue = parts.headers.contains_key(header::EXPECT);
+        // With HTTP/2 and HTTP/3 senders do not wait, whatever their header says.
+        let expects_continue =
+            peer.http_version == HttpVersion::Http1 && parts.headers.contains_key(header::EXPECT);
         let declared = declared_length(&parts.headers);
         let (bytes, _held) = match self
             .read(body, declared, expects_continue, held, deadline)

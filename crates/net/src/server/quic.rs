@@ -69,8 +69,13 @@ pub(super) fn transport(limits: &super::Limits) -> Arc<quinn::TransportConfig> {
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(CONNECTION_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None)
-        // An idle time beyond what QUIC can say means none of QUIC's own.
-        .max_idle_timeout(limits.idle_time_max.try_into().ok());
+        // A peer that waits for its answer is silent too. Idleness between requests is watched by
+        // `Activity`; this is for peers that are gone. A time beyond what QUIC can say means none.
+        .max_idle_timeout(
+            (limits.idle_time_max + limits.request_time_max)
+                .try_into()
+                .ok(),
+        );
     Arc::new(transport)
 }
 

@@ -1,0 +1,8 @@
+//! Listener and client over real sockets on loopback.
+
+mod client;
+mod limits;
+mod matrix;
+mod outside;
+mod support;
+mod trust;
