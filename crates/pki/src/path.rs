@@ -10,8 +10,19 @@
 //! [RFC 5280 §6]: https://www.rfc-editor.org/rfc/rfc5280.html#section-6
 
 mod anchors;
+mod constraints;
+mod der;
 mod error;
+mod identity;
+mod name;
+mod policy;
+mod purpose;
+mod revocation;
+mod search;
+mod view;
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
@@ -19,6 +30,9 @@ use time::OffsetDateTime;
 
 pub use self::anchors::Anchors;
 pub use self::error::{PathError, Reason};
+use self::revocation::CrlView;
+use self::search::{Goal, Search};
+use self::view::View;
 use crate::{Certificate, Crl};
 
 /// What the certificate at the end of the path is to be used for.
@@ -46,6 +60,15 @@ pub enum ServerName {
     Dns(String),
     /// An IP address.
     Ip(IpAddr),
+}
+
+impl std::fmt::Display for ServerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dns(name) => write!(f, "{name:?}"),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
 }
 
 /// What is done about revocation.
@@ -184,6 +207,64 @@ pub fn validate(
     anchors: &Anchors,
     options: &PathOptions,
 ) -> Result<ValidPath, PathError> {
-    let _ = (leaf, others, anchors, options);
-    todo!()
+    let refuse = |reason, detail: String| PathError {
+        reason,
+        certificate: leaf.subject(),
+        detail,
+    };
+    if anchors.is_empty() {
+        return Err(refuse(
+            Reason::NoAnchors,
+            "there are no trust anchors".into(),
+        ));
+    }
+    let limit = options.limits.certificates_max;
+    if others.len() > limit || options.crls.len() > limit {
+        return Err(refuse(
+            Reason::TooComplex,
+            format!("more than {limit} certificates or CRLs"),
+        ));
+    }
+    let malformed =
+        |error: der::Malformed| refuse(Reason::Malformed, format!("it has {}", error.0));
+    let mut pool = vec![View::of(leaf).map_err(malformed)?];
+    // What came along unasked and cannot be read cannot be part of a path either.
+    for other in others {
+        if other != leaf && !pool.iter().any(|view| view.certificate == other) {
+            pool.extend(View::of(other).ok());
+        }
+    }
+    let anchor_views = anchors.relevant_to(&pool);
+    // An unreadable CRL is as good as none: with required revocation it will be missed.
+    let crls: Vec<CrlView<'_>> = options
+        .crls
+        .iter()
+        .filter_map(|crl| CrlView::of(crl).ok())
+        .collect();
+    let search = Search {
+        options,
+        pool: &pool,
+        anchors: &anchor_views,
+        crls: &crls,
+        signatures_left: Cell::new(options.limits.signatures_max),
+        name_comparisons_left: Cell::new(options.limits.name_comparisons_max),
+        edges: RefCell::new(HashMap::new()),
+        crl_signers: RefCell::new(HashMap::new()),
+        crl_signatures: RefCell::new(HashMap::new()),
+        signers_in_progress: RefCell::new(Vec::new()),
+    };
+    let found = search.run(0, Goal::Target)?;
+    let below = found.below.iter().filter_map(|&index| pool.get(index));
+    let anchor = anchor_views.get(found.anchor);
+    Ok(ValidPath {
+        certificates: below
+            .chain(anchor)
+            .map(|view| view.certificate.clone())
+            .collect(),
+        policies: found
+            .policies
+            .iter()
+            .filter_map(|oid| ObjectIdentifier::from_bytes(oid).ok())
+            .collect(),
+    })
 }

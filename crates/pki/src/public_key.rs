@@ -132,6 +132,14 @@ impl PublicKey {
         }
     }
 
+    /// The length of an RSA key's modulus in bits; none for other keys.
+    pub(crate) fn rsa_modulus_bits(&self) -> Option<usize> {
+        match self.0.kind {
+            Kind::Rsa { bits, .. } => Some(bits),
+            _ => None,
+        }
+    }
+
     /// SHA-256 over the SubjectPublicKeyInfo.
     pub fn sha256(&self) -> [u8; 32] {
         sha256(&self.0.spki)

@@ -1,13 +1,20 @@
 //! Trust anchors.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use super::name::DistinguishedName;
+use super::view::View;
 use crate::{Certificate, Error};
 
 /// The certificates whose keys are trusted. Cheap enough to clone; build it once and keep it.
 #[derive(Clone, Debug, Default)]
 pub struct Anchors {
     certificates: Vec<Certificate>,
+    present: HashSet<Certificate>,
+    /// Places in `certificates` by the normalised subject, so that thousands of anchors cost a
+    /// validation nothing.
+    by_subject: HashMap<Vec<Vec<u8>>, Vec<usize>>,
 }
 
 impl Anchors {
@@ -27,15 +34,39 @@ impl Anchors {
 
     /// Adds an anchor; one that is there already is not added again.
     pub fn add(&mut self, certificate: Certificate) {
-        if !self.contains(&certificate) {
-            self.certificates.push(certificate);
+        if !self.present.insert(certificate.clone()) {
+            return;
         }
+        if let Ok(subject) = DistinguishedName::from_der(certificate.subject_der()) {
+            let places = self.by_subject.entry(subject.key().to_vec()).or_default();
+            places.push(self.certificates.len());
+        }
+        self.certificates.push(certificate);
     }
 
     /// Whether this very certificate is an anchor.
     #[must_use]
     pub fn contains(&self, certificate: &Certificate) -> bool {
-        self.certificates.contains(certificate)
+        self.present.contains(certificate)
+    }
+
+    /// The anchors that a path through `pool` can end in: those that are in it, and those whose
+    /// subject is the issuer of one in it.
+    pub(super) fn relevant_to<'a>(&'a self, pool: &[View<'a>]) -> Vec<View<'a>> {
+        let mut places: Vec<usize> = pool
+            .iter()
+            .flat_map(|view| [&view.issuer, &view.subject])
+            .filter_map(|name| self.by_subject.get(name.key()))
+            .flatten()
+            .copied()
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+            .into_iter()
+            .filter_map(|place| self.certificates.get(place))
+            .filter_map(|certificate| View::of(certificate).ok())
+            .collect()
     }
 
     /// The anchors in the order of their addition.

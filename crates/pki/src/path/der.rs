@@ -75,7 +75,9 @@ impl<'a> Reader<'a> {
                 .split_at_checked(count)
                 .ok_or(Malformed("truncated"))?;
             after_length = rest;
-            let length = octets.iter().fold(0_usize, |sum, &octet| (sum << 8) | usize::from(octet));
+            let length = octets
+                .iter()
+                .fold(0_usize, |sum, &octet| (sum << 8) | usize::from(octet));
             if octets.first() == Some(&0) || length < 0x80 {
                 return Err(Malformed("a length that is not minimal"));
             }
@@ -88,7 +90,11 @@ impl<'a> Reader<'a> {
             .get(..start.len() - rest.len())
             .ok_or(Malformed("truncated"))?;
         self.rest = rest;
-        Ok(Element { tag, content, encoding })
+        Ok(Element {
+            tag,
+            content,
+            encoding,
+        })
     }
 
     /// The next element, which must have this tag.
@@ -162,7 +168,9 @@ pub(super) fn count(content: &[u8]) -> Result<u32> {
 
 /// The content of an OBJECT IDENTIFIER, checked for form and kept as bytes.
 pub(super) fn oid(content: &[u8]) -> Result<&[u8]> {
-    let last = content.last().ok_or(Malformed("an empty OBJECT IDENTIFIER"))?;
+    let last = content
+        .last()
+        .ok_or(Malformed("an empty OBJECT IDENTIFIER"))?;
     let mut starts = std::iter::once(true).chain(content.iter().map(|octet| octet & 0x80 == 0));
     let padded = content
         .iter()
@@ -175,7 +183,9 @@ pub(super) fn oid(content: &[u8]) -> Result<&[u8]> {
 
 /// The first sixteen bits of a BIT STRING, bit 0 of the standard being the highest.
 pub(super) fn flags(content: &[u8]) -> Result<u16> {
-    let (&unused, octets) = content.split_first().ok_or(Malformed("an empty BIT STRING"))?;
+    let (&unused, octets) = content
+        .split_first()
+        .ok_or(Malformed("an empty BIT STRING"))?;
     let last = octets.last().copied().unwrap_or(0);
     let stray = u16::from(last) & ((1_u16 << unused.min(8)) - 1);
     if unused > 7 || (octets.is_empty() && unused != 0) || stray != 0 {
@@ -192,7 +202,11 @@ pub(super) fn time(element: Element<'_>) -> Result<OffsetDateTime> {
     const BAD: Malformed = Malformed("a time that is not of the form of RFC 5280");
     let text = element.content.strip_suffix(b"Z").ok_or(BAD)?;
     let mut digits = text.iter().map(|&octet| {
-        if octet.is_ascii_digit() { Ok(octet - b'0') } else { Err(BAD) }
+        if octet.is_ascii_digit() {
+            Ok(octet - b'0')
+        } else {
+            Err(BAD)
+        }
     });
     let mut two = || -> Result<u8> {
         match (digits.next(), digits.next()) {
@@ -258,12 +272,23 @@ mod tests {
     #[test]
     fn times_of_both_kinds() {
         let read = |tag, text: &str| {
-            time(Element { tag, content: text.as_bytes(), encoding: &[] }).map(|time| time.year())
+            time(Element {
+                tag,
+                content: text.as_bytes(),
+                encoding: &[],
+            })
+            .map(|time| time.year())
         };
         assert_eq!(read(UTC_TIME, "500101120001Z"), Ok(1950));
         assert_eq!(read(UTC_TIME, "491231235959Z"), Ok(2049));
         assert_eq!(read(GENERALIZED_TIME, "99991231235959Z"), Ok(9999));
-        for bad in ["5001011200Z", "500101120001", "501301120001Z", "500101120001+0100", "50010112000aZ"] {
+        for bad in [
+            "5001011200Z",
+            "500101120001",
+            "501301120001Z",
+            "500101120001+0100",
+            "50010112000aZ",
+        ] {
             assert!(read(UTC_TIME, bad).is_err(), "{bad}");
         }
         assert!(read(GENERALIZED_TIME, "20200101000000.5Z").is_err());

@@ -49,7 +49,11 @@ impl<'a> DistinguishedName<'a> {
                 return Err(Malformed("a name of too many parts"));
             }
         }
-        Ok(Self { der, rdns, email_addresses })
+        Ok(Self {
+            der,
+            rdns,
+            email_addresses,
+        })
     }
 
     /// Reads the Name that `bytes` consist of.
@@ -67,7 +71,11 @@ impl<'a> DistinguishedName<'a> {
         let last = DistinguishedName::read(&set, &[])?;
         let mut rdns = issuer.rdns.clone();
         rdns.extend(last.rdns);
-        Ok(Self { der: issuer.der, rdns, email_addresses: Vec::new() })
+        Ok(Self {
+            der: issuer.der,
+            rdns,
+            email_addresses: Vec::new(),
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -136,7 +144,13 @@ fn directory_string(value: der::Element<'_>) -> Option<String> {
             .filter(|text| text.is_ascii())
             .map(str::to_owned),
         // TeletexString, in practice Latin-1.
-        0x14 => Some(value.content.iter().map(|&octet| char::from(octet)).collect()),
+        0x14 => Some(
+            value
+                .content
+                .iter()
+                .map(|&octet| char::from(octet))
+                .collect(),
+        ),
         // UniversalString.
         0x1c => value
             .content
@@ -230,7 +244,10 @@ mod tests {
         };
         let mut attribute = tlv(der::OID, &[0x55, 0x04, 0x03]);
         attribute.extend(tlv(tag, text));
-        tlv(der::SEQUENCE, &tlv(der::SET, &tlv(der::SEQUENCE, &attribute)))
+        tlv(
+            der::SEQUENCE,
+            &tlv(der::SET, &tlv(der::SEQUENCE, &attribute)),
+        )
     }
 
     #[test]
@@ -249,7 +266,11 @@ mod tests {
     fn broken_names_are_refused() {
         assert!(DistinguishedName::from_der(&[0x30, 0x02, 0x31, 0x00]).is_err());
         assert!(DistinguishedName::from_der(&[0x30, 0x00, 0x00]).is_err());
-        assert!(DistinguishedName::from_der(&[0x30, 0x00]).unwrap().is_empty());
+        assert!(
+            DistinguishedName::from_der(&[0x30, 0x00])
+                .unwrap()
+                .is_empty()
+        );
         assert!(GeneralName::read_all(&[]).is_err());
         assert!(GeneralName::read_all(&[0x82, 0x01, 0xe4]).is_err());
     }

@@ -38,7 +38,10 @@ impl<'a> Policies<'a> {
     pub(super) fn new(options: &PolicyOptions, length: usize) -> Self {
         let unlimited = u32::try_from(length).unwrap_or(u32::MAX).saturating_add(1);
         let start = |inhibited: bool| if inhibited { 0 } else { unlimited };
-        let root = Node { expected: BTreeSet::from([ANY_POLICY]), parents: BTreeSet::new() };
+        let root = Node {
+            expected: BTreeSet::from([ANY_POLICY]),
+            parents: BTreeSet::new(),
+        };
         Self {
             levels: vec![BTreeMap::from([(ANY_POLICY, root)])],
             explicit_policy: start(options.require_explicit),
@@ -55,23 +58,41 @@ impl<'a> Policies<'a> {
     pub(super) fn process(&mut self, view: &View<'a>, last: bool) -> Result<(), Refusal> {
         let mut level = Level::new();
         if let (Some(policies), Some(above)) = (&view.policies, self.levels.last()) {
-            for &policy in policies.value.iter().filter(|&&policy| policy != ANY_POLICY) {
+            for &policy in policies
+                .value
+                .iter()
+                .filter(|&&policy| policy != ANY_POLICY)
+            {
                 let mut parents = expecting(above, policy);
                 if parents.is_empty() && above.contains_key(ANY_POLICY) {
                     parents.insert(ANY_POLICY);
                 }
                 if !parents.is_empty() {
-                    level.insert(policy, Node { expected: BTreeSet::from([policy]), parents });
+                    level.insert(
+                        policy,
+                        Node {
+                            expected: BTreeSet::from([policy]),
+                            parents,
+                        },
+                    );
                 }
             }
             let any_counts = self.inhibit_any > 0 || (!last && view.is_self_issued());
             if policies.value.contains(&ANY_POLICY) && any_counts {
-                let expected: BTreeSet<Policy<'a>> =
-                    above.values().flat_map(|node| node.expected.iter().copied()).collect();
+                let expected: BTreeSet<Policy<'a>> = above
+                    .values()
+                    .flat_map(|node| node.expected.iter().copied())
+                    .collect();
                 for policy in expected {
                     if !level.contains_key(policy) {
                         let parents = expecting(above, policy);
-                        level.insert(policy, Node { expected: BTreeSet::from([policy]), parents });
+                        level.insert(
+                            policy,
+                            Node {
+                                expected: BTreeSet::from([policy]),
+                                parents,
+                            },
+                        );
                     }
                 }
             }
@@ -127,7 +148,13 @@ impl<'a> Policies<'a> {
                 node.expected = subjects;
             } else if level.contains_key(ANY_POLICY) {
                 let parents = BTreeSet::from([ANY_POLICY]);
-                level.insert(issuer, Node { expected: subjects, parents });
+                level.insert(
+                    issuer,
+                    Node {
+                        expected: subjects,
+                        parents,
+                    },
+                );
             }
         }
         Ok(())
@@ -179,7 +206,12 @@ impl<'a> Policies<'a> {
                 if node.parents.contains(ANY_POLICY) && policy != ANY_POLICY && acceptable(policy) {
                     valid.insert(policy.to_vec());
                 }
-                above.extend(node.parents.iter().copied().filter(|&parent| parent != ANY_POLICY));
+                above.extend(
+                    node.parents
+                        .iter()
+                        .copied()
+                        .filter(|&parent| parent != ANY_POLICY),
+                );
             }
             alive = above;
         }

@@ -40,7 +40,6 @@ pub(super) struct BasicConstraints {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AuthorityKeyId<'a> {
     pub(super) key_id: Option<&'a [u8]>,
-    pub(super) names_issuer: bool,
 }
 
 /// The two lists of nameConstraints.
@@ -185,7 +184,11 @@ impl<'a> View<'a> {
     }
 
     fn read_extension(&mut self, extension: Extension<'a>) -> Result<()> {
-        let Extension { id, critical, value } = extension;
+        let Extension {
+            id,
+            critical,
+            value,
+        } = extension;
         fn marked<T>(critical: bool, value: T) -> Option<Marked<T>> {
             Some(Marked { critical, value })
         }
@@ -254,7 +257,8 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn is_ca(&self) -> bool {
-        self.basic_constraints.is_some_and(|constraints| constraints.value.ca)
+        self.basic_constraints
+            .is_some_and(|constraints| constraints.value.ca)
     }
 
     /// Whether keyUsage, if there is one, has one of these bits.
@@ -291,7 +295,11 @@ impl<'a> Extension<'a> {
         };
         let value = reader.expect(der::OCTET_STRING)?.content;
         reader.end()?;
-        Ok(Self { id, critical, value })
+        Ok(Self {
+            id,
+            critical,
+            value,
+        })
     }
 }
 
@@ -311,7 +319,9 @@ fn basic_constraints(value: &[u8]) -> Result<BasicConstraints> {
 
 fn authority_key_id(value: &[u8]) -> Result<AuthorityKeyId<'_>> {
     let mut reader = Reader::new(der::single(value, der::SEQUENCE)?);
-    let key_id = reader.optional(der::context(0))?.map(|element| element.content);
+    let key_id = reader
+        .optional(der::context(0))?
+        .map(|element| element.content);
     let issuer = reader.optional(der::context_constructed(1))?;
     if let Some(issuer) = issuer {
         GeneralName::read_all(issuer.content)?;
@@ -322,7 +332,7 @@ fn authority_key_id(value: &[u8]) -> Result<AuthorityKeyId<'_>> {
     if issuer.is_some() != serial.is_some() {
         return Err(Malformed("an authority key identifier with half an issuer"));
     }
-    Ok(AuthorityKeyId { key_id, names_issuer: issuer.is_some() })
+    Ok(AuthorityKeyId { key_id })
 }
 
 fn key_purposes(value: &[u8]) -> Result<Vec<&[u8]>> {
@@ -346,15 +356,17 @@ fn name_constraints(value: &[u8]) -> Result<NameConstraints<'_>> {
     if permitted.is_none() && excluded.is_none() {
         return Err(Malformed("empty name constraints"));
     }
-    let subtrees = |element: Option<Element<'_>>| match element {
-        Some(element) => subtrees(element.content),
-        None => Ok(Vec::new()),
-    };
-    Ok(NameConstraints { permitted: subtrees(permitted)?, excluded: subtrees(excluded)? })
+    Ok(NameConstraints {
+        permitted: subtrees(permitted)?,
+        excluded: subtrees(excluded)?,
+    })
 }
 
-fn subtrees(content: &[u8]) -> Result<Vec<GeneralName<'_>>> {
-    let mut reader = Reader::new(content);
+fn subtrees(list: Option<Element<'_>>) -> Result<Vec<GeneralName<'_>>> {
+    let Some(list) = list else {
+        return Ok(Vec::new());
+    };
+    let mut reader = Reader::new(list.content);
     let mut bases = Vec::new();
     while !reader.is_empty() {
         let mut subtree = Reader::new(reader.expect(der::SEQUENCE)?.content);
@@ -431,8 +443,10 @@ fn policy_constraints(value: &[u8]) -> Result<PolicyConstraints> {
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
-    let constraints =
-        PolicyConstraints { require_explicit: number(0)?, inhibit_mapping: number(1)? };
+    let constraints = PolicyConstraints {
+        require_explicit: number(0)?,
+        inhibit_mapping: number(1)?,
+    };
     reader.end()?;
     // RFC 5280 §4.2.1.11: conforming CAs MUST NOT issue certificates where it is an empty sequence.
     if constraints.require_explicit.is_none() && constraints.inhibit_mapping.is_none() {
@@ -475,7 +489,11 @@ fn distribution_points(value: &[u8]) -> Result<Vec<DistributionPoint<'_>>> {
         if name.is_none() && crl_issuer.is_empty() {
             return Err(Malformed("a distribution point without a place"));
         }
-        points.push(DistributionPoint { name, reasons, crl_issuer });
+        points.push(DistributionPoint {
+            name,
+            reasons,
+            crl_issuer,
+        });
         if points.len() > SUBTREES_MAX {
             return Err(Malformed("too many distribution points"));
         }
