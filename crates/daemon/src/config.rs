@@ -12,7 +12,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use net::TlsVersions;
-use net::server::{Limits, ListenerConfig, ServerIdentities, TlsConfig};
+use net::server::{Limits, ListenerConfig, ServerIdentities};
 use pki::{Certificate, Identity, Pkcs11Key, Signer, SoftwareKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -235,16 +235,13 @@ impl ListenConfig {
     /// As `net::server::serve` wants it.
     #[must_use]
     pub fn listener(&self, identities: ServerIdentities) -> ListenerConfig {
-        let tls = TlsConfig {
-            identities,
-            versions: self.tls.into(),
-            http3: self.http3,
-        };
-        ListenerConfig {
-            address: self.address,
-            tls: Some(tls),
-            limits: self.limits(),
+        let mut listener = ListenerConfig::new(self.address, identities);
+        listener.limits = self.limits();
+        if let Some(tls) = &mut listener.tls {
+            tls.versions = self.tls.into();
+            tls.http3 = self.http3;
         }
+        listener
     }
 }
 
