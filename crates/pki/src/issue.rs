@@ -65,6 +65,7 @@ pub struct CertificateBuilder {
     not_after: OffsetDateTime,
     alt_names: Vec<AltName>,
     masa_url: Option<String>,
+    crl_url: Option<String>,
 }
 
 impl CertificateBuilder {
@@ -88,6 +89,7 @@ impl CertificateBuilder {
             not_after,
             alt_names: Vec::new(),
             masa_url: None,
+            crl_url: None,
         }
     }
 
@@ -111,6 +113,13 @@ impl CertificateBuilder {
         self
     }
 
+    /// Adds a CRL distribution point of RFC 5280 §4.2.1.13 with this URL as its full name.
+    #[must_use]
+    pub fn crl_url(mut self, url: impl Into<String>) -> Self {
+        self.crl_url = Some(url.into());
+        self
+    }
+
     /// Lints, then signs under `issuer`'s name and key identifier.
     ///
     /// # Errors
@@ -129,6 +138,7 @@ impl CertificateBuilder {
             self.not_after,
             &self.alt_names,
             &self.masa_url,
+            &self.crl_url,
         );
         todo!()
     }
