@@ -82,7 +82,6 @@ impl Admin {
     }
 
     /// The router, as for tests without a socket.
-    #[must_use]
     pub fn into_router(self) -> Router {
         let state = Arc::new((self.metrics, self.checks));
         Router::new()

@@ -106,8 +106,16 @@ fn usable_in_tls13(scheme: SignatureScheme) -> bool {
     )
 }
 
-/// One TLV off the front: (tag, content, whole, rest). DER lengths only, up to four bytes.
-fn tlv(input: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
+/// One TLV of a DER encoding.
+struct Tlv<'a> {
+    tag: u8,
+    content: &'a [u8],
+    whole: &'a [u8],
+    rest: &'a [u8],
+}
+
+/// Takes one TLV off the front. Lengths have up to four bytes.
+fn tlv(input: &[u8]) -> Option<Tlv<'_>> {
     let (&tag, after_tag) = input.split_first()?;
     let (&first, after_first) = after_tag.split_first()?;
     let (length, body) = if first < 0x80 {
@@ -126,47 +134,40 @@ fn tlv(input: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
     let content = body.get(..length)?;
     let rest = body.get(length..)?;
     let whole = input.get(..input.len().checked_sub(rest.len())?)?;
-    Some((tag, content, whole, rest))
+    Some(Tlv {
+        tag,
+        content,
+        whole,
+        rest,
+    })
 }
 
-const SEQUENCE: u8 = 0x30;
+/// Takes a SEQUENCE off the front.
+fn sequence(input: &[u8]) -> Option<Tlv<'_>> {
+    tlv(input).filter(|tlv| tlv.tag == 0x30)
+}
 
 /// The SubjectPublicKeyInfo (whole TLV) of a certificate, found by position.
 fn spki_of(certificate: &[u8]) -> Option<&[u8]> {
-    let (SEQUENCE, certificate, _, _) = tlv(certificate)? else {
-        return None;
-    };
-    let (SEQUENCE, tbs, _, _) = tlv(certificate)? else {
-        return None;
-    };
+    let tbs = sequence(sequence(certificate)?.content)?.content;
     // version [0] EXPLICIT is absent in certificates of version 1.
-    let (tag, _, _, after) = tlv(tbs)?;
-    let mut rest = if tag == 0xa0 { after } else { tbs };
+    let first = tlv(tbs)?;
+    let mut rest = if first.tag == 0xa0 { first.rest } else { tbs };
     // serialNumber, signature, issuer, validity, subject.
     for _ in 0..5 {
-        rest = tlv(rest)?.3;
+        rest = tlv(rest)?.rest;
     }
-    let (SEQUENCE, _, whole, _) = tlv(rest)? else {
-        return None;
-    };
-    Some(whole)
+    sequence(rest).map(|spki| spki.whole)
 }
 
 /// Content of the algorithm identifier, and the key bits.
 fn split_spki(spki: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (SEQUENCE, content, _, _) = tlv(spki)? else {
-        return None;
-    };
-    let (SEQUENCE, algorithm, _, rest) = tlv(content)? else {
-        return None;
-    };
-    let (0x03, bits, _, _) = tlv(rest)? else {
-        return None;
-    };
-    let (0, key) = bits.split_first().map(|(unused, key)| (*unused, key))? else {
-        return None;
-    };
-    Some((algorithm, key))
+    let algorithm = sequence(sequence(spki)?.content)?;
+    let bits = tlv(algorithm.rest).filter(|tlv| tlv.tag == 0x03)?;
+    match bits.content.split_first() {
+        Some((0, key)) => Some((algorithm.content, key)),
+        _ => None,
+    }
 }
 
 /// Makes a [`pki::Identity`] usable by rustls, without taking the key out of its `Signer`.
@@ -299,5 +300,33 @@ impl fmt::Debug for OneScheme {
         f.debug_struct("OneScheme")
             .field("scheme", &self.scheme)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cut or bent at any place, a certificate is refused and never read beyond its end.
+    #[test]
+    fn broken_certificates_have_no_key_or_the_same_key() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let der = certificate.der().to_vec();
+        let spki = spki_of(&der).expect("found").to_vec();
+        let (_, bits) = split_spki(&spki).expect("split");
+        assert_eq!(bits, rcgen::PublicKeyData::der_bytes(&key));
+        for length in 0..der.len() {
+            assert_eq!(spki_of(der.get(..length).unwrap_or_default()), None);
+        }
+        for index in 0..der.len() {
+            let mut bent = der.clone();
+            if let Some(byte) = bent.get_mut(index) {
+                *byte ^= 0x81;
+            }
+            // Whatever is found lies inside the certificate; it only must not panic.
+            let _ = spki_of(&bent).and_then(split_spki);
+        }
     }
 }

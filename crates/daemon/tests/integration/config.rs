@@ -1,5 +1,10 @@
 //! What stands above what, and what is refused.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "figment's Jail wants its own error type"
+)]
+
 use std::path::{Path, PathBuf};
 
 use daemon::config::{Flags, IdentityConfig, ListenConfig, TlsChoice, load, parse};

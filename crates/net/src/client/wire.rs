@@ -25,7 +25,7 @@ use crate::tls::CHANNEL_BINDING_LABEL;
 use crate::{Error, HttpVersion, PeerTls, TlsVersion};
 
 /// Size of an answer's header.
-const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
+const RESPONSE_HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Time that a connection gets to close in good form.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
@@ -205,14 +205,14 @@ where
     let (sender, driver) = if config.http == HttpVersion::Http2 {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
+            .max_header_list_size(RESPONSE_HEADER_BYTES_MAX)
             .handshake(io)
             .await
             .map_err(hyper_error)?;
         (Sender::Http2(sender), tokio::spawn(drive(connection)))
     } else {
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(RESPONSE_HEADER_BYTES_MAX)
+            .max_buf_size(RESPONSE_HEADER_BYTES_MAX as usize)
             .handshake(io)
             .await
             .map_err(hyper_error)?;
@@ -293,7 +293,7 @@ async fn open_quic_at(
         .map_err(|error| handshake_error(&judge, &error))?;
     let tls = peer_of_quic(&connection)?;
     let building = h3::client::builder()
-        .max_field_section_size(RESPONSE_HEADER_BYTES_MAX as u64)
+        .max_field_section_size(RESPONSE_HEADER_BYTES_MAX.into())
         .build::<_, _, Bytes>(h3_quinn::Connection::new(connection.clone()))
         .await;
     let (mut driver, sender) = building.map_err(|error| Error::Http(error.to_string()))?;
