@@ -14,6 +14,6 @@ pub mod server;
 mod tls;
 
 pub use error::Error;
-pub use peer::{HttpVersion, Peer, PeerTls, TlsVersion};
+pub use peer::{HttpVersion, Peer, PeerTls, RequestId, TlsVersion};
 pub use tls::TlsVersions;
 pub use tokio_util::sync::CancellationToken;

@@ -5,8 +5,10 @@
 //! the services, which can answer with a reason and write it down.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use pki::Certificate;
 
@@ -31,6 +33,35 @@ impl Peer {
             Some(tls) => tls.chain(),
             None => Ok(&[]),
         }
+    }
+}
+
+/// The name of one request in logs and timelines; every request carries it as an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    process: u32,
+    number: u64,
+}
+
+impl RequestId {
+    pub(crate) fn next() -> Self {
+        static PROCESS: OnceLock<u32> = OnceLock::new();
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        // Tells the processes of a fleet, and restarts, apart; nothing depends on it being secret.
+        let process = *PROCESS.get_or_init(|| {
+            let random = RandomState::new().hash_one(std::process::id());
+            u32::try_from(random >> 32).unwrap_or_default()
+        });
+        Self {
+            process,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.process, self.number)
     }
 }
 

@@ -12,10 +12,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 use super::limits::{DISCARD_BYTES_MAX, DISCARD_TIME_MAX};
 use super::{Counters, Limits, Observer};
-use crate::{HttpVersion, Peer};
+use crate::{HttpVersion, Peer, RequestId};
 
 /// What all connections of a listener share.
 pub(super) struct Shared {
@@ -51,7 +52,32 @@ impl Shared {
         B: http_body::Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let deadline = Instant::now() + self.limits.request_time_max;
+        let request_id = RequestId::next();
+        let span = tracing::info_span!(
+            "request",
+            request_id = %request_id,
+            peer = %peer.address,
+            http = %peer.http_version,
+            method = %request.method(),
+            path = request.uri().path(),
+        );
+        self.answer_in_span(peer, request, request_id)
+            .instrument(span)
+            .await
+    }
+
+    async fn answer_in_span<B>(
+        &self,
+        peer: Peer,
+        request: Request<B>,
+        request_id: RequestId,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let started = Instant::now();
+        let deadline = started + self.limits.request_time_max;
         let (mut parts, body) = request.into_parts();
         let held = Held {
             shared: self,
@@ -76,11 +102,16 @@ impl Shared {
         // The router gets a whole body; a length or coding of the wire does not describe it.
         parts.headers.remove(header::TRANSFER_ENCODING);
         parts.extensions.insert(peer.clone());
+        parts.extensions.insert(request_id);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let request = Request::from_parts(parts, Body::from(bytes));
         let handler = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         let refusal = match timeout_at(deadline, handler).await {
-            Ok(Ok(Ok(response))) => return response,
+            Ok(Ok(Ok(response))) => {
+                let status = response.status().as_u16();
+                tracing::debug!(status, elapsed = ?started.elapsed(), "answered");
+                return response;
+            }
             // The router's error type has no values.
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(panic)) => {
@@ -160,9 +191,9 @@ impl Shared {
         let code = refusal.code();
         let detail = refusal.to_string();
         if matches!(refusal, Refusal::Panic(_)) {
-            tracing::error!(peer = %peer.address, %method, path = uri.path(), code, %detail, "handler panicked");
+            tracing::error!(code, %detail, "handler panicked");
         } else {
-            tracing::info!(peer = %peer.address, %method, path = uri.path(), code, %detail, "request refused");
+            tracing::info!(code, %detail, "request refused");
         }
         if let Some(observer) = &self.observer {
             observer.refused(peer, method, uri, code, &detail);
@@ -273,7 +304,7 @@ impl Refusal {
         let text = format!(
             "{{\"title\":\"{title}\",\"status\":{},\"detail\":\"{}\",\"code\":\"{}\"}}\n",
             status.as_u16(),
-            detail.escape_default(),
+            plain(&detail),
             self.code()
         );
         let mut response = Response::new(Body::from(text));
@@ -291,6 +322,17 @@ impl Refusal {
         }
         response
     }
+}
+
+/// What a peer may have had a hand in, fit for a JSON string.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|char| match char {
+            '"' | '\\' => '\'',
+            ' '..='~' => char,
+            _ => '?',
+        })
+        .collect()
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
