@@ -54,6 +54,14 @@ pub enum Clock {
     Untrusted,
 }
 
+impl Clock {
+    /// Whether dates are judged.
+    #[must_use]
+    pub fn is_trusted(self) -> bool {
+        self == Self::Trusted
+    }
+}
+
 /// What the manufacturer built into the device.
 #[derive(Clone)]
 pub struct Config {

@@ -1,0 +1,76 @@
+//! What can go wrong around the pledge rather than in its exchange with the registrar.
+
+use std::path::PathBuf;
+
+use pki::{Blame, Coded};
+
+/// Errors of the device's surroundings. Why an exchange failed is a
+/// [`brski::pledge::Failure`] instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The arguments do not go together. The caller's fault.
+    #[error("{0}")]
+    Config(String),
+    /// A file of the device's state cannot be read or written. Our side's fault.
+    #[error("{}: {source}", .path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of the device's state is not what this program wrote. Our side's fault.
+    #[error("{}: {reason}", .path.display())]
+    StateMalformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The device is not enrolled, so there is nothing to renew. The caller's fault.
+    #[error("the device is not enrolled")]
+    NotEnrolled,
+    /// The server of a renewal is not the domain's. The peer's fault.
+    #[error("the registrar is not the domain's: {0}")]
+    Untrusted(String),
+    /// Random numbers could not be had. Our side's fault.
+    #[error("no random numbers")]
+    Random,
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    /// The certification request could not be made, or an answer to a renewal cannot be used.
+    #[error(transparent)]
+    Est(#[from] est::Error),
+    /// The connection for a renewal failed.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+}
+
+impl Coded for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "pledge.config",
+            Self::State { .. } => "pledge.state",
+            Self::StateMalformed { .. } => "pledge.state-malformed",
+            Self::NotEnrolled => "pledge.not-enrolled",
+            Self::Untrusted(_) => "pledge.registrar-chain",
+            Self::Random => "pledge.random",
+            Self::Pki(error) => error.code(),
+            Self::Est(error) => error.code(),
+            Self::Net(error) => error.code(),
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::Config(_) | Self::NotEnrolled => Blame::Caller,
+            Self::State { .. } | Self::StateMalformed { .. } | Self::Random => Blame::Ours,
+            Self::Untrusted(_) => Blame::PeerMisbehaved,
+            Self::Pki(error) => error.blame(),
+            Self::Est(error) => error.blame(),
+            Self::Net(error) => error.blame(),
+        }
+    }
+}
