@@ -1,0 +1,218 @@
+//! `usher registrar …`.
+//!
+//! Commands that manage work on the database and the files of the configuration, so they work
+//! with the server up or down.
+
+mod audit;
+mod device;
+mod doctor;
+mod init;
+mod trust;
+mod voucher;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use daemon::config::Flags;
+use daemon::{Clock, Format, Outcome};
+use store::Store;
+
+use crate::{Config, Error};
+
+/// How long the transaction of a command may take.
+const IMPORT_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// `usher registrar`: the registrar of a network.
+#[derive(Debug, Args)]
+pub struct Command {
+    /// The configuration; without it `registrar.toml` here or in /etc/usher.
+    #[arg(long, short, global = true, env = "USHER_REGISTRAR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a folder with a configuration, a domain CA, the registrar's keys and a database.
+    Init(init::Arguments),
+    /// Serve devices until told to stop.
+    Serve(ServeArguments),
+    /// Bring the schema of the database up to date.
+    Migrate,
+    /// Look for what is wrong, and say what to do about it.
+    Doctor,
+    /// Devices: list, show, approve, deny, import.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Vouchers that are loaded beforehand, for networks without a way to the MASA.
+    #[command(subcommand)]
+    Voucher(voucher::VoucherCommand),
+    /// Trust anchors of manufacturers.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// Certificates that were issued to devices.
+    #[command(subcommand)]
+    Cert(crate::ca::CertCommand),
+    /// The audit log: verify, prove, export.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// Listen for devices here instead of what the configuration says.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Listen for operators here instead of what the configuration says.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<String>,
+}
+
+/// What a command works with.
+pub(crate) struct Context {
+    format: Format,
+    config: Option<PathBuf>,
+    clock: Clock,
+}
+
+impl Context {
+    /// Reads the configuration.
+    fn config(&self, flags: &Flags) -> Result<Config, Error> {
+        Config::load(&self.config_file()?, flags)
+    }
+
+    fn config_file(&self) -> Result<PathBuf, Error> {
+        if let Some(file) = &self.config {
+            return Ok(file.clone());
+        }
+        ["registrar.toml", "/etc/usher/registrar.toml"]
+            .into_iter()
+            .map(Path::new)
+            .find(|path| path.is_file())
+            .map(Path::to_path_buf)
+            .ok_or_else(|| Error::Config {
+                detail: "there is no registrar.toml here or in /etc/usher; name one with --config, \
+                         or make one with `usher registrar init`"
+                    .to_owned(),
+            })
+    }
+
+    /// Opens the configuration and its database.
+    async fn open(&self) -> Result<(Config, Store), Error> {
+        let config = self.config(&Flags::new())?;
+        // A big import is one transaction, however long it takes.
+        let options = store::Options { closure_time_max: IMPORT_TIME_MAX, ..Default::default() };
+        let store =
+            Store::open_with(&config.database.url, &crate::schema::SCHEMA, &options).await?;
+        Ok((config, store))
+    }
+}
+
+impl Command {
+    /// Runs the command and says how it ended.
+    #[must_use]
+    pub fn run(&self) -> Outcome {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return self.format.problem("config.runtime", &error.to_string());
+            }
+        };
+        runtime.block_on(self.run_async(Clock::system()))
+    }
+
+    /// [`Command::run`] inside a runtime, with a clock of the caller's.
+    pub async fn run_async(&self, clock: Clock) -> Outcome {
+        let context = Context { format: self.format, config: self.config.clone(), clock };
+        daemon::cli::finish(self.format, self.dispatch(&context).await)
+    }
+
+    async fn dispatch(&self, context: &Context) -> Result<Outcome, Error> {
+        match &self.action {
+            Action::Init(arguments) => init::run(context, arguments).await,
+            Action::Serve(arguments) => serve(context, arguments).await,
+            Action::Migrate => migrate(context).await,
+            Action::Doctor => doctor::run(context).await,
+            Action::Device(command) => device::run(context, command).await,
+            Action::Voucher(command) => voucher::run(context, command).await,
+            Action::Trust(command) => trust::run(context, command).await,
+            Action::Cert(command) => {
+                let (config, store) = context.open().await?;
+                command.run(&config, &store, context.clock.now(), context.format).await
+            }
+            Action::Audit(command) => audit::run(context, command).await,
+        }
+    }
+}
+
+async fn serve(context: &Context, arguments: &ServeArguments) -> Result<Outcome, Error> {
+    let flags = Flags::new()
+        .set("listen.address", arguments.listen.as_ref())?
+        .set("admin.address", arguments.admin.as_ref())?;
+    let config = context.config(&flags)?;
+    daemon::logging::init(&config.log)?;
+    let running = crate::serve(config, context.clock.clone()).await?;
+    let service = running.service().clone();
+    daemon::signals::until_stopped(running.shutdown().clone(), move || {
+        if let Err(error) = service.reload() {
+            tracing::error!(%error, "reload failed; the old state stays");
+        }
+    })
+    .await?;
+    running.stop().await;
+    Ok(Outcome::Yes)
+}
+
+async fn migrate(context: &Context) -> Result<Outcome, Error> {
+    let config = context.config(&Flags::new())?;
+    let now = context.clock.now();
+    let applied = Store::migrate(&config.database.url, &crate::schema::SCHEMA, now).await?;
+    let steps: Vec<_> = applied
+        .iter()
+        .map(|step| {
+            serde_json::json!({
+                "component": step.component, "version": step.version, "name": step.name,
+            })
+        })
+        .collect();
+    context.format.print(&serde_json::json!({ "ok": true, "applied": steps }), |_| {
+        if applied.is_empty() {
+            "the schema is up to date".to_owned()
+        } else {
+            applied
+                .iter()
+                .map(|step| format!("{} {}: {}", step.component, step.version, step.name))
+                .collect::<Vec<_>>()
+                .join("\n")
+        }
+    });
+    Ok(Outcome::Yes)
+}
+
+/// Lines in columns that are as wide as their widest cell.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(&widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        text.trim_end().to_owned()
+    };
+    let mut lines = vec![line(header.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+/// What a peer said, without anything that could move the cursor of a terminal.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,156 @@
+//! The resources that devices reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use brski::paths;
+use brski::registrar::Inbound;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use net::Peer;
+use tokio::sync::Semaphore;
+
+use crate::Error;
+use crate::service::{Answer, Attempt, Service};
+
+/// How long a request waits for its turn before it is shed.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The BRSKI resources.
+pub fn brski(service: &Service) -> Router {
+    let state = Shared {
+        service: service.clone(),
+        turns: Arc::new(Semaphore::new(service.config().concurrency_max.max(1))),
+    };
+    let mut router = Router::new()
+        .route(paths::REQUEST_VOUCHER, post(request_voucher))
+        .route(paths::VOUCHER_STATUS, post(voucher_status))
+        .route(paths::ENROL_STATUS, post(enrol_status));
+    if service.config().compatibility.legacy_est_paths {
+        // Drafts before RFC 8995 had these resources under the EST tree.
+        router = router
+            .route("/.well-known/est/requestvoucher", post(request_voucher))
+            .route("/.well-known/est/voucher_status", post(voucher_status))
+            .route("/.well-known/est/enrollstatus", post(enrol_status));
+    }
+    router.with_state(state)
+}
+
+#[derive(Clone)]
+struct Shared {
+    service: Service,
+    turns: Arc<Semaphore>,
+}
+
+async fn request_voucher(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    handle(&shared, &peer, "voucher-request", request, async |headers, body| {
+        let inbound = Inbound {
+            body: &body,
+            content_type: text(&headers, &header::CONTENT_TYPE),
+            accept: text(&headers, &header::ACCEPT),
+        };
+        shared.service.request_voucher(&peer, inbound).await
+    })
+    .await
+}
+
+async fn voucher_status(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    handle(&shared, &peer, "voucher-status", request, async |_, body| {
+        shared.service.voucher_status(&peer, &body).await
+    })
+    .await
+}
+
+async fn enrol_status(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    handle(&shared, &peer, "enrol-status", request, async |_, body| {
+        shared.service.enrol_status(&peer, &body).await
+    })
+    .await
+}
+
+/// Reads the body within its limits and lets the step work on it.
+async fn handle(
+    shared: &Shared,
+    peer: &Peer,
+    step: &'static str,
+    request: Request,
+    work: impl AsyncFnOnce(HeaderMap, Bytes) -> (Answer, String),
+) -> Response {
+    let service = &shared.service;
+    let (parts, body) = request.into_parts();
+    // Under overload the newest wait for a moment and are then told to come back.
+    let turn = tokio::time::timeout(TURN_WAIT_MAX, shared.turns.acquire()).await;
+    let (answer, correlation) = match turn {
+        Ok(Ok(_turn)) => match read(service, body).await {
+            Ok(body) => work(parts.headers, body).await,
+            Err(error) => failed(service, peer, step, error).await,
+        },
+        _ => failed(service, peer, step, Error::Busy).await,
+    };
+    respond(answer, &correlation)
+}
+
+async fn failed(
+    service: &Service,
+    peer: &Peer,
+    step: &'static str,
+    error: Error,
+) -> (Answer, String) {
+    let mut attempt = Attempt::new(peer, service.now());
+    let correlation = attempt.correlation.clone();
+    // Whose oversized body it was is worth knowing, if it can be known.
+    let _ = service.identify(&mut attempt, peer);
+    (service.refused(step, attempt, error).await, correlation)
+}
+
+/// Reads a body within the limit.
+async fn read(service: &Service, body: Body) -> Result<Bytes, Error> {
+    let limit_bytes = service.config().body_size_max_bytes;
+    match Limited::new(body, limit_bytes).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit_bytes }),
+        Err(error) => Err(Error::BodyUnreadable { detail: error.to_string() }),
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Turns an answer into HTTP.
+pub(crate) fn respond(answer: Answer, correlation: &str) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = answer.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if answer.close {
+        // BRSKI-5.2-12: the connection is closed after the 401.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Ok(value) = HeaderValue::from_str(correlation) {
+        headers.insert("x-correlation-id", value);
+    }
+    response
+}

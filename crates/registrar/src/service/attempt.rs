@@ -1,0 +1,239 @@
+//! One attempt of one device: what it presented, and what happened, until it is written down.
+
+use brski::registrar::Device;
+use net::Peer;
+use pki::{Certificate, Coded as _};
+use store::Connection;
+use time::OffsetDateTime;
+
+use super::Service;
+use crate::Error;
+use crate::records::{self, Entry, Outcome, Sighting, State};
+use crate::vendor::Vendor;
+
+/// One request of one device.
+///
+/// It is born with the connection, gathers what happened, and is written to the timeline in one
+/// transaction, whatever the outcome: the unknown and the refused are seen too.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// Stands in the timeline, in the logs, and in the device's answer.
+    pub correlation: String,
+    /// What was presented.
+    pub sighting: Sighting,
+    /// What happened.
+    pub entries: Vec<Entry>,
+    /// When it began.
+    pub begun: OffsetDateTime,
+}
+
+/// A device that a vendor profile vouches for.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// Its identity.
+    pub device: Device,
+    /// The vendor.
+    pub vendor: Vendor,
+    /// The product, by the vendor's rule.
+    pub product: Option<String>,
+}
+
+impl Attempt {
+    /// A request from a peer, before anything is known about it.
+    #[must_use]
+    pub fn new(peer: &Peer, now: OffsetDateTime) -> Self {
+        let correlation = hex::encode(rand::random::<[u8; 8]>());
+        Self { correlation, sighting: stranger(peer), entries: Vec::new(), begun: now }
+    }
+
+    /// Notes a step.
+    pub fn note(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Notes the step that an error ended.
+    pub fn fail(&mut self, step: &'static str, error: &Error, now: OffsetDateTime) {
+        let outcome = if error.is_refusal() { Outcome::Refused } else { Outcome::Failed };
+        self.note(
+            Entry::new(now, step, error.to_string())
+                .outcome(outcome)
+                .code(error.code())
+                .next_action(error.next_action()),
+        );
+    }
+}
+
+impl Service {
+    /// Finds out who presents itself. The attempt then bears that identity.
+    ///
+    /// # Errors
+    /// No certificate, no vendor that vouches for it, or no serial number in it.
+    pub fn identify(&self, attempt: &mut Attempt, peer: &Peer) -> Result<Presented, Error> {
+        let now = self.now();
+        let chain = peer.chain().map_err(|error| {
+            Error::Refused(brski::registrar::Refusal::IdevidInvalid(brski::Cause::of(error)))
+        })?;
+        let vendors = self.vendors();
+        let device = brski::registrar::identify(chain, &vendors.profiles, now)?;
+        let vendor = vendors.named(&device.vendor).cloned().ok_or_else(|| Error::Config {
+            detail: format!("the vendor {} has no profile", device.vendor),
+        })?;
+        let product = vendor.profile.product.apply(&device.certificate);
+        attempt.sighting = sighting(&device, product.clone());
+        attempt.note(
+            Entry::new(now, "identity", format!("IDevID of {}", vendor.profile.name)).detail(
+                serde_json::json!({
+                    "subject": device.certificate.subject(),
+                    "issuer": device.certificate.issuer(),
+                    "serial": device.key.serial,
+                    "vendor": vendor.profile.name,
+                    "product": product,
+                    "key": device.key_digest(),
+                    "address": peer.address.to_string(),
+                    "http": peer.http_version.to_string(),
+                    "tls": peer.tls.as_ref().map(|tls| tls.version().to_string()),
+                }),
+            ),
+        );
+        Ok(Presented { device, vendor, product })
+    }
+
+    /// Writes a refused or failed attempt to the timeline.
+    ///
+    /// A database that fails here must not take the answer from the device, so it is logged only.
+    pub async fn record_failure(&self, attempt: &Attempt, error: &Error) {
+        let state = if !attempt.sighting.trusted {
+            State::Untrusted
+        } else if error.is_refusal() {
+            State::Refused
+        } else {
+            State::Failed
+        };
+        let code = error.code();
+        let next_action = error.next_action();
+        self.log(attempt, error);
+        let attempt = attempt.clone();
+        let written: Result<(), Error> = self
+            .store()
+            .transaction("record-failure", move |connection| {
+                let attempt = attempt.clone();
+                Box::pin(async move {
+                    write(connection, &attempt, Some((state, Some(code), Some(next_action)))).await
+                })
+            })
+            .await;
+        if let Err(error) = written {
+            tracing::error!(code = error.code(), %error, "an attempt could not be written down");
+        }
+    }
+
+    fn log(&self, attempt: &Attempt, error: &Error) {
+        for entry in &attempt.entries {
+            self.counters().step(entry.step, entry.code.as_deref());
+        }
+        tracing::warn!(
+            correlation = attempt.correlation,
+            device = attempt.sighting.device_id,
+            serial = attempt.sighting.serial,
+            vendor = attempt.sighting.vendor,
+            code = error.code(),
+            blame = ?error.blame(),
+            %error,
+            "attempt ended"
+        );
+    }
+}
+
+/// Writes an attempt: the device, its timeline, and its state if that changes.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn write(
+    connection: &mut Connection,
+    attempt: &Attempt,
+    state: Option<(State, Option<&str>, Option<&str>)>,
+) -> Result<(), Error> {
+    let device_id = &attempt.sighting.device_id;
+    let first = if attempt.sighting.trusted { State::Approved } else { State::Untrusted };
+    records::touch(connection, &attempt.sighting, first, attempt.begun).await?;
+    records::append(connection, device_id, &attempt.correlation, &attempt.entries).await?;
+    if let Some((state, code, next_action)) = state {
+        // A device that is enrolled, or that a person denied, is not shown otherwise because of
+        // one bad request; the timeline has it, and the code stands beside the state.
+        let known = records::device(connection, device_id).await?;
+        let kept = known.as_ref().map(|device| device.state).filter(|known| {
+            matches!(known, State::Enrolled | State::Denied)
+                && matches!(state, State::Refused | State::Failed | State::Untrusted)
+        });
+        records::set_state(connection, device_id, kept.unwrap_or(state), code, next_action).await?;
+    }
+    Ok(())
+}
+
+/// The row of a device that a vendor vouches for.
+fn sighting(device: &Device, product: Option<String>) -> Sighting {
+    // Identity is issuer key and serial number: two factories may count from one.
+    let issuer = device.path.get(1).unwrap_or(&device.certificate);
+    let issuer_key = hex::encode(issuer.public_key().sha256());
+    let device_id = digest(&[b"device", issuer_key.as_bytes(), device.key.serial.as_bytes()]);
+    Sighting {
+        device_id,
+        trusted: true,
+        vendor: device.vendor.clone(),
+        serial: device.key.serial.clone(),
+        issuer_key,
+        product,
+        subject: device.certificate.subject(),
+        idevid: Some(device.certificate.der().to_vec()),
+        key: Some(device.key_digest()),
+    }
+}
+
+/// The row of somebody whom no vendor vouches for, told apart by key, or by address without one.
+fn stranger(peer: &Peer) -> Sighting {
+    let leaf = peer.chain().ok().and_then(<[Certificate]>::first);
+    let mut sighting = Sighting {
+        device_id: String::new(),
+        trusted: false,
+        vendor: String::new(),
+        serial: String::new(),
+        issuer_key: String::new(),
+        product: None,
+        subject: String::new(),
+        idevid: None,
+        key: None,
+    };
+    if let Some(leaf) = leaf {
+        let key = hex::encode(leaf.public_key().sha256());
+        sighting.device_id = digest(&[b"stranger", key.as_bytes()]);
+        sighting.serial = claimed(&leaf.subject_serial_number().unwrap_or_default());
+        sighting.subject = claimed(&leaf.subject());
+        sighting.idevid = Some(leaf.der().to_vec());
+        sighting.issuer_key.clone_from(&key);
+        sighting.key = Some(key);
+    } else if let Some(raw) = peer.tls.as_ref().and_then(|tls| tls.raw_chain().first()) {
+        sighting.device_id = digest(&[b"unreadable", raw]);
+        sighting.subject = "(a certificate that cannot be read)".to_owned();
+    } else {
+        let address = peer.address.ip().to_string();
+        sighting.device_id = digest(&[b"anonymous", address.as_bytes()]);
+        sighting.subject = format!("(no certificate, from {address})");
+    }
+    sighting
+}
+
+/// What a stranger says about itself, short enough to be shown.
+fn claimed(text: &str) -> String {
+    crate::records::storable(&text.chars().take(200).collect::<String>())
+}
+
+/// A short name for a row: the first half of SHA-256 over the parts and their lengths.
+pub(crate) fn digest(parts: &[&[u8]]) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let whole = context.finish();
+    hex::encode(whole.as_ref().get(..16).unwrap_or_else(|| whole.as_ref()))
+}

@@ -1,0 +1,354 @@
+//! What a running registrar is: its configuration, keys, vendors, database, and the steps that it
+//! carries out for the protocol.
+
+mod attempt;
+mod history;
+mod masa;
+mod status;
+mod voucher;
+mod webhook;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use daemon::{Clock, Metrics};
+use net::server::ServerIdentities;
+use pki::path::Anchors;
+use pki::{Certificate, Identity};
+use store::Store;
+use store::audit::Log;
+use tokio::sync::Semaphore;
+
+pub use attempt::{Attempt, Presented};
+pub use voucher::Answer;
+
+use crate::ca::CertificateAuthority;
+use crate::config::{Config, PinScope};
+use crate::vendor::Vendors;
+use crate::{Error, counters::Counters};
+
+/// A registrar, ready to serve. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    clock: Clock,
+    store: Store,
+    audit: Log,
+    counters: Counters,
+    keys: ArcSwap<Keys>,
+    vendors: ArcSwap<Vendors>,
+    server_identities: ServerIdentities,
+    /// One gate for each vendor, so that a slow MASA holds back its own devices only.
+    masa_gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// One lock for each exchange in progress: a request that is sent twice is worked on once.
+    exchange_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    ca: Option<Arc<dyn CertificateAuthority>>,
+    /// Modification times of the files that a change reloads.
+    stamps: Mutex<Vec<(PathBuf, Option<SystemTime>)>>,
+}
+
+/// Keys and certificates of the registrar.
+pub struct Keys {
+    /// Server identities; the first signs voucher requests and is shown to MASAs.
+    pub identities: Vec<Identity>,
+    /// Certificates of the domain.
+    pub domain: Vec<Certificate>,
+    /// The same as anchors: for LDevIDs of this domain, and for what vouchers pin.
+    pub anchors: Anchors,
+}
+
+impl Keys {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// A file is missing, is no certificate or key, or key and certificate do not fit.
+    pub fn load(config: &Config) -> Result<Self, Error> {
+        let base = Path::new("");
+        let mut identities = Vec::new();
+        for pair in &config.identity.tls {
+            identities.push(pair.load(base)?);
+        }
+        let domain = Certificate::load_all(&config.identity.domain_ca).map_err(|error| {
+            Error::Config {
+                detail: format!("{}: {error}", config.identity.domain_ca.display()),
+            }
+        })?;
+        // The chain of each identity reaches up to the domain, so that a MASA can pin it and a
+        // device can build its path, also if the certificate file holds the leaf only.
+        for identity in &mut identities {
+            complete_chain(&mut identity.chain, &domain);
+        }
+        let anchors = domain.iter().cloned().collect();
+        Ok(Self { identities, domain, anchors })
+    }
+
+    /// The identity that signs voucher requests.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn registrar(&self) -> Result<&Identity, Error> {
+        self.identities
+            .first()
+            .ok_or_else(|| Error::Config { detail: "[identity] has no key".to_owned() })
+    }
+}
+
+/// Adds issuers from `pool` until the chain ends in a self-signed certificate or in one whose
+/// issuer is not there.
+fn complete_chain(chain: &mut Vec<Certificate>, pool: &[Certificate]) {
+    for _ in 0..pool.len() {
+        let Some(last) = chain.last() else { return };
+        if last.subject_der() == last.issuer_der() {
+            return;
+        }
+        let issuer = pool.iter().find(|candidate| {
+            candidate.subject_der() == last.issuer_der()
+                && last.verify_signature_by(candidate.public_key()).is_ok()
+        });
+        match issuer {
+            Some(issuer) if !chain.contains(issuer) => chain.push(issuer.clone()),
+            _ => return,
+        }
+    }
+}
+
+impl Service {
+    /// Reads keys and vendors, opens the database, and checks that they fit together.
+    ///
+    /// # Errors
+    /// What cannot be read, or a database whose schema is not this program's.
+    pub async fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, Error> {
+        let keys = Keys::load(&config)?;
+        let vendors = Vendors::load(&config.vendors.directory)?;
+        let store = Store::open(&config.database.url, &crate::schema::SCHEMA).await?;
+        let audit = open_audit(&config, &store)?;
+        let server_identities = ServerIdentities::new(&keys.identities)?;
+        let ca = config.ca.open()?;
+        let service = Self(Arc::new(Inner {
+            stamps: Mutex::new(stamps(&config)),
+            config,
+            clock,
+            store,
+            audit,
+            counters: Counters::new(metrics),
+            keys: ArcSwap::from_pointee(keys),
+            vendors: ArcSwap::from_pointee(vendors),
+            server_identities,
+            masa_gates: Mutex::default(),
+            exchange_locks: Mutex::default(),
+            ca,
+        }));
+        service.warn_about_anchors();
+        Ok(service)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> time::OffsetDateTime {
+        self.0.clock.now()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The audit log of this registrar.
+    #[must_use]
+    pub fn audit(&self) -> &Log {
+        &self.0.audit
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Keys and certificates as they are now.
+    #[must_use]
+    pub fn keys(&self) -> Arc<Keys> {
+        self.0.keys.load_full()
+    }
+
+    /// The vendor profiles as they are now.
+    #[must_use]
+    pub fn vendors(&self) -> Arc<Vendors> {
+        self.0.vendors.load_full()
+    }
+
+    /// The CA behind the registrar, if there is one.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Arc<dyn CertificateAuthority>> {
+        self.0.ca.as_ref()
+    }
+
+    /// The server identities, which [`Service::reload`] replaces.
+    #[must_use]
+    pub fn server_identities(&self) -> &ServerIdentities {
+        &self.0.server_identities
+    }
+
+    /// Reads keys, certificates and vendor profiles again. If anything cannot be read, everything
+    /// stays as it was.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn reload(&self) -> Result<(), Error> {
+        let keys = Keys::load(&self.0.config)?;
+        let vendors = Vendors::load(&self.0.config.vendors.directory)?;
+        self.0.server_identities.replace(&keys.identities)?;
+        self.0.keys.store(Arc::new(keys));
+        self.0.vendors.store(Arc::new(vendors));
+        *self.0.stamps.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.0.config);
+        tracing::info!("keys, certificates and vendor profiles were read again");
+        self.warn_about_anchors();
+        Ok(())
+    }
+
+    /// [`Service::reload`], if one of the files changed since the last time.
+    pub fn reload_if_changed(&self) {
+        let changed = {
+            let known = self.0.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+            *known != stamps(&self.0.config)
+        };
+        if changed && let Err(error) = self.reload() {
+            tracing::error!(code = pki::Coded::code(&error), %error, "reload failed; the old state stays");
+        }
+    }
+
+    fn warn_about_anchors(&self) {
+        let now = self.now();
+        let warning = time::Duration::days(i64::from(self.0.config.vendors.expiry_warning_days));
+        for vendor in &self.vendors().list {
+            for purpose in crate::vendor::Use::ALL {
+                for certificate in &vendor.anchors(purpose).certificates {
+                    if certificate.not_after() - warning < now {
+                        tracing::warn!(
+                            vendor = vendor.profile.name,
+                            purpose = purpose.as_str(),
+                            subject = certificate.subject(),
+                            expires = %certificate.not_after(),
+                            "a trust anchor expires soon or has expired"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes what the retention limits say, and counts devices by state.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn housekeeping(&self) -> Result<(), Error> {
+        let (retention, now) = (self.0.config.retention.clone(), self.now());
+        let purged = self
+            .store()
+            .transaction("retention", move |connection| {
+                let retention = retention.clone();
+                Box::pin(async move {
+                    Ok::<_, Error>(crate::records::purge(connection, &retention, now).await?)
+                })
+            })
+            .await?;
+        if purged != crate::records::Purged::default() {
+            tracing::info!(
+                entries = purged.entries,
+                devices = purged.devices,
+                "rows beyond the retention limits were removed"
+            );
+        }
+        let mut snapshot = self.store().snapshot().await?;
+        let counts = crate::records::state_counts(&mut snapshot).await?;
+        for state in crate::records::State::ALL {
+            let number = counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+            self.0.counters.devices(state, number);
+        }
+        Ok(())
+    }
+
+    /// The chain that travels with voucher requests.
+    fn chain_to_send(&self) -> brski::registrar::ChainToSend {
+        match self.0.config.identity.pin {
+            PinScope::Chain => brski::registrar::ChainToSend::Whole,
+            PinScope::Registrar => brski::registrar::ChainToSend::EndEntity,
+        }
+    }
+
+    /// The gate in front of the MASAs of one vendor.
+    fn masa_gate(&self, vendor: &str) -> Arc<Semaphore> {
+        let mut gates = self.0.masa_gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = self.0.config.masa.concurrency_max_per_vendor.max(1);
+        Arc::clone(
+            gates.entry(vendor.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(size))),
+        )
+    }
+
+    /// The lock of one exchange. Whoever holds it works on the exchange; others wait and then find
+    /// the result in the database.
+    fn exchange_lock(&self, exchange_id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.exchange_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(exchange_id).and_then(Weak::upgrade) {
+            return lock;
+        }
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(exchange_id.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+}
+
+/// Opens the audit log over a database that is open.
+///
+/// # Errors
+/// The key cannot be read, or is not the log's.
+pub fn open_audit(config: &Config, store: &Store) -> Result<Log, Error> {
+    let signer = config.identity.audit_key.load(Path::new(""))?;
+    Ok(Log::new(store.clone(), &config.identity.audit_origin, signer)?)
+}
+
+/// What a reload would read, with its times of modification.
+fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let mut paths = vec![config.identity.domain_ca.clone(), config.vendors.directory.clone()];
+    for pair in &config.identity.tls {
+        paths.push(pair.certificate.clone());
+        paths.push(PathBuf::from(&pair.key));
+    }
+    if let Ok(entries) = std::fs::read_dir(&config.vendors.directory) {
+        let mut inside: Vec<PathBuf> =
+            entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        inside.sort();
+        for path in inside {
+            if path.is_dir()
+                && let Ok(entries) = std::fs::read_dir(&path)
+            {
+                let mut files: Vec<PathBuf> =
+                    entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+                files.sort();
+                paths.extend(files);
+            }
+            paths.push(path);
+        }
+    }
+    paths.into_iter().map(|path| (path.clone(), modified(&path))).collect()
+}
