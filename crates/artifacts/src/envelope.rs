@@ -183,8 +183,12 @@ impl Signed {
         &self.oddities
     }
 
-    /// Checks the signature against the certificate it names: mathematics, not trust.
-    pub(crate) fn verify_signature(
+    /// Checks the signature against the certificate it names: mathematics, not trust. `known`
+    /// is where that certificate may be found if it did not come along.
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub fn check_signature(
         &self,
         tolerances: &Tolerances,
         known: &[Certificate],

@@ -196,7 +196,7 @@ impl Checks {
         let signed = signed.dangerous_peek();
         self.oddities.extend_from_slice(signed.oddities());
         let result = signed
-            .verify_signature(tolerances, known)
+            .check_signature(tolerances, known)
             .map_err(Error::from);
         let result = result.and_then(|signer| match signed.payload() {
             Some(payload) => Ok((signer, payload)),
