@@ -138,6 +138,9 @@ pub enum Error {
     /// Our own encoder failed: a value that has no encoding.
     #[error("cannot encode: {0}")]
     Encoding(String),
+    /// A certificate or CRL that we were about to sign breaks rules of its profile.
+    #[error("not signed, because the profile is broken: {0}")]
+    ProfileLint(String),
     /// The certificate of the identity does not carry the signer's public key.
     #[error("the certificate does not carry the signer's public key")]
     IdentityMismatch,
@@ -285,6 +288,7 @@ impl Coded for Error {
             Self::Signing(_) => "pki.signing-failed",
             Self::Pkcs11(_) => "pki.pkcs11",
             Self::Encoding(_) => "pki.encoding-failed",
+            Self::ProfileLint(_) => "pki.profile-lint",
             Self::IdentityMismatch => "pki.identity-mismatch",
             Self::CmsNotSignedData(_) => "cms.not-signed-data",
             Self::CmsNotDer => "cms.not-der",
@@ -327,6 +331,7 @@ impl Coded for Error {
             | Self::PassphraseWrong
             | Self::File { .. }
             | Self::Encoding(_)
+            | Self::ProfileLint(_)
             | Self::IdentityMismatch => Blame::Caller,
             Self::Malformed { .. }
             | Self::LimitExceeded { .. }

@@ -11,15 +11,15 @@
 
 mod anchors;
 mod constraints;
-mod der;
+pub(crate) mod der;
 mod error;
-mod identity;
-mod name;
+pub(crate) mod identity;
+pub(crate) mod name;
 mod policy;
 mod purpose;
 mod revocation;
 mod search;
-mod view;
+pub(crate) mod view;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -1,5 +1,9 @@
 //! PKI factory, virtual devices, fake time, temporary databases, and real peers started for a test.
 
+mod pki_factory;
 mod postgres;
+mod time_source;
 
+pub use pki_factory::{Ca, Domain, FOREVER, Pki, PkiOptions, issue_under, root, serial};
 pub use postgres::{PostgresError, TempPostgres};
+pub use time_source::{ManualTime, NOW};

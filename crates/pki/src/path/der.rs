@@ -6,58 +6,58 @@
 
 use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
 
-pub(super) const BOOLEAN: u8 = 0x01;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
-pub(super) const ENUMERATED: u8 = 0x0a;
-pub(super) const UTC_TIME: u8 = 0x17;
-pub(super) const GENERALIZED_TIME: u8 = 0x18;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const BOOLEAN: u8 = 0x01;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OID: u8 = 0x06;
+pub(crate) const ENUMERATED: u8 = 0x0a;
+pub(crate) const UTC_TIME: u8 = 0x17;
+pub(crate) const GENERALIZED_TIME: u8 = 0x18;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 
 /// A context-specific tag, primitive.
-pub(super) const fn context(number: u8) -> u8 {
+pub(crate) const fn context(number: u8) -> u8 {
     0x80 | number
 }
 
 /// A context-specific tag, constructed.
-pub(super) const fn context_constructed(number: u8) -> u8 {
+pub(crate) const fn context_constructed(number: u8) -> u8 {
     0xa0 | number
 }
 
 /// What is wrong with an encoding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
-pub(super) type Result<T> = std::result::Result<T, Malformed>;
+pub(crate) type Result<T> = std::result::Result<T, Malformed>;
 
 /// One element: its tag, its content and its whole encoding.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Element<'a> {
-    pub(super) tag: u8,
-    pub(super) content: &'a [u8],
-    pub(super) encoding: &'a [u8],
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
+    pub(crate) content: &'a [u8],
+    pub(crate) encoding: &'a [u8],
 }
 
 /// Reads elements one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The next element, whatever it is.
-    pub(super) fn element(&mut self) -> Result<Element<'a>> {
+    pub(crate) fn element(&mut self) -> Result<Element<'a>> {
         let start = self.rest;
         let (&tag, after_tag) = start.split_first().ok_or(Malformed("truncated"))?;
         if tag & 0x1f == 0x1f {
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element, which must have this tag.
-    pub(super) fn expect(&mut self, tag: u8) -> Result<Element<'a>> {
+    pub(crate) fn expect(&mut self, tag: u8) -> Result<Element<'a>> {
         let element = self.element()?;
         if element.tag == tag {
             Ok(element)
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next element if it has this tag.
-    pub(super) fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>> {
+    pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>> {
         if self.rest.first() == Some(&tag) {
             self.element().map(Some)
         } else {
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing may be left.
-    pub(super) fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The one element that `bytes` consist of.
-pub(super) fn single(bytes: &[u8], tag: u8) -> Result<&[u8]> {
+pub(crate) fn single(bytes: &[u8], tag: u8) -> Result<&[u8]> {
     let mut reader = Reader::new(bytes);
     let element = reader.expect(tag)?;
     reader.end()?;
@@ -135,7 +135,7 @@ pub(super) fn single(bytes: &[u8], tag: u8) -> Result<&[u8]> {
 }
 
 /// The content of a BOOLEAN.
-pub(super) fn boolean(content: &[u8]) -> Result<bool> {
+pub(crate) fn boolean(content: &[u8]) -> Result<bool> {
     match content {
         [0x00] => Ok(false),
         [0xff] => Ok(true),
@@ -144,7 +144,7 @@ pub(super) fn boolean(content: &[u8]) -> Result<bool> {
 }
 
 /// The content of an INTEGER: minimal, not empty.
-pub(super) fn integer(content: &[u8]) -> Result<&[u8]> {
+pub(crate) fn integer(content: &[u8]) -> Result<&[u8]> {
     match content {
         [] => Err(Malformed("an empty INTEGER")),
         [0x00, second, ..] if *second < 0x80 => Err(Malformed("an INTEGER that is not minimal")),
@@ -154,7 +154,7 @@ pub(super) fn integer(content: &[u8]) -> Result<&[u8]> {
 }
 
 /// A non-negative INTEGER that counts something; numbers that do not fit saturate.
-pub(super) fn count(content: &[u8]) -> Result<u32> {
+pub(crate) fn count(content: &[u8]) -> Result<u32> {
     let octets = integer(content)?;
     if octets.first().is_some_and(|&first| first >= 0x80) {
         return Err(Malformed("a negative number"));
@@ -167,7 +167,7 @@ pub(super) fn count(content: &[u8]) -> Result<u32> {
 }
 
 /// The content of an OBJECT IDENTIFIER, checked for form and kept as bytes.
-pub(super) fn oid(content: &[u8]) -> Result<&[u8]> {
+pub(crate) fn oid(content: &[u8]) -> Result<&[u8]> {
     let last = content
         .last()
         .ok_or(Malformed("an empty OBJECT IDENTIFIER"))?;
@@ -182,7 +182,7 @@ pub(super) fn oid(content: &[u8]) -> Result<&[u8]> {
 }
 
 /// The first sixteen bits of a BIT STRING, bit 0 of the standard being the highest.
-pub(super) fn flags(content: &[u8]) -> Result<u16> {
+pub(crate) fn flags(content: &[u8]) -> Result<u16> {
     let (&unused, octets) = content
         .split_first()
         .ok_or(Malformed("an empty BIT STRING"))?;
@@ -198,7 +198,7 @@ pub(super) fn flags(content: &[u8]) -> Result<u16> {
 }
 
 /// UTCTime or GeneralizedTime in the form of RFC 5280 §4.1.2.5: with seconds, without fractions, in Z.
-pub(super) fn time(element: Element<'_>) -> Result<OffsetDateTime> {
+pub(crate) fn time(element: Element<'_>) -> Result<OffsetDateTime> {
     const BAD: Malformed = Malformed("a time that is not of the form of RFC 5280");
     let text = element.content.strip_suffix(b"Z").ok_or(BAD)?;
     let mut digits = text.iter().map(|&octet| {

@@ -53,7 +53,7 @@ fn dns_matches(presented: &str, expected: &str) -> bool {
 
 /// The preferred name syntax of RFC 1034 §3.5 as RFC 1123 §2.1 amends it: letters, digits and
 /// hyphens; the last label is not a number, so that an IP address is not a name.
-pub(super) fn is_dns_name(name: &str) -> bool {
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

@@ -11,18 +11,18 @@ const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0
 
 /// A distinguished name: as received, and in a form in which equal names are equal bytes.
 #[derive(Clone, Debug)]
-pub(super) struct DistinguishedName<'a> {
+pub(crate) struct DistinguishedName<'a> {
     /// The RDNSequence as received.
-    pub(super) der: &'a [u8],
+    pub(crate) der: &'a [u8],
     /// Each RDN normalised by RFC 5280 §7.1.
     rdns: Vec<Vec<u8>>,
     /// The emailAddress attributes, as name constraints of that form apply to them.
-    pub(super) email_addresses: Vec<String>,
+    pub(crate) email_addresses: Vec<String>,
 }
 
 impl<'a> DistinguishedName<'a> {
     /// Reads a Name from the content of its SEQUENCE; `der` is the whole encoding.
-    pub(super) fn read(content: &'a [u8], der: &'a [u8]) -> Result<Self> {
+    pub(crate) fn read(content: &'a [u8], der: &'a [u8]) -> Result<Self> {
         let mut rdns = Vec::new();
         let mut email_addresses = Vec::new();
         let mut reader = Reader::new(content);
@@ -57,12 +57,12 @@ impl<'a> DistinguishedName<'a> {
     }
 
     /// Reads the Name that `bytes` consist of.
-    pub(super) fn from_der(bytes: &'a [u8]) -> Result<Self> {
+    pub(crate) fn from_der(bytes: &'a [u8]) -> Result<Self> {
         Self::read(der::single(bytes, der::SEQUENCE)?, bytes)
     }
 
     /// The name that is `issuer` with one more RDN: nameRelativeToCRLIssuer.
-    pub(super) fn relative(issuer: &DistinguishedName<'a>, rdn: &'a [u8]) -> Result<Self> {
+    pub(crate) fn relative(issuer: &DistinguishedName<'a>, rdn: &'a [u8]) -> Result<Self> {
         let mut set = rdn.to_vec();
         // The field is `[1] IMPLICIT RelativeDistinguishedName`; the SET's own tag is put back.
         if let Some(tag) = set.first_mut() {
@@ -78,17 +78,17 @@ impl<'a> DistinguishedName<'a> {
         })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rdns.is_empty()
     }
 
     /// Whether this name is `base` or lies below it.
-    pub(super) fn is_within(&self, base: &DistinguishedName<'_>) -> bool {
+    pub(crate) fn is_within(&self, base: &DistinguishedName<'_>) -> bool {
         self.rdns.starts_with(&base.rdns)
     }
 
     /// The normal form, to look names up by.
-    pub(super) fn key(&self) -> &[Vec<u8>] {
+    pub(crate) fn key(&self) -> &[Vec<u8>] {
         &self.rdns
     }
 }
@@ -172,7 +172,7 @@ fn directory_string(value: der::Element<'_>) -> Option<String> {
 
 /// One GeneralName.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum GeneralName<'a> {
+pub(crate) enum GeneralName<'a> {
     Directory(DistinguishedName<'a>),
     Dns(&'a str),
     Email(&'a str),
@@ -186,7 +186,7 @@ pub(super) enum GeneralName<'a> {
 
 impl<'a> GeneralName<'a> {
     /// Reads one from its element.
-    pub(super) fn read(element: der::Element<'a>) -> Result<Self> {
+    pub(crate) fn read(element: der::Element<'a>) -> Result<Self> {
         let ia5 = || {
             std::str::from_utf8(element.content)
                 .ok()
@@ -215,7 +215,7 @@ impl<'a> GeneralName<'a> {
     }
 
     /// Reads GeneralNames from the content of their SEQUENCE; at least one is mandatory.
-    pub(super) fn read_all(content: &'a [u8]) -> Result<Vec<Self>> {
+    pub(crate) fn read_all(content: &'a [u8]) -> Result<Vec<Self>> {
         let mut names = Vec::new();
         let mut reader = Reader::new(content);
         while !reader.is_empty() {

@@ -13,10 +13,10 @@ const POLICIES_MAX: usize = 256;
 /// Subtrees of one nameConstraints extension, and distribution points.
 const SUBTREES_MAX: usize = 4_096;
 
-pub(super) const ANY_POLICY: &[u8] = &[0x55, 0x1d, 0x20, 0x00];
+pub(crate) const ANY_POLICY: &[u8] = &[0x55, 0x1d, 0x20, 0x00];
 
 /// Bits of keyUsage as [`der::flags`] reads them.
-pub(super) mod usage {
+pub(crate) mod usage {
     pub(crate) const DIGITAL_SIGNATURE: u16 = 0x8000;
     pub(crate) const KEY_ENCIPHERMENT: u16 = 0x2000;
     pub(crate) const KEY_AGREEMENT: u16 = 0x0800;
@@ -26,82 +26,82 @@ pub(super) mod usage {
 
 /// An extension's value and whether it is critical.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Marked<T> {
-    pub(super) critical: bool,
-    pub(super) value: T,
+pub(crate) struct Marked<T> {
+    pub(crate) critical: bool,
+    pub(crate) value: T,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BasicConstraints {
-    pub(super) ca: bool,
-    pub(super) path_length: Option<u32>,
+pub(crate) struct BasicConstraints {
+    pub(crate) ca: bool,
+    pub(crate) path_length: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AuthorityKeyId<'a> {
-    pub(super) key_id: Option<&'a [u8]>,
+pub(crate) struct AuthorityKeyId<'a> {
+    pub(crate) key_id: Option<&'a [u8]>,
 }
 
 /// The two lists of nameConstraints.
 #[derive(Clone, Debug, Default)]
-pub(super) struct NameConstraints<'a> {
-    pub(super) permitted: Vec<GeneralName<'a>>,
-    pub(super) excluded: Vec<GeneralName<'a>>,
+pub(crate) struct NameConstraints<'a> {
+    pub(crate) permitted: Vec<GeneralName<'a>>,
+    pub(crate) excluded: Vec<GeneralName<'a>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PolicyConstraints {
-    pub(super) require_explicit: Option<u32>,
-    pub(super) inhibit_mapping: Option<u32>,
+pub(crate) struct PolicyConstraints {
+    pub(crate) require_explicit: Option<u32>,
+    pub(crate) inhibit_mapping: Option<u32>,
 }
 
 /// DistributionPointName.
 #[derive(Clone, Debug)]
-pub(super) enum PointName<'a> {
+pub(crate) enum PointName<'a> {
     Full(Vec<GeneralName<'a>>),
     /// The encoding of a `[1] RelativeDistinguishedName`.
     Relative(&'a [u8]),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct DistributionPoint<'a> {
-    pub(super) name: Option<PointName<'a>>,
+pub(crate) struct DistributionPoint<'a> {
+    pub(crate) name: Option<PointName<'a>>,
     /// `None` means all reasons.
-    pub(super) reasons: Option<u16>,
-    pub(super) crl_issuer: Vec<GeneralName<'a>>,
+    pub(crate) reasons: Option<u16>,
+    pub(crate) crl_issuer: Vec<GeneralName<'a>>,
 }
 
 /// The decoded certificate.
 #[derive(Clone, Debug)]
-pub(super) struct View<'a> {
-    pub(super) certificate: &'a Certificate,
-    pub(super) version: u32,
-    pub(super) serial: &'a [u8],
-    pub(super) issuer: DistinguishedName<'a>,
-    pub(super) subject: DistinguishedName<'a>,
-    pub(super) not_before: OffsetDateTime,
-    pub(super) not_after: OffsetDateTime,
-    pub(super) spki: &'a [u8],
-    pub(super) authority_key_id: Option<Marked<AuthorityKeyId<'a>>>,
-    pub(super) subject_key_id: Option<Marked<&'a [u8]>>,
-    pub(super) basic_constraints: Option<Marked<BasicConstraints>>,
-    pub(super) key_usage: Option<Marked<u16>>,
-    pub(super) extended_key_usage: Option<Marked<Vec<&'a [u8]>>>,
-    pub(super) subject_alt_name: Option<Marked<Vec<GeneralName<'a>>>>,
-    pub(super) name_constraints: Option<Marked<NameConstraints<'a>>>,
-    pub(super) policies: Option<Marked<Vec<&'a [u8]>>>,
-    pub(super) policy_mappings: Option<Marked<Vec<(&'a [u8], &'a [u8])>>>,
-    pub(super) policy_constraints: Option<Marked<PolicyConstraints>>,
-    pub(super) inhibit_any_policy: Option<Marked<u32>>,
-    pub(super) distribution_points: Option<Marked<Vec<DistributionPoint<'a>>>>,
-    pub(super) information_access_critical: bool,
+pub(crate) struct View<'a> {
+    pub(crate) certificate: &'a Certificate,
+    pub(crate) version: u32,
+    pub(crate) serial: &'a [u8],
+    pub(crate) issuer: DistinguishedName<'a>,
+    pub(crate) subject: DistinguishedName<'a>,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+    pub(crate) spki: &'a [u8],
+    pub(crate) authority_key_id: Option<Marked<AuthorityKeyId<'a>>>,
+    pub(crate) subject_key_id: Option<Marked<&'a [u8]>>,
+    pub(crate) basic_constraints: Option<Marked<BasicConstraints>>,
+    pub(crate) key_usage: Option<Marked<u16>>,
+    pub(crate) extended_key_usage: Option<Marked<Vec<&'a [u8]>>>,
+    pub(crate) subject_alt_name: Option<Marked<Vec<GeneralName<'a>>>>,
+    pub(crate) name_constraints: Option<Marked<NameConstraints<'a>>>,
+    pub(crate) policies: Option<Marked<Vec<&'a [u8]>>>,
+    pub(crate) policy_mappings: Option<Marked<Vec<(&'a [u8], &'a [u8])>>>,
+    pub(crate) policy_constraints: Option<Marked<PolicyConstraints>>,
+    pub(crate) inhibit_any_policy: Option<Marked<u32>>,
+    pub(crate) distribution_points: Option<Marked<Vec<DistributionPoint<'a>>>>,
+    pub(crate) information_access_critical: bool,
     /// The OID of a critical extension that is not understood.
-    pub(super) unknown_critical: Option<&'a [u8]>,
+    pub(crate) unknown_critical: Option<&'a [u8]>,
 }
 
 impl<'a> View<'a> {
     /// Decodes a certificate; one malformed extension is enough to refuse it.
-    pub(super) fn of(certificate: &'a Certificate) -> Result<Self> {
+    pub(crate) fn of(certificate: &'a Certificate) -> Result<Self> {
         let mut outer = Reader::new(der::single(certificate.der(), der::SEQUENCE)?);
         let tbs = outer.expect(der::SEQUENCE)?;
         let outer_algorithm = outer.expect(der::SEQUENCE)?;
@@ -252,37 +252,37 @@ impl<'a> View<'a> {
     }
 
     /// Issued under its own name, by whatever key.
-    pub(super) fn is_self_issued(&self) -> bool {
+    pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
     }
 
-    pub(super) fn is_ca(&self) -> bool {
+    pub(crate) fn is_ca(&self) -> bool {
         self.basic_constraints
             .is_some_and(|constraints| constraints.value.ca)
     }
 
     /// Whether keyUsage, if there is one, has one of these bits.
-    pub(super) fn may(&self, bits: u16) -> bool {
+    pub(crate) fn may(&self, bits: u16) -> bool {
         self.key_usage.is_none_or(|usage| usage.value & bits != 0)
     }
 
     /// Whether this certificate's authority key identifier names `issuer`'s key; `None` if one of
     /// the two says nothing.
-    pub(super) fn key_id_matches(&self, issuer: &View<'_>) -> Option<bool> {
+    pub(crate) fn key_id_matches(&self, issuer: &View<'_>) -> Option<bool> {
         let wanted = self.authority_key_id?.value.key_id?;
         Some(wanted == issuer.subject_key_id?.value)
     }
 }
 
 /// One Extension, of a certificate, a CRL or a CRL entry.
-pub(super) struct Extension<'a> {
-    pub(super) id: &'a [u8],
-    pub(super) critical: bool,
-    pub(super) value: &'a [u8],
+pub(crate) struct Extension<'a> {
+    pub(crate) id: &'a [u8],
+    pub(crate) critical: bool,
+    pub(crate) value: &'a [u8],
 }
 
 impl<'a> Extension<'a> {
-    pub(super) fn read(element: Element<'a>) -> Result<Self> {
+    pub(crate) fn read(element: Element<'a>) -> Result<Self> {
         if element.tag != der::SEQUENCE {
             return Err(Malformed("an extension that is not a SEQUENCE"));
         }
@@ -456,7 +456,7 @@ fn policy_constraints(value: &[u8]) -> Result<PolicyConstraints> {
 }
 
 /// Reads a DistributionPointName from the content of its explicit tag.
-pub(super) fn point_name(content: &[u8]) -> Result<PointName<'_>> {
+pub(crate) fn point_name(content: &[u8]) -> Result<PointName<'_>> {
     let mut reader = Reader::new(content);
     let element = reader.element()?;
     reader.end()?;
