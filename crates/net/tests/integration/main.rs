@@ -5,4 +5,5 @@ mod limits;
 mod matrix;
 mod outside;
 mod support;
+mod token;
 mod trust;
