@@ -1,0 +1,5 @@
+//! Pledge, registrar and MASA against each other, in one process and on simulated time.
+
+mod flow;
+mod sim;
+mod world;
