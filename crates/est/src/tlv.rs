@@ -35,6 +35,15 @@ pub(crate) fn oid(value: AnyRef<'_>) -> Result<ObjectIdentifier, der::Error> {
     value.decode_as::<ObjectIdentifier>()
 }
 
+/// Whether that is a well-formed object identifier whose first octet goes on (an arc beyond 2.47),
+/// which [`ObjectIdentifier`] has no room for.
+pub(crate) fn is_unusual_oid(value: AnyRef<'_>) -> bool {
+    let octets = value.value();
+    value.tag() == Tag::ObjectIdentifier
+        && octets.first().is_some_and(|first| *first > 0x80)
+        && octets.last().is_some_and(|last| *last < 0x80)
+}
+
 /// The whole encoding of `value`, tag and length included.
 pub(crate) fn bytes(value: AnyRef<'_>) -> Result<Vec<u8>, der::Error> {
     value.to_der()

@@ -217,7 +217,10 @@ fn path(
     root: &Certificate,
     at: Option<OffsetDateTime>,
 ) -> Result<Vec<Certificate>, String> {
-    let options = PathOptions { at, ..PathOptions::default() };
+    let options = PathOptions {
+        at,
+        ..PathOptions::default()
+    };
     pki::path::validate(certificate, others, &Anchors::from(root.clone()), &options)
         .map(|path| path.certificates().to_vec())
         .map_err(|error| error.to_string())

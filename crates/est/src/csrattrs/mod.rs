@@ -123,6 +123,9 @@ pub enum AttrOrOid {
     Attribute(Attribute),
     /// A bare object identifier: the server wants to see this, and gives no value.
     Oid(ObjectIdentifier),
+    /// A well-formed element whose object identifier cannot be represented here (2.999 in
+    /// RFC 7030 appendix A.2), kept as it came. Nobody here knows it, so it is ignored.
+    Other(Vec<u8>),
 }
 
 /// A type with the values that the server gives for it.
@@ -208,17 +211,34 @@ impl CsrAttrs {
         let items = tlv::children(whole)
             .map_err(Error::csr_attrs)?
             .into_iter()
-            .map(|item| match item.tag() {
-                Tag::ObjectIdentifier => {
-                    tlv::oid(item).map(AttrOrOid::Oid).map_err(Error::csr_attrs)
-                }
-                Tag::Sequence => Attribute::parse(item).map(AttrOrOid::Attribute),
-                _ => Err(Error::CsrAttrs(
-                    "an element is neither an OID nor an attribute",
-                )),
-            })
+            .map(Self::item)
             .collect::<Result<_, _>>()?;
         Ok(Self { items })
+    }
+
+    fn item(item: AnyRef<'_>) -> Result<AttrOrOid, Error> {
+        let other = || {
+            tlv::bytes(item)
+                .map(AttrOrOid::Other)
+                .map_err(Error::csr_attrs)
+        };
+        match item.tag() {
+            Tag::ObjectIdentifier if tlv::is_unusual_oid(item) => other(),
+            Tag::ObjectIdentifier => tlv::oid(item).map(AttrOrOid::Oid).map_err(Error::csr_attrs),
+            Tag::Sequence => {
+                let parts = tlv::children(item).map_err(Error::csr_attrs)?;
+                if let [oid, set] = parts.as_slice()
+                    && tlv::is_unusual_oid(*oid)
+                    && set.tag() == Tag::Set
+                {
+                    return other();
+                }
+                Attribute::parse(item).map(AttrOrOid::Attribute)
+            }
+            _ => Err(Error::CsrAttrs(
+                "an element is neither an OID nor an attribute",
+            )),
+        }
     }
 
     /// Writes the DER form.
@@ -232,6 +252,7 @@ impl CsrAttrs {
             .map(|item| match item {
                 AttrOrOid::Oid(oid) => der::Encode::to_der(oid).map_err(Error::csr_attrs),
                 AttrOrOid::Attribute(attribute) => attribute.to_der(),
+                AttrOrOid::Other(der) => Ok(der.clone()),
             })
             .collect::<Result<Vec<_>, _>>()?;
         tlv::sequence(&parts).map_err(Error::csr_attrs)

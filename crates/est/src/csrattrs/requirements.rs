@@ -114,6 +114,7 @@ impl Requirements {
             match item {
                 AttrOrOid::Oid(oid) => requirements.add(*oid),
                 AttrOrOid::Attribute(attribute) => requirements.add_attribute(attribute)?,
+                AttrOrOid::Other(_) => {}
             }
         }
         Ok(requirements)

@@ -259,7 +259,7 @@ pub(super) fn rsa_modulus_bits(key: &[u8]) -> Result<u32, Error> {
 /// enough to say the length, and no key anyone could take for a real one.
 fn rsa_placeholder(bits: u32) -> Result<Vec<u8>, Error> {
     const RSA_BITS_MAX: u32 = 16_384;
-    if !(512..=RSA_BITS_MAX).contains(&bits) || bits % 8 != 0 {
+    if !(512..=RSA_BITS_MAX).contains(&bits) || !bits.is_multiple_of(8) {
         return Err(Error::CsrAttrs("an RSA size out of range"));
     }
     let length =

@@ -125,7 +125,6 @@ pub struct Enrolment {
 
 /// What the service is to do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "lives for one call")]
 pub enum Step {
     /// Send this.
     Reply(Answer),
