@@ -13,10 +13,10 @@ use crate::records::{self, Device, DeviceFilter, Recorded, State as DeviceState}
 use crate::service::Service;
 
 /// The most devices in one answer.
-pub const PAGE_SIZE_MAX: u32 = 1_000;
+pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
 
 /// The routes of the read API.
-pub fn routes(service: Service) -> Router {
+pub(crate) fn routes(service: Service) -> Router {
     Router::new()
         .route("/api/devices", get(devices))
         .route("/api/devices/{serial}", get(device))

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 /// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StepLabels {
+pub(crate) struct StepLabels {
     /// The step, as in the timeline.
     pub step: String,
     /// The code, or `ok`.
@@ -18,7 +18,7 @@ pub struct StepLabels {
 
 /// A state of devices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StateLabels {
+pub(crate) struct StateLabels {
     /// The state.
     pub state: String,
 }

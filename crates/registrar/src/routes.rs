@@ -23,7 +23,7 @@ use crate::service::{Answer, Attempt, Service};
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The BRSKI resources.
-pub fn brski(service: &Service) -> Router {
+pub(crate) fn brski(service: &Service) -> Router {
     let state = Shared {
         service: service.clone(),
         turns: Arc::new(Semaphore::new(service.config().concurrency_max.max(1))),

@@ -1,6 +1,7 @@
 //! The running server: its listeners and what it does beside them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{Admin, CancellationToken, Clock, Metrics};
@@ -53,6 +54,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let body_limit = service.config().body_size_max_bytes.saturating_add(64 * 1024);
     listener.limits.request_body_bytes_max =
         listener.limits.request_body_bytes_max.max(body_limit);
+    listener.observer = Some(Arc::new(Witness(service.clone())));
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
     let ready = service.clone();
@@ -87,6 +89,24 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let (device_address, admin_address) = (devices.address(), admin.address());
     tracing::info!(%device_address, %admin_address, "the registrar serves");
     Ok(Running { service, shutdown, devices, admin, device_address, admin_address, tasks })
+}
+
+/// Writes down what the transport refused: bodies that are too large, too slow or broken.
+struct Witness(Service);
+
+impl net::server::Observer for Witness {
+    fn refused(
+        &self,
+        peer: &net::Peer,
+        method: &http::Method,
+        uri: &http::Uri,
+        code: &'static str,
+        detail: &str,
+    ) {
+        let service = self.0.clone();
+        let (peer, detail) = (peer.clone(), format!("{method} {}: {detail}", uri.path()));
+        tokio::spawn(async move { service.record_transport(&peer, code, detail).await });
+    }
 }
 
 /// Does something now and then until the server stops.

@@ -121,7 +121,7 @@ pub struct Recorded {
 }
 
 /// The longest detail that is kept; a peer's message is shown by its beginning.
-pub const DETAIL_LENGTH_MAX_BYTES: usize = 16 * 1024;
+const DETAIL_LENGTH_MAX_BYTES: usize = 16 * 1024;
 
 /// Writes lines.
 ///

@@ -127,6 +127,37 @@ impl Service {
         }
     }
 
+    /// Writes down a request that the transport answered by itself.
+    pub(crate) async fn record_transport(&self, peer: &Peer, code: &'static str, detail: String) {
+        let mut attempt = Attempt::new(peer, self.now());
+        // Who it was is noted if it can be known; the transport's code is what counts.
+        let _ = self.identify(&mut attempt, peer);
+        let next_action = "report the code to the manufacturer of the device";
+        attempt.note(
+            Entry::new(self.now(), "transport", detail)
+                .outcome(Outcome::Refused)
+                .code(code)
+                .next_action(next_action),
+        );
+        let state = if attempt.sighting.trusted { State::Refused } else { State::Untrusted };
+        let kept = attempt.clone();
+        let written: Result<(), Error> = self
+            .store()
+            .transaction("record-transport", move |connection| {
+                let attempt = kept.clone();
+                Box::pin(async move {
+                    write(connection, &attempt, Some((state, Some(code), Some(next_action)))).await
+                })
+            })
+            .await;
+        match written {
+            Ok(()) => self.count(&attempt),
+            Err(error) => {
+                tracing::error!(code = error.code(), %error, "a refusal could not be written down");
+            }
+        }
+    }
+
     fn log(&self, attempt: &Attempt, error: &Error) {
         for entry in &attempt.entries {
             self.counters().step(entry.step, entry.code.as_deref());

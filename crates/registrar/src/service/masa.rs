@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use artifacts::verify::{Check, CheckResult, Trust, VoucherContext, verify_voucher};
-use artifacts::{Document, Envelope, Voucher};
+use artifacts::{Document, Envelope};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use brski::registrar::{MasaAnswer, MasaCall, Refusal};
@@ -229,14 +229,11 @@ fn refine(url: &Url, error: &net::Error) -> Error {
 }
 
 /// What a registrar found out about a voucher before it hands it on.
-#[derive(Debug)]
-pub(crate) struct VoucherChecked {
+pub(super) struct VoucherChecked {
     /// The name of each check and how it went.
-    pub(crate) checks: Vec<serde_json::Value>,
+    checks: Vec<serde_json::Value>,
     /// The path of the signer, if the vendor's anchors are known.
-    pub(crate) signer: Option<String>,
-    /// The content, if it could be read.
-    pub(crate) voucher: Option<Voucher>,
+    signer: Option<String>,
 }
 
 impl VoucherChecked {
@@ -266,14 +263,14 @@ impl VoucherChecked {
 /// [RFC 8995 §5.6](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.6) calls the registrar's
 /// evaluation "purely for transparency": the device judges for itself. So a vendor without such
 /// anchors is no reason to refuse, but a signer that does not lead to them is.
-pub(crate) fn voucher_signer(
+pub(super) fn voucher_signer(
     voucher: &[u8],
     envelope: Envelope,
     vendor: &Vendor,
     now: OffsetDateTime,
 ) -> Result<VoucherChecked, Error> {
     if vendor.voucher.anchors.is_empty() {
-        return Ok(VoucherChecked { checks: Vec::new(), signer: None, voucher: None });
+        return Ok(VoucherChecked { checks: Vec::new(), signer: None });
     }
     let unfit = |error: &artifacts::Error| {
         Error::Refused(Refusal::VoucherUnfit(brski::Cause::of(error)))
@@ -286,10 +283,10 @@ pub(crate) fn voucher_signer(
     let checks = outcome.checks().iter().map(check_detail).collect();
     let verified = outcome.into_result().map_err(|error| unfit(&error))?;
     let signer = verified.signer_path.first().map(pki::Certificate::subject);
-    Ok(VoucherChecked { checks, signer, voucher: Some(verified.voucher) })
+    Ok(VoucherChecked { checks, signer })
 }
 
-pub(crate) fn check_detail(check: &Check) -> serde_json::Value {
+fn check_detail(check: &Check) -> serde_json::Value {
     match &check.result {
         CheckResult::Passed => serde_json::json!({ "check": check.name, "result": "passed" }),
         CheckResult::Failed { code, detail } => serde_json::json!({

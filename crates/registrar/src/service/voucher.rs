@@ -666,6 +666,9 @@ fn request_detail(request: &PledgeRequest) -> serde_json::Value {
         "format": request.envelope.name(),
         "sha256": request.digest,
         "accept": request.accept,
+        // Each tolerance of the profile that this device needed.
+        "oddities": request.oddities.iter()
+            .map(|oddity| format!("{}: {}", oddity.name, oddity.detail)).collect::<Vec<_>>(),
         "content": content,
         "bytes": BASE64.encode(&request.bytes),
     })

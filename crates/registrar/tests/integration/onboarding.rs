@@ -1,0 +1,151 @@
+//! The way it should go.
+
+use artifacts::Envelope;
+use net::HttpVersion;
+
+use crate::harness::{History, Lab, read};
+
+const ALLOW: &str = "[policy]\ndefault = \"allow\"\n";
+const GOOD: &str = "{\"version\":1,\"status\":true}";
+
+/// Requirements: BRSKI-5.5-01, BRSKI-5.5-09, BRSKI-5.5-10, BRSKI-5.5-12, BRSKI-5.5-13,
+/// BRSKI-5.5-14, BRSKI-5.6-02, BRSKI-3-02, BRSKI-3.4-05, BRSKI-5.4-07, BRSKI-2.3.2-01,
+/// BRSKI-2.3.2-02, JWS-8-01
+#[tokio::test]
+async fn a_device_gets_its_voucher_over_every_http_version_and_format() {
+    let lab = Lab::start(ALLOW).await;
+    let mut number = 0;
+    for http in [HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http3] {
+        for envelope in [Envelope::Cms, Envelope::Jws] {
+            number += 1;
+            let serial = format!("SN-{number}");
+            let mut device = lab.device(&serial);
+            device.http = http;
+            device.envelope = envelope;
+            let request = device.request().await;
+            let got = device.ask_with(request.clone()).await;
+            assert_eq!(got.status, 200, "{http} {envelope:?}: {}", got.text());
+            assert_eq!(got.header("content-type"), Some(envelope.media_type()));
+
+            let seen = lab.masa.seen().pop().unwrap();
+            assert_eq!(seen.path, "/.well-known/brski/requestvoucher");
+            assert_eq!(seen.content_type, envelope.media_type());
+            assert_eq!(seen.server_name.as_deref(), Some(crate::harness::MASA_HOST));
+            assert!(seen.client.unwrap().has_cmc_ra());
+            let (inner, ..) = read(&request);
+            let (outer, top, _) = read(&seen.body);
+            assert_eq!(outer.prior_signed_voucher_request.as_deref(), Some(&request[..]));
+            assert_eq!(outer.nonce, inner.nonce);
+            assert_eq!(outer.serial_number.as_str(), serial);
+            assert!(outer.proximity_registrar_cert.is_none());
+            let idevid = &device.identity.as_ref().unwrap().chain[0];
+            let issuer = artifacts::IdevidIssuer::of(idevid);
+            assert_eq!(outer.idevid_issuer.as_ref().unwrap().as_bytes(), issuer.as_bytes());
+            assert!(top.is_ca());
+
+            // The same request again is the same exchange, and the MASA is not asked again.
+            let calls = lab.masa.seen().len();
+            let again = device.ask_with(request).await;
+            assert_eq!((again.status, &again.body), (200, &got.body));
+            assert_eq!(lab.masa.seen().len(), calls);
+
+            let shown = lab.shown(&serial).await;
+            assert_eq!(shown["state"], "vouchered");
+            assert_eq!(shown["vendor"], "acme");
+            let steps: Vec<_> = shown["timeline"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|line| line["step"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(
+                steps[..5],
+                ["identity", "voucher-request", "policy", "masa-request", "voucher"]
+            );
+        }
+    }
+    let (_, metrics) = lab.admin("/metrics").await;
+    assert!(metrics.contains("usher_registrar_steps_total{step=\"voucher\",code=\"ok\"}"), "{metrics}");
+    lab.stop().await;
+}
+
+/// Requirements: BRSKI-5.7-07, BRSKI-5.7-09, BRSKI-5.7-10, BRSKI-5.7-12, BRSKI-5.7-13,
+/// BRSKI-5.8-01, BRSKI-5.8-06, BRSKI-5.8.2-02
+#[tokio::test]
+async fn telemetry_is_recorded_and_the_history_fetched() {
+    let lab = Lab::start(ALLOW).await;
+    for (serial, history) in [
+        ("SN-1", History::Clean),
+        ("SN-2", History::Elsewhere("/logs/secret".to_owned())),
+    ] {
+        lab.masa.tells(history);
+        let device = lab.device(serial);
+        assert_eq!(device.ask().await.status, 200);
+        let voucher_call = lab.masa.seen().pop().unwrap();
+        let report = "{\"version\":2,\"status\":true,\"colour\":\"red\"}";
+        let got = device.report(brski::paths::VOUCHER_STATUS, report).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        let line = lab.line(serial, "voucher-status").await;
+        assert_eq!(line["outcome"], "notice");
+        assert_eq!(line["detail"]["newer_version"], 2);
+        assert_eq!(line["detail"]["unknown_members"][0], "colour");
+
+        let line = lab.line(serial, "audit-log").await;
+        assert_eq!(line["outcome"], "ok", "{line:#}");
+        let log_call = lab
+            .masa
+            .seen()
+            .into_iter()
+            .rfind(|seen| seen.path == "/.well-known/brski/requestauditlog")
+            .unwrap();
+        assert_eq!(log_call.body, voucher_call.body);
+        assert_eq!(log_call.content_type, voucher_call.content_type);
+        if serial == "SN-1" {
+            assert_eq!(lab.shown(serial).await["history"], "accepted");
+        }
+        lab.masa.forget();
+    }
+    lab.stop().await;
+}
+
+/// Requirements: BRSKI-5.9.4-05, BRSKI-5.9.4-06
+#[tokio::test]
+async fn an_enrolment_status_is_recorded_with_the_certificate_it_came_under() {
+    let lab = Lab::start(ALLOW).await;
+    let device = lab.device("SN-1");
+    let got = device.report(brski::paths::ENROL_STATUS, GOOD).await;
+    assert_eq!((got.status, got.code().as_str()), (404, "registrar.exchange-unknown"));
+    assert_eq!(device.ask().await.status, 200);
+    assert_eq!(device.report(brski::paths::VOUCHER_STATUS, GOOD).await.status, 200);
+    let bad = "{\"version\":1,\"status\":false,\"reason\":\"no space left\"}";
+    assert_eq!(device.report(brski::paths::ENROL_STATUS, bad).await.status, 200);
+    let line = lab.line("SN-1", "enrol-status").await;
+    assert_eq!(line["detail"]["matching_certificate"], false);
+    assert_eq!(line["code"], "registrar.enrolment-failed-at-device");
+    assert_eq!(lab.shown("SN-1").await["state"], "failed");
+    lab.stop().await;
+}
+
+/// Requirements: BRSKI-5.1-14
+#[tokio::test]
+async fn a_server_certificate_can_be_exchanged_while_it_runs() {
+    let lab = Lab::start(ALLOW).await;
+    let device = lab.device("SN-1");
+    let before = device.connect().await.peer_chain()[0].clone();
+    // A second registrar certificate of another domain takes the place of the first.
+    let other = tempfile::tempdir().unwrap();
+    let dir = other.path().display().to_string();
+    crate::harness::command(&lab.clock, &["init", "--dir", &dir, "--json"]).await;
+    for name in ["registrar.pem", "registrar.key", "domain-ca.pem"] {
+        std::fs::copy(other.path().join(name), lab.path(name)).unwrap();
+    }
+    lab.running().service().reload().unwrap();
+    let after = device.connect().await.peer_chain()[0].clone();
+    assert_ne!(before, after);
+    assert_eq!(device.ask().await.status, 200);
+    // A file that cannot be read changes nothing.
+    std::fs::write(lab.path("registrar.pem"), "nonsense").unwrap();
+    assert!(lab.running().service().reload().is_err());
+    assert_eq!(device.connect().await.peer_chain()[0], after);
+    lab.stop().await;
+}
