@@ -128,11 +128,23 @@ impl Csr {
     /// # Errors
     /// [`Error::ProofOfPossession`] if it does not verify.
     pub fn verify(&self) -> Result<(), Error> {
+        self.verify_proof(false)
+    }
+
+    /// As [`Self::verify`], SHA-1 and short RSA included. Only behind an operator's named switch.
+    ///
+    /// # Errors
+    /// [`Error::ProofOfPossession`] if it does not verify.
+    pub fn verify_legacy(&self) -> Result<(), Error> {
+        self.verify_proof(true)
+    }
+
+    fn verify_proof(&self, allow_legacy: bool) -> Result<(), Error> {
         let scheme = self.scheme()?;
         let inner = &self.0;
         inner
             .public_key
-            .verify_scheme(scheme, &inner.info, &inner.signature, false)
+            .verify_scheme(scheme, &inner.info, &inner.signature, allow_legacy)
             .map_err(|error| match error {
                 Error::SignatureInvalid(_) => Error::ProofOfPossession,
                 other => other,

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::public_key::Kind;
 use crate::tlv::{self, Reader};
 use crate::{
-    Certificate, Document, Error, Identity, IncludeCertificates, Oddity, PublicKey, SeveralSigners,
+    Certificate, Error, Identity, IncludeCertificates, Oddity, PublicKey, SeveralSigners,
     SignOptions, SignatureAlgorithm, VerifiedSigner,
 };
 

@@ -10,21 +10,15 @@ use aws_lc_rs::signature::{
     self as lc, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair,
     PqdsaSigningAlgorithm, RsaKeyPair,
 };
-use der::Decode as _;
-use pkcs8::EncryptedPrivateKeyInfoRef;
-use pkcs8::pkcs5::pbes2;
 use zeroize::Zeroizing;
 
 use crate::algorithm::Identifier;
-use crate::limits::{
-    PBKDF2_ROUNDS_MAX, PEM_SIZE_MAX_BYTES, RSA_MODULUS_MIN_BITS, SCRYPT_MEMORY_MAX_BYTES,
-};
+use crate::limits::{PEM_SIZE_MAX_BYTES, RSA_MODULUS_MIN_BITS};
 use crate::public_key::Kind;
 use crate::tlv::{self, Reader};
-use crate::{Certificate, Document, Error, KeyKind, PublicKey, SignatureAlgorithm, oid, pem};
-
-/// PBKDF2 rounds of keys that we write: the figure that OWASP gives for HMAC-SHA-256.
-const PBKDF2_ROUNDS: u32 = 600_000;
+use crate::{
+    Certificate, Document, Error, KeyKind, PublicKey, SignatureAlgorithm, encrypted_key, oid, pem,
+};
 
 /// Something that signs with a private key: a file's key or a token's.
 pub trait Signer: Send + Sync {
@@ -140,23 +134,13 @@ impl SoftwareKey {
     /// # Errors
     /// [`Error::PassphraseWrong`] if the passphrase is missing or wrong.
     pub fn from_pem(pem: &str, passphrase: Option<&str>) -> Result<Self, Error> {
-        let rejected = |error: aws_lc_rs::error::KeyRejected| Error::KeyRejected(error.to_string());
         for block in pem::blocks(pem) {
             let block = block?;
             let der = Zeroizing::new(block.der);
             match block.label {
                 "PRIVATE KEY" => return Self::from_pkcs8_der(&der),
                 "ENCRYPTED PRIVATE KEY" => return Self::from_encrypted_pkcs8(&der, passphrase),
-                "EC PRIVATE KEY" => {
-                    let algorithm = ecdsa_algorithm(sec1_curve(&der))?;
-                    let pair =
-                        EcdsaKeyPair::from_private_key_der(algorithm, &der).map_err(rejected)?;
-                    return Self::from_pair(Pair::Ecdsa(pair), None);
-                }
-                "RSA PRIVATE KEY" => {
-                    let pair = RsaKeyPair::from_der(&der).map_err(rejected)?;
-                    return Self::from_pair(Pair::Rsa(pair), None);
-                }
+                "EC PRIVATE KEY" | "RSA PRIVATE KEY" => return Self::from_traditional_der(&der),
                 _ => {}
             }
         }
@@ -167,32 +151,23 @@ impl SoftwareKey {
     }
 
     fn from_encrypted_pkcs8(der: &[u8], passphrase: Option<&str>) -> Result<Self, Error> {
-        let info = EncryptedPrivateKeyInfoRef::from_der(der)
-            .map_err(|error| Error::malformed(Document::PrivateKey, error))?;
-        if let Some(parameters) = info.encryption_algorithm.pbes2() {
-            let too_slow = match &parameters.kdf {
-                pbes2::Kdf::Pbkdf2(kdf) => kdf.iteration_count > PBKDF2_ROUNDS_MAX,
-                pbes2::Kdf::Scrypt(kdf) => {
-                    let memory = 128_u64
-                        .saturating_mul(kdf.cost_parameter)
-                        .saturating_mul(u64::from(kdf.block_size));
-                    memory > SCRYPT_MEMORY_MAX_BYTES || kdf.parallelization > 16
-                }
-                _ => false,
-            };
-            if too_slow {
-                return Err(Error::LimitExceeded {
-                    document: Document::PrivateKey,
-                    what: "key derivation cost",
-                    limit: usize::try_from(PBKDF2_ROUNDS_MAX).unwrap_or(usize::MAX),
-                });
-            }
-        }
-        let passphrase = passphrase.ok_or(Error::PassphraseWrong)?;
-        let opened = info
-            .decrypt(passphrase)
-            .map_err(|_| Error::PassphraseWrong)?;
-        Self::from_pkcs8_der(opened.as_bytes())
+        Self::from_pkcs8_der(&encrypted_key::open(der, passphrase)?)
+    }
+
+    /// Reads the traditional `ECPrivateKey` (RFC 5915) or `RSAPrivateKey` (RFC 8017).
+    fn from_traditional_der(der: &[u8]) -> Result<Self, Error> {
+        let rejected = |error: aws_lc_rs::error::KeyRejected| Error::KeyRejected(error.to_string());
+        let malformed = |error| Error::malformed(Document::PrivateKey, error);
+        let mut fields = Reader::der(der).enter(tlv::SEQUENCE).map_err(malformed)?;
+        fields.integer().map_err(malformed)?;
+        // After the version, RSA has an INTEGER and EC an OCTET STRING.
+        let pair = if fields.peek() == Some(tlv::INTEGER) {
+            Pair::Rsa(RsaKeyPair::from_der(der).map_err(rejected)?)
+        } else {
+            let algorithm = ecdsa_algorithm(sec1_curve(der))?;
+            Pair::Ecdsa(EcdsaKeyPair::from_private_key_der(algorithm, der).map_err(rejected)?)
+        };
+        Self::from_pair(pair, None)
     }
 
     /// Reads a PEM or DER file.
@@ -210,9 +185,10 @@ impl SoftwareKey {
         }
         match std::str::from_utf8(&bytes) {
             Ok(text) if pem::is_pem(&bytes) => Self::from_pem(text, passphrase),
-            _ if EncryptedPrivateKeyInfoRef::from_der(&bytes).is_ok() => {
+            _ if encrypted_key::is_encrypted(&bytes) => {
                 Self::from_encrypted_pkcs8(&bytes, passphrase)
             }
+            _ if is_traditional(&bytes) => Self::from_traditional_der(&bytes),
             _ => Self::from_pkcs8_der(&bytes),
         }
     }
@@ -299,22 +275,7 @@ impl SoftwareKey {
     /// # Errors
     /// If the library fails.
     pub fn to_encrypted_pkcs8_pem(&self, passphrase: &str) -> Result<Zeroizing<String>, Error> {
-        let failed = |_| Error::Encoding("private key as encrypted PKCS#8".to_owned());
-        let mut random = [0_u8; 32];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::KeyGeneration)?;
-        let (salt, iv) = random.split_at(16);
-        let iv: [u8; 16] = iv.try_into().map_err(|_| Error::KeyGeneration)?;
-        let parameters =
-            pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ROUNDS, salt, iv)
-                .map_err(failed)?;
-        let key = self.to_pkcs8_der()?;
-        let ciphertext = parameters.encrypt(passphrase, &key).map_err(failed)?;
-        let info = pkcs8::EncryptedPrivateKeyInfoOwned {
-            encryption_algorithm: parameters.into(),
-            encrypted_data: der::asn1::OctetString::new(ciphertext)
-                .map_err(|error| Error::Encoding(error.to_string()))?,
-        };
-        let der = der::Encode::to_der(&info).map_err(|error| Error::Encoding(error.to_string()))?;
+        let der = encrypted_key::seal(&self.to_pkcs8_der()?, passphrase)?;
         Ok(Zeroizing::new(pem::encode("ENCRYPTED PRIVATE KEY", &der)))
     }
 }
@@ -392,6 +353,14 @@ fn ecdsa_algorithm(
         Some(other) => Err(Error::UnsupportedKey(format!("EC curve {other}"))),
         None => Err(Error::UnsupportedKey("EC without a named curve".to_owned())),
     }
+}
+
+/// Whether the field after the version is not PKCS#8's AlgorithmIdentifier.
+fn is_traditional(der: &[u8]) -> bool {
+    let fields = Reader::der(der).enter(tlv::SEQUENCE);
+    fields.is_ok_and(|mut fields| {
+        fields.integer().is_ok() && matches!(fields.peek(), Some(tlv::INTEGER | tlv::OCTET_STRING))
+    })
 }
 
 /// The curve in an RFC 5915 ECPrivateKey.

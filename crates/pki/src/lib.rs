@@ -10,6 +10,7 @@ mod certificate;
 pub mod cms;
 mod crl;
 pub mod csr;
+mod encrypted_key;
 mod error;
 pub mod issue;
 pub mod jws;

@@ -32,9 +32,11 @@ pub const JSON_MEMBERS_MAX: usize = 64;
 pub const PATH_LENGTH_MAX: usize = 10;
 /// PBKDF2 rounds accepted when a private key is opened, so that a key file cannot
 /// stall the process for hours.
-pub const PBKDF2_ROUNDS_MAX: u32 = 10_000_000;
+pub const PBKDF2_ROUNDS_MAX: u32 = 5_000_000;
 /// Memory that scrypt may take when a private key is opened.
 pub const SCRYPT_MEMORY_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// Parallel lanes of scrypt, each of which costs its time again.
+pub const SCRYPT_PARALLEL_MAX: u16 = 16;
 /// Modulus of an RSA key, in bits: the smallest accepted without the legacy switch.
 pub const RSA_MODULUS_MIN_BITS: usize = 2048;
 /// Modulus of an RSA key, in bits: the largest accepted.

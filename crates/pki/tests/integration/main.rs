@@ -1,0 +1,13 @@
+//! Tests of the crate's borders.
+
+mod algorithms;
+mod certificates;
+mod cms_bad;
+mod cms_openssl;
+mod csr;
+mod jws;
+mod keys;
+mod pkcs11;
+mod properties;
+mod published;
+mod support;
