@@ -1,0 +1,193 @@
+//! Users for enrolment without BRSKI: one line each, `name:$pbkdf2-sha256$rounds$salt$hash`.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::pbkdf2;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+
+use crate::Error;
+
+/// Rounds of new entries: what OWASP gives for PBKDF2 with HMAC-SHA-256.
+const ROUNDS: u32 = 600_000;
+/// Most rounds that are worked through; the file is the operator's own.
+const ROUNDS_MAX: u32 = 10_000_000;
+const HASH_LENGTH_BYTES: usize = 32;
+
+/// The users of a file.
+pub(super) struct Users {
+    users: Vec<User>,
+}
+
+#[derive(Clone)]
+struct User {
+    name: String,
+    rounds: NonZeroU32,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl Users {
+    pub(super) fn load(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
+        let mut users = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            users.push(User::parse(line).ok_or_else(|| Error::Config {
+                detail: format!("{} line {}: not a user", path.display(), number + 1),
+            })?);
+        }
+        Ok(Self { users })
+    }
+
+    /// Whether that is the password of that user. Takes a good part of a second of CPU time, on a
+    /// thread for such work; an unknown user takes the same time as a known one.
+    pub(super) async fn check(&self, name: &str, password: &str) -> bool {
+        let user = self.users.iter().find(|user| user.name == name).cloned();
+        let password = password.to_owned();
+        let work = tokio::task::spawn_blocking(move || match user {
+            Some(user) => pbkdf2::verify(
+                pbkdf2::PBKDF2_HMAC_SHA256,
+                user.rounds,
+                &user.salt,
+                password.as_bytes(),
+                &user.hash,
+            )
+            .is_ok(),
+            None => {
+                let mut hash = [0_u8; HASH_LENGTH_BYTES];
+                derive(ROUNDS, b"nobody", &password, &mut hash);
+                false
+            }
+        });
+        work.await.unwrap_or(false)
+    }
+}
+
+impl User {
+    fn parse(line: &str) -> Option<Self> {
+        let (name, rest) = line.split_once(':')?;
+        let mut parts = rest.strip_prefix("$pbkdf2-sha256$")?.split('$');
+        let rounds: u32 = parts.next()?.parse().ok()?;
+        let salt = STANDARD_NO_PAD.decode(parts.next()?).ok()?;
+        let hash = STANDARD_NO_PAD.decode(parts.next()?).ok()?;
+        if parts.next().is_some() || name.is_empty() || rounds > ROUNDS_MAX || hash.len() < 16 {
+            return None;
+        }
+        Some(Self { name: name.to_owned(), rounds: NonZeroU32::new(rounds)?, salt, hash })
+    }
+}
+
+fn derive(rounds: u32, salt: &[u8], password: &str, out: &mut [u8]) {
+    let rounds = NonZeroU32::new(rounds).unwrap_or(NonZeroU32::MIN);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), out);
+}
+
+/// The line of the users' file for a name and a password.
+#[must_use]
+pub fn hash_password(name: &str, password: &str, salt: &[u8; 16]) -> String {
+    let mut hash = [0_u8; HASH_LENGTH_BYTES];
+    derive(ROUNDS, salt, password, &mut hash);
+    format!(
+        "{name}:$pbkdf2-sha256${ROUNDS}${}${}",
+        STANDARD_NO_PAD.encode(salt),
+        STANDARD_NO_PAD.encode(hash)
+    )
+}
+
+/// `usher registrar est-user`: sets the password of a user for enrolment without BRSKI.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UserCommand {
+    /// The user's name.
+    pub name: String,
+    /// Take the user out instead.
+    #[arg(long)]
+    pub remove: bool,
+    /// The users' file; by default the one of the configuration.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+}
+
+impl UserCommand {
+    /// Runs the command; the password is the first line of `input`.
+    ///
+    /// # Errors
+    /// There is no users' file, or it cannot be read or written.
+    pub fn run(
+        &self,
+        config: &crate::Config,
+        input: &mut dyn std::io::BufRead,
+        format: daemon::cli::Format,
+    ) -> Result<daemon::cli::Outcome, Error> {
+        let configured =
+            config.est.without_brski.as_ref().and_then(|plain| plain.users_file.clone());
+        let path = self.file.clone().or(configured).ok_or_else(|| Error::Config {
+            detail: "[est.without_brski] users_file is not set".to_owned(),
+        })?;
+        if self.name.is_empty() || self.name.contains([':', '\n', '\r']) {
+            return Err(Error::Config { detail: format!("{:?} cannot be a user", self.name) });
+        }
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::file(&path, &error)),
+        };
+        let prefix = format!("{}:", self.name);
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(&prefix)).collect();
+        let known = lines.len() < text.lines().count();
+        let new;
+        if !self.remove {
+            let mut password = String::new();
+            input.read_line(&mut password).map_err(|error| Error::file(Path::new("-"), &error))?;
+            let password = password.trim_end_matches(['\n', '\r']);
+            if password.is_empty() {
+                return Err(Error::Config {
+                    detail: "the password is read from standard input, and there is none".to_owned(),
+                });
+            }
+            new = hash_password(&self.name, password, &rand::random());
+            lines.push(&new);
+        }
+        let mut out = lines.join("\n");
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        std::fs::write(&path, out).map_err(|error| Error::file(&path, &error))?;
+        let done = !self.remove || known;
+        let what = if self.remove { "removed" } else { "set" };
+        let value = serde_json::json!({ "ok": done, "user": self.name, "done": what });
+        format.print(&value, |_| {
+            if done { format!("{}: {what}", self.name) } else { format!("{}: unknown", self.name) }
+        });
+        Ok(daemon::cli::Outcome::of(done))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let line = hash_password("alice", "correct horse", &[7; 16]);
+        std::fs::write(&path, format!("# users\n\n{line}\n")).unwrap();
+        let users = Users::load(&path).unwrap();
+        assert!(users.check("alice", "correct horse").await);
+        assert!(!users.check("alice", "correct horse ").await);
+        assert!(!users.check("alice", "").await);
+        assert!(!users.check("bob", "correct horse").await);
+    }
+
+    #[test]
+    fn a_line_that_is_no_user_is_an_error_and_no_gap() {
+        for line in ["alice", "alice:secret", ":$pbkdf2-sha256$1$YQ$YQ", "a:$pbkdf2-sha256$0$YQ$YQ"]
+        {
+            assert!(User::parse(line).is_none(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Who asks, and what it may do.
+
+use ::est::Operation;
+use ::est::server::Standing;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, header};
+use net::Peer;
+use pki::path::{PathOptions, Purpose};
+use pki::{Certificate, Coded as _};
+
+use super::{Inner, Plain, text};
+use crate::Error;
+use crate::ca::records::{self as certificates, IssuedCertificate};
+use crate::ca::{Holder, NamePlan, Names};
+use crate::records::{self, Decision};
+use crate::service::Attempt;
+
+/// The peer of a request.
+pub(super) struct Who<'a> {
+    /// What it may do.
+    pub(super) standing: Standing,
+    /// Whose certificate it would be, if it may have one.
+    pub(super) holder: Option<Holder>,
+    /// The name templates that apply to it.
+    pub(super) names: &'a NamePlan,
+}
+
+impl<'a> Who<'a> {
+    fn refused(inner: &'a Inner, code: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            standing: Standing::Refused { code, reason: reason.into() },
+            holder: None,
+            names: &inner.names,
+        }
+    }
+}
+
+/// Finds out who asks. A certificate of this domain counts first, then enrolment without BRSKI
+/// where it is served, then the IDevID of a device with a voucher.
+///
+/// # Errors
+/// The database or something behind us failed; what the peer lacks is its [`Standing`].
+pub(super) async fn asks<'a>(
+    inner: &'a Inner,
+    attempt: &mut Attempt,
+    peer: &Peer,
+    label: Option<&str>,
+    headers: &HeaderMap,
+    operation: Operation,
+) -> Result<Who<'a>, Error> {
+    // EST-3.2.2-04: without a label the same CA answers.
+    let plain = inner.plain.as_ref().filter(|plain| {
+        plain.label.is_none() || plain.label.as_deref() == label
+    });
+    let chain = peer.chain().unwrap_or_default();
+    if let Some((leaf, others)) = chain.split_first() {
+        if let Some(who) = member(inner, attempt, leaf, others).await? {
+            return Ok(who);
+        }
+        if let Some(plain) = plain
+            && let Some(who) = trusted_client(inner, plain, leaf, others)
+        {
+            return Ok(who);
+        }
+    }
+    if let Some(plain) = plain {
+        if let Some(who) = user(plain, headers).await {
+            return Ok(who);
+        }
+        // A client without certificate, or with one that says nothing to us here, is asked for
+        // credentials where there are any; the rest is a matter of vouchers.
+        if plain.users.is_some() && (chain.is_empty() || plain.label.is_some()) {
+            return Ok(Who {
+                standing: Standing::Anonymous { credentials_offered: true },
+                holder: None,
+                names: &plain.names,
+            });
+        }
+    }
+    if chain.is_empty() && peer.chain().is_ok() {
+        return Ok(Who {
+            standing: Standing::Anonymous { credentials_offered: false },
+            holder: None,
+            names: &inner.names,
+        });
+    }
+    if operation == Operation::CsrAttrs {
+        return device_without_voucher(inner, attempt, peer);
+    }
+    device(inner, attempt, peer).await
+}
+
+/// A holder of a certificate that this registrar obtained.
+async fn member<'a>(
+    inner: &'a Inner,
+    attempt: &mut Attempt,
+    leaf: &Certificate,
+    others: &[Certificate],
+) -> Result<Option<Who<'a>>, Error> {
+    let service = &inner.service;
+    let id = hex::encode(leaf.sha256());
+    let mut snapshot = service.store().snapshot().await?;
+    let Some(known) = certificates::by_id(&mut snapshot, &id).await? else { return Ok(None) };
+    let device = records::device(&mut snapshot, &known.holder).await?;
+    drop(snapshot);
+    if let Some(device) = &device {
+        attempt.sighting = device.sighting();
+    }
+    if known.revoked.is_some() {
+        return Ok(Some(Who::refused(
+            inner,
+            "est.certificate-revoked",
+            "the certificate is revoked",
+        )));
+    }
+    if let Some(device) = &device
+        && device.decision == Some(Decision::Denied)
+    {
+        return Ok(Some(Who::refused(inner, "registrar.device-denied", "an operator denied it")));
+    }
+    // EST-3.3.2-02: "Certificates are validated according to RFC 5280".
+    let mut anchors = service.keys().anchors.clone();
+    anchors.extend(service.ca().map(|ca| ca.ca_certificates()).unwrap_or_default());
+    let options = PathOptions::new(Purpose::Client, service.now());
+    if let Err(error) = pki::path::validate(leaf, others, &anchors, &options) {
+        return Ok(Some(Who::refused(inner, error.code(), error.to_string())));
+    }
+    let plain_names = inner.plain.as_ref().map(|plain| &plain.names);
+    let names = if device.is_some() { None } else { plain_names };
+    Ok(Some(Who {
+        standing: Standing::Member {
+            current: leaf.clone(),
+            may_enrol: service.config().est.additional_certificates,
+        },
+        holder: Some(member_holder(known, device.as_ref(), leaf)),
+        names: names.unwrap_or(&inner.names),
+    }))
+}
+
+fn member_holder(
+    known: IssuedCertificate,
+    device: Option<&records::Device>,
+    leaf: &Certificate,
+) -> Holder {
+    let names = match device {
+        Some(device) => Names {
+            serial: Some(device.serial.clone()),
+            product: device.product.clone(),
+            vendor: Some(device.vendor.clone()),
+            name: None,
+        },
+        None => Names { name: common_name(leaf), ..Names::default() },
+    };
+    Holder {
+        id: known.holder,
+        is_device: device.is_some(),
+        // A request to renew is a repetition only for the same old certificate.
+        scope: known.certificate_id,
+        names,
+    }
+}
+
+/// A client of a configured CA.
+fn trusted_client<'a>(
+    inner: &Inner,
+    plain: &'a Plain,
+    leaf: &Certificate,
+    others: &[Certificate],
+) -> Option<Who<'a>> {
+    let options = PathOptions::new(Purpose::Client, inner.service.now());
+    pki::path::validate(leaf, others, &plain.anchors, &options).ok()?;
+    Some(Who {
+        standing: Standing::MayEnrol,
+        holder: Some(Holder {
+            id: format!("est:client:{}", hex::encode(leaf.public_key().sha256())),
+            is_device: false,
+            scope: hex::encode(leaf.sha256()),
+            names: Names {
+                serial: leaf.subject_serial_number(),
+                name: common_name(leaf).or_else(|| leaf.subject_serial_number()),
+                ..Names::default()
+            },
+        }),
+        names: &plain.names,
+    })
+}
+
+/// A user with the right password.
+async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Option<Who<'a>> {
+    let users = plain.users.as_ref()?;
+    let (name, password) = basic(text(headers, &header::AUTHORIZATION)?)?;
+    if !users.check(&name, &password).await {
+        return None;
+    }
+    Some(Who {
+        standing: Standing::MayEnrol,
+        holder: Some(Holder {
+            id: format!("est:user:{name}"),
+            is_device: false,
+            scope: "user".to_owned(),
+            names: Names { name: Some(name), ..Names::default() },
+        }),
+        names: &plain.names,
+    })
+}
+
+/// Name and password of an Authorization header, by RFC 7617.
+fn basic(value: &str) -> Option<(String, String)> {
+    let (scheme, token) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+/// A device that asks for CSR attributes: they are made for it, and they are no secret.
+fn device_without_voucher<'a>(
+    inner: &'a Inner,
+    attempt: &mut Attempt,
+    peer: &Peer,
+) -> Result<Who<'a>, Error> {
+    let holder = inner.service.identify(attempt, peer).ok().map(|presented| Holder {
+        id: attempt.sighting.device_id.clone(),
+        is_device: true,
+        scope: String::new(),
+        names: Names {
+            serial: Some(presented.device.key.serial.clone()),
+            product: presented.product.clone(),
+            vendor: Some(presented.device.vendor.clone()),
+            name: None,
+        },
+    });
+    Ok(Who {
+        standing: Standing::Anonymous { credentials_offered: false },
+        holder,
+        names: &inner.names,
+    })
+}
+
+/// A device with a valid voucher exchange.
+async fn device<'a>(
+    inner: &'a Inner,
+    attempt: &mut Attempt,
+    peer: &Peer,
+) -> Result<Who<'a>, Error> {
+    let presented = match inner.service.may_enrol(attempt, peer).await {
+        Ok(presented) => presented,
+        Err(error) if error.is_refusal() => {
+            return Ok(Who::refused(inner, error.code(), error.to_string()));
+        }
+        Err(error) => return Err(error),
+    };
+    let id = attempt.sighting.device_id.clone();
+    let mut snapshot = inner.service.store().snapshot().await?;
+    let exchange = records::latest_exchange(&mut snapshot, &id).await?;
+    drop(snapshot);
+    Ok(Who {
+        standing: Standing::MayEnrol,
+        holder: Some(Holder {
+            id,
+            is_device: true,
+            // A device that was bootstrapped anew gets a new certificate, even for an old request.
+            scope: exchange.map(|row| row.exchange_id).unwrap_or_default(),
+            names: Names {
+                serial: Some(presented.device.key.serial.clone()),
+                product: presented.product.clone(),
+                vendor: Some(presented.device.vendor.clone()),
+                name: None,
+            },
+        }),
+        names: &inner.names,
+    })
+}
+
+fn common_name(certificate: &Certificate) -> Option<String> {
+    certificate
+        .x509()
+        .tbs_certificate()
+        .subject()
+        .iter()
+        .find(|attribute| attribute.oid == ::est::csrattrs::oids::COMMON_NAME)
+        .and_then(|attribute| String::from_utf8(attribute.value.value().to_vec()).ok())
+}
