@@ -1,13 +1,14 @@
 //! The admin listener: health, readiness and metrics, and whatever routes a role adds.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use net::CancellationToken;
@@ -105,7 +106,11 @@ impl Admin {
             tracing::warn!(address = %config.address, "the admin listener is not on loopback");
         }
         let listener = ListenerConfig::plain(config.address);
-        Ok(net::server::serve(listener, self.into_router(), shutdown).await?)
+        let mut router = self.into_router();
+        if config.address.ip().is_loopback() {
+            router = router.layer(axum::middleware::from_fn(only_local_names));
+        }
+        Ok(net::server::serve(listener, router, shutdown).await?)
     }
 }
 
@@ -116,6 +121,28 @@ impl std::fmt::Debug for Admin {
             .field("checks", &names)
             .finish_non_exhaustive()
     }
+}
+
+/// A web page can make a browser on this machine call loopback under a name of the page's own
+/// (DNS rebinding). Nobody else calls it by anything but its address or `localhost`.
+async fn only_local_names(request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    let local = match name {
+        Some("localhost") | None => true,
+        Some(name) => name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback()),
+    };
+    if local {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "call this listener by its address\n").into_response()
 }
 
 type Shared = Arc<(Metrics, Vec<Check>)>;

@@ -67,6 +67,15 @@ async fn health_readiness_metrics_and_own_routes() {
             .is_some_and(|text| text.contains("openmetrics"))
     );
     assert!(metrics.body.ends_with(b"# EOF\n"));
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        http::header::HOST,
+        "attacker.example:80".parse().expect("a value"),
+    );
+    let url = format!("http://{address}/health").parse().expect("a URL");
+    let config = ClientConfig::default();
+    let rebound = fetch(&url, Method::GET, headers, Bytes::new(), &config).await;
+    assert_eq!(rebound.expect("an answer").status, 403);
     shutdown.cancel();
     listener.stopped().await;
 }

@@ -143,27 +143,34 @@ async fn connect(
     addresses: &[SocketAddr],
     deadline: Instant,
 ) -> Result<TcpStream, Error> {
-    let mut reason = "no address".to_owned();
-    for address in addresses {
-        match timeout_at(deadline, TcpStream::connect(address)).await {
+    let timed_out = || Error::ConnectTimeout {
+        target: target.to_string(),
+        limit: config.limits.connect_time_max,
+    };
+    let mut failure = Error::Connect {
+        target: target.to_string(),
+        reason: "no address".to_owned(),
+    };
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        // One address that swallows everything must not eat up the time of the others.
+        let share = deadline.saturating_duration_since(Instant::now())
+            / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Requests are small and whole; waiting for more to send only adds delay.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Ok(Err(error)) => reason = error.to_string(),
-            Err(_) => {
-                return Err(Error::ConnectTimeout {
+            Ok(Err(error)) => {
+                failure = Error::Connect {
                     target: target.to_string(),
-                    limit: config.limits.connect_time_max,
-                });
+                    reason: error.to_string(),
+                };
             }
+            Err(_) => failure = timed_out(),
         }
     }
-    Err(Error::Connect {
-        target: target.to_string(),
-        reason,
-    })
+    Err(failure)
 }
 
 async fn open_tcp(

@@ -217,14 +217,23 @@ async fn each_client_gets_the_identity_it_can_verify_and_reload_takes_effect() {
         crate::support::get_json(&mut kept, "/peer").await["own"],
         "CN=ecdsa"
     );
-    assert_eq!(
-        crate::outside::openssl_subject(server.address, "RSA-PSS+SHA256"),
-        "CN=rsa"
-    );
-    assert_eq!(
-        crate::outside::openssl_subject(server.address, "ECDSA+SHA256"),
-        "CN=ecdsa"
-    );
+    let cases: [(&[&str], &str); 4] = [
+        (&["-sigalgs", "RSA-PSS+SHA256"], "CN=rsa"),
+        (&["-sigalgs", "ECDSA+SHA256"], "CN=ecdsa"),
+        // Cipher suites name the kind of key in TLS 1.2.
+        (
+            &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+            "CN=rsa",
+        ),
+        (
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+            "CN=ecdsa",
+        ),
+    ];
+    for (arguments, subject) in cases {
+        let shown = crate::outside::openssl_subject(server.address, arguments);
+        assert_eq!(shown, subject, "{arguments:?}");
+    }
 
     let next = Subject::named("next").self_signed();
     server

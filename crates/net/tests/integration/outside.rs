@@ -34,16 +34,11 @@ fn device_files() -> Files {
     Files { directory }
 }
 
-/// Common name of the server certificate that a client with these signature schemes is shown.
-pub(crate) fn openssl_subject(address: SocketAddr, schemes: &str) -> String {
+/// Common name of the server certificate that a client with these options is shown.
+pub(crate) fn openssl_subject(address: SocketAddr, arguments: &[&str]) -> String {
     let output = Command::new("openssl")
-        .args([
-            "s_client",
-            "-connect",
-            &address.to_string(),
-            "-sigalgs",
-            schemes,
-        ])
+        .args(["s_client", "-connect", &address.to_string()])
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .expect("openssl runs");
