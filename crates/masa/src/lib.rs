@@ -5,9 +5,20 @@
 //! before the bytes leave. The register ([`register`]) is managed by commands which work on the
 //! database directly, with the server up or down.
 
+mod config;
 mod error;
+mod facts;
+mod issue;
 pub mod register;
 mod schema;
+mod server;
+mod service;
+pub mod timeline;
 
+pub use config::{
+    AuditConfig, ClientCertificate, Config, DatabaseConfig, DevicesConfig, EventsConfig, Keys,
+    PolicyConfig, SigningConfig,
+};
 pub use error::Error;
 pub use schema::SCHEMA;
+pub use server::{Running, serve};

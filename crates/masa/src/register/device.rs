@@ -55,11 +55,11 @@ fn as_hex<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(&hex::encode(bytes))
 }
 
-pub(crate) const COLUMNS: &str = "serial, issuer, product, sold_to, shipped, holder_domain, \
+const COLUMNS: &str = "serial, issuer, product, sold_to, shipped, holder_domain, \
      holder_owner, holder_since_us, blocked, idevid_key, has_clock, formats, assertion_min, \
      created_us, changed_us";
 
-pub(crate) fn device_of(row: &Row) -> Result<Device, Error> {
+fn device_of(row: &Row) -> Result<Device, Error> {
     let formats = row.text("formats")?;
     let named = |name: &str| Envelope::ALL.into_iter().find(|e| e.name() == name);
     Ok(Device {

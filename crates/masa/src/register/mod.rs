@@ -5,7 +5,6 @@ mod import;
 mod owner;
 
 pub(crate) use device::counts;
-pub(crate) use device::{COLUMNS as DEVICE_COLUMNS, device_of};
 pub use device::{
     Device, DeviceFilter, block, find_device, find_devices, list_devices, release, transfer,
 };
@@ -16,7 +15,7 @@ pub use import::{
 pub use owner::{
     Owner, OwnerCertificate, OwnerChange, add_owner, block_owner, find_owner, list_owners,
 };
-pub(crate) use owner::{certificates_of, owner_of, pin_from};
+pub(crate) use owner::{certificates_of, pin_from};
 
 use serde_json::Value;
 use store::audit::{self, Entry};

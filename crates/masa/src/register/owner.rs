@@ -78,7 +78,7 @@ pub(crate) fn pin_from(name: &str) -> Option<Pin> {
         .find(|pin| pin_name(*pin) == name)
 }
 
-pub(crate) fn owner_of(row: &Row) -> Result<Owner, Error> {
+fn owner_of(row: &Row) -> Result<Owner, Error> {
     Ok(Owner {
         id: row.text("id")?,
         name: row.text("name")?,

@@ -283,7 +283,7 @@ pub async fn list(store: &Store, filter: &Filter) -> Result<Vec<Recorded>, Error
 #[derive(Clone)]
 pub struct Log {
     store: Store,
-    signer: Arc<dyn Signer>,
+    signer: Option<Arc<dyn Signer>>,
     key: NoteKey,
     anchor: Option<PathBuf>,
 }
@@ -465,10 +465,21 @@ impl Log {
         let key = NoteKey::of(origin, signer.as_ref())?;
         Ok(Self {
             store,
-            signer,
+            signer: Some(signer),
             key,
             anchor: None,
         })
+    }
+
+    /// A log that can be read and verified with the public key alone, and not sealed.
+    #[must_use]
+    pub const fn reader(store: Store, key: NoteKey) -> Self {
+        Self {
+            store,
+            signer: None,
+            key,
+            anchor: None,
+        }
     }
 
     /// Keeps the newest checkpoint also in this file, outside the database, and signs nothing that
@@ -502,6 +513,9 @@ impl Log {
     /// # Errors
     /// When the database or the key fails, or the rows do not continue what was signed before.
     pub async fn seal(&self, now: OffsetDateTime) -> Result<Option<String>, Error> {
+        let Some(signer) = &self.signer else {
+            return Err(Error::Key("sealing needs the private key".to_owned()));
+        };
         while self
             .store
             .locking_transaction("audit-sequence", |connection| sequence(connection).boxed())
@@ -551,7 +565,7 @@ impl Log {
             size,
             root,
         };
-        let note = checkpoint.sign(self.signer.as_ref())?;
+        let note = checkpoint.sign(signer.as_ref())?;
         let kept = note.clone();
         self.store
             .locking_transaction("audit-checkpoint", move |connection| {
