@@ -1,6 +1,7 @@
 //! The one binary: every role, the artefact tools, and the demo.
 
 mod demo;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -17,14 +18,32 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look into and judge signed artefacts: vouchers, requests, CSRs, certificates, logs.
+    #[command(subcommand)]
+    Artifact(tools::ArtifactCommand),
+    /// Validate certificates.
+    #[command(subcommand)]
+    Cert(tools::CertCommand),
     /// Run the whole thing on loopback: real servers, a fresh PKI, devices that enrol, and
     /// attackers that do not.
     Demo(demo::Arguments),
+    /// The reference device.
+    #[command(subcommand)]
+    Device(device::cli::Command),
+    /// The registrar of a network.
+    Registrar(registrar::cli::Command),
+    /// Say what device identity would be taken from a certificate, and by which rule.
+    Whois(tools::WhoisArguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Artifact(command) => command.run(),
+        Command::Cert(command) => command.run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Device(command) => command.run(),
+        Command::Registrar(command) => command.run(),
+        Command::Whois(arguments) => tools::whois(&arguments),
     };
     outcome.into()
 }

@@ -44,7 +44,10 @@ impl Report {
             text.push('\n');
         }
         let green = self.rows.iter().filter(|row| row.ok).count();
-        text.push_str(&format!("{green} of {} rows as they should be", self.rows.len()));
+        text.push_str(&format!(
+            "{green} of {} rows as they should be",
+            self.rows.len()
+        ));
         text
     }
 

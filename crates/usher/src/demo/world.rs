@@ -1,0 +1,367 @@
+//! The demo's world: one manufacturer with its factory and MASA, one network with its registrar,
+//! another network that also buys from the manufacturer, all with keys made a moment ago.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration as StdDuration,
+};
+
+use daemon::Clock;
+use device::brski::Config as DeviceConfig;
+use pki::{
+    Certificate, Coded, Identity, KeyKind, Signer, SoftwareKey,
+    issue::{AltName, CertificateBuilder, Profile, name},
+    path::Anchors,
+};
+use store::Store;
+use time::{Duration, OffsetDateTime};
+use url::Url;
+
+use super::Failure;
+
+/// The owner in the MASA's register that the demo's registrar belongs to.
+pub(crate) const OUR_NETWORK: &str = "demo-network";
+/// Another owner in the register.
+pub(crate) const OTHER_NETWORK: &str = "other-network";
+/// How long a device may take, all attempts together.
+const DEVICE_TIME_MAX: StdDuration = StdDuration::from_secs(20);
+/// Lifetime of the demo's certificates.
+const LIFETIME: Duration = Duration::days(30);
+
+/// Everything that runs.
+pub(crate) struct World {
+    clock: Clock,
+    folder: PathBuf,
+    manufacturer: Made,
+    masa: masa::Running,
+    masa_store: Store,
+    registrar: registrar::Running,
+    domain: Made,
+    registrar_certificate: Certificate,
+    masa_anchor: Certificate,
+}
+
+impl World {
+    /// Makes the PKI and starts the servers, each on a port that the system picks.
+    pub(crate) async fn start(folder: &Path) -> Result<Self, Failure> {
+        let clock = Clock::system();
+        let now = clock.now();
+        let manufacturer = root("CN=Demo Manufacturer CA", now)?;
+        let domain = root("CN=Demo Network CA", now)?;
+        let other = root("CN=Other Network CA", now)?;
+        let masa_anchor = certificate(&manufacturer.identity)?;
+
+        let masa_folder = Folder::make(folder, "masa")?;
+        masa_folder.certificate("manufacturer-ca.pem", &masa_anchor)?;
+        let server = below(&manufacturer.identity, Profile::TlsServer, "CN=Demo MASA", now)?;
+        masa_folder.identity("tls", &server)?;
+        let signer = |subject| below(&manufacturer.identity, Profile::MasaSigner, subject, now);
+        masa_folder.identity("nonced", &signer("CN=Demo Voucher Signer")?)?;
+        masa_folder.identity("nonceless", &signer("CN=Demo Nonceless Voucher Signer")?)?;
+        masa_folder.key("audit.key", &SoftwareKey::generate(KeyKind::Ed25519).map_err(coded)?)?;
+        let config = masa::Config::parse(MASA_CONFIG, &masa_folder.0).map_err(coded)?;
+        let url = config.database.url.clone();
+        Store::migrate(&url, &masa::SCHEMA, now).await.map_err(coded)?;
+        let masa = masa::serve(config, clock.clone()).await.map_err(coded)?;
+        let masa_store = Store::open(&url, &masa::SCHEMA).await.map_err(coded)?;
+        for (id, ca) in [(OUR_NETWORK, &domain), (OTHER_NETWORK, &other)] {
+            let change = masa::register::OwnerChange {
+                nonceless: Some(id == OUR_NETWORK),
+                certificates: vec![certificate(&ca.identity)?],
+                ..masa::register::OwnerChange::default()
+            };
+            masa::register::add_owner(&masa_store, id, change, now).await.map_err(coded)?;
+        }
+
+        let registrar_folder = Folder::make(folder, "registrar")?;
+        registrar_folder.identity("domain-ca", &domain)?;
+        let identity = below(&domain.identity, Profile::Registrar, "CN=Demo Registrar", now)?;
+        registrar_folder.identity("registrar", &identity)?;
+        let audit_key = SoftwareKey::generate(KeyKind::Ed25519).map_err(coded)?;
+        registrar_folder.key("audit.key", &audit_key)?;
+        let vendors = Folder::make(&registrar_folder.0, "vendors.d")?;
+        vendors.certificate("demo-manufacturer.pem", &masa_anchor)?;
+        vendors.write("demo-manufacturer.toml", VENDOR.as_bytes())?;
+        registrar_folder.write("registrar.toml", REGISTRAR_CONFIG.as_bytes())?;
+        let config =
+            registrar::Config::parse(REGISTRAR_CONFIG, &registrar_folder.0).map_err(coded)?;
+        Store::migrate(&config.database.url, &registrar::schema::SCHEMA, now)
+            .await
+            .map_err(coded)?;
+        let registrar = registrar::serve(config, clock.clone()).await.map_err(coded)?;
+        Ok(Self {
+            clock,
+            folder: folder.to_path_buf(),
+            manufacturer,
+            masa,
+            masa_store,
+            registrar,
+            domain,
+            registrar_certificate: certificate(&identity.identity)?,
+            masa_anchor,
+        })
+    }
+
+    /// The factory ships a device: a row in the MASA's register, sold to somebody or nobody yet.
+    pub(crate) async fn ship(&self, serial: &str, sold_to: Option<&str>) -> Result<(), Failure> {
+        let row = masa::register::ImportRow {
+            serial: serial.to_owned(),
+            product: Some("demo-sensor".to_owned()),
+            sold_to: sold_to.map(str::to_owned),
+            ..masa::register::ImportRow::default()
+        };
+        let options = masa::register::ImportOptions::default();
+        let import = masa::register::Import::prepare(&vec![Ok(row)], options, "demo");
+        import.run(&self.masa_store, self.clock.now(), |_| {}).await.map_err(coded)?;
+        Ok(())
+    }
+
+    /// A device fresh from the factory, with a state folder of its own.
+    pub(crate) fn device(&self, serial: &str) -> Result<DeviceConfig, Failure> {
+        self.device_with(serial, self.idevid(serial, &self.manufacturer.identity)?)
+    }
+
+    /// A device with an IDevID of the caller's.
+    pub(crate) fn device_with(
+        &self,
+        serial: &str,
+        idevid: Identity,
+    ) -> Result<DeviceConfig, Failure> {
+        let url = Url::parse(&format!("https://localhost:{}/", self.registrar_address().port()))
+            .map_err(|error| Failure::new("config.usage", &error))?;
+        let anchors: Anchors = std::iter::once(self.masa_anchor.clone()).collect();
+        let mut config = DeviceConfig::new(vec![url], idevid, anchors, self.clock.now());
+        config.address = Some(self.registrar_address());
+        config.attempts_max = Some(1);
+        config.time_max = Some(DEVICE_TIME_MAX);
+        let folder = self.folder.join("devices").join(serial);
+        std::fs::create_dir_all(&folder).map_err(|error| Failure::new("config.file", &error))?;
+        config.state_folder = Some(folder);
+        Ok(config)
+    }
+
+    /// A factory identity under this CA.
+    pub(crate) fn idevid(&self, serial: &str, ca: &Identity) -> Result<Identity, Failure> {
+        let key = SoftwareKey::generate(KeyKind::EcdsaP256).map_err(coded)?;
+        let issued = CertificateBuilder::new(
+            Profile::Idevid,
+            name(&format!("serialNumber={serial},CN=Demo Sensor")).map_err(coded)?,
+            key.public_key().clone(),
+            rand::random(),
+            self.clock.now() - Duration::DAY,
+            time::macros::datetime!(9999-12-31 23:59:59 UTC),
+        )
+        .masa_url(format!("localhost:{}", self.masa_address().port()))
+        .issue(&certificate(ca)?, ca.signer.as_ref())
+        .map_err(coded)?;
+        Identity::new(vec![issued], Arc::new(key)).map_err(coded)
+    }
+
+    /// A CA that nobody knows.
+    pub(crate) fn unknown_ca(&self) -> Result<Identity, Failure> {
+        Ok(root("CN=Demo Manufacturer CA", self.clock.now())?.identity)
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    pub(crate) fn masa_address(&self) -> SocketAddr {
+        self.masa.device_address()
+    }
+
+    pub(crate) fn masa_store(&self) -> &Store {
+        &self.masa_store
+    }
+
+    pub(crate) fn registrar_address(&self) -> SocketAddr {
+        self.registrar.device_address()
+    }
+
+    /// The configuration file of the registrar, for its commands.
+    pub(crate) fn registrar_config(&self) -> PathBuf {
+        self.folder.join("registrar").join("registrar.toml")
+    }
+
+    pub(crate) fn registrar_certificate(&self) -> &Certificate {
+        &self.registrar_certificate
+    }
+
+    pub(crate) fn domain(&self) -> &Identity {
+        &self.domain.identity
+    }
+
+    pub(crate) fn masa_anchor(&self) -> &Certificate {
+        &self.masa_anchor
+    }
+
+    /// Stops the servers; requests in progress are answered first.
+    pub(crate) async fn stop(self) {
+        self.registrar.stop().await;
+        self.masa_store.close().await;
+        self.masa.stop().await;
+    }
+}
+
+/// Any crate's error as the demo's.
+pub(crate) fn coded(error: impl Coded) -> Failure {
+    Failure::new(error.code(), &daemon::cli::chain_of(&error))
+}
+
+fn certificate(identity: &Identity) -> Result<Certificate, Failure> {
+    identity.certificate().cloned().ok_or_else(|| Failure::new("pki.identity", &"no certificate"))
+}
+
+fn root(subject: &str, now: OffsetDateTime) -> Result<Made, Failure> {
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).map_err(coded)?;
+    let issued = CertificateBuilder::new(
+        Profile::RootCa,
+        name(subject).map_err(coded)?,
+        key.public_key().clone(),
+        rand::random(),
+        now - Duration::DAY,
+        now + LIFETIME,
+    )
+    .self_sign(&key)
+    .map_err(coded)?;
+    Made::new(vec![issued], key)
+}
+
+/// A certificate for a server on loopback, or for a signer, under this CA.
+fn below(
+    ca: &Identity,
+    profile: Profile,
+    subject: &str,
+    now: OffsetDateTime,
+) -> Result<Made, Failure> {
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).map_err(coded)?;
+    let issuer = certificate(ca)?;
+    let mut builder = CertificateBuilder::new(
+        profile,
+        name(subject).map_err(coded)?,
+        key.public_key().clone(),
+        rand::random(),
+        now - Duration::HOUR,
+        now + LIFETIME - Duration::HOUR,
+    );
+    if profile != Profile::MasaSigner {
+        let loopback = AltName::Ip(std::net::Ipv4Addr::LOCALHOST.into());
+        builder = builder.dns_name("localhost").alt_name(loopback);
+    }
+    let issued = builder.issue(&issuer, ca.signer.as_ref()).map_err(coded)?;
+    Made::new(vec![issued, issuer], key)
+}
+
+/// An identity whose key can still be written to a file.
+struct Made {
+    identity: Identity,
+    key: Arc<SoftwareKey>,
+}
+
+impl Made {
+    fn new(chain: Vec<Certificate>, key: SoftwareKey) -> Result<Self, Failure> {
+        let key = Arc::new(key);
+        let identity = Identity::new(chain, Arc::clone(&key) as Arc<dyn Signer>).map_err(coded)?;
+        Ok(Self { identity, key })
+    }
+}
+
+/// A folder of a role, with what belongs into it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(parent: &Path, name: &str) -> Result<Self, Failure> {
+        let path = parent.join(name);
+        std::fs::create_dir_all(&path).map_err(|error| Failure::new("config.file", &error))?;
+        Ok(Self(path))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.0.join(name))
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|error| Failure::new("config.file", &error))
+    }
+
+    fn certificate(&self, name: &str, certificate: &Certificate) -> Result<(), Failure> {
+        self.write(name, certificate.to_pem().as_bytes())
+    }
+
+    fn key(&self, name: &str, key: &SoftwareKey) -> Result<(), Failure> {
+        self.write(name, key.to_pkcs8_pem().map_err(coded)?.as_bytes())
+    }
+
+    fn identity(&self, stem: &str, made: &Made) -> Result<(), Failure> {
+        let chain: String = made.identity.chain.iter().map(Certificate::to_pem).collect();
+        self.write(&format!("{stem}.pem"), chain.as_bytes())?;
+        self.key(&format!("{stem}.key"), &made.key)
+    }
+}
+
+const MASA_CONFIG: &str = r#"
+[database]
+url = "sqlite:masa.sqlite"
+[listen]
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+[[identity]]
+certificate = "tls.pem"
+key = "tls.key"
+[signing.nonced]
+certificate = "nonced.pem"
+key = "nonced.key"
+[signing.nonceless]
+certificate = "nonceless.pem"
+key = "nonceless.key"
+[devices]
+anchors = ["manufacturer-ca.pem"]
+[audit]
+origin = "demo.invalid/masa"
+key = "audit.key"
+"#;
+
+const REGISTRAR_CONFIG: &str = r#"
+[listen]
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+[database]
+url = "sqlite:registrar.sqlite"
+[identity]
+domain_ca = "domain-ca.pem"
+[[identity.tls]]
+certificate = "registrar.pem"
+key = "registrar.key"
+[identity.audit_key]
+key = "audit.key"
+[ca]
+certificate = "domain-ca.pem"
+key = "domain-ca.key"
+[policy]
+default = "deny"
+retry_after_seconds = 1
+[[policy.rule]]
+name = "devices that wait for a human"
+manufacturer = "demo-manufacturer"
+serial = "DEMO-ASK-*"
+action = "ask"
+[[policy.rule]]
+name = "all others of the demo's manufacturer"
+manufacturer = "demo-manufacturer"
+action = "allow"
+"#;
+
+const VENDOR: &str = r#"
+name = "demo-manufacturer"
+idevid_anchors = ["demo-manufacturer.pem"]
+masa_tls_anchors = ["demo-manufacturer.pem"]
+voucher_anchors = ["demo-manufacturer.pem"]
+"#;
