@@ -28,6 +28,8 @@ use crate::{Error, HttpVersion, PeerTls, TlsVersion};
 const RESPONSE_HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Time that a connection gets to close in good form.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
+/// Time for the last packet of a QUIC connection to leave.
+const QUIC_GOODBYE_TIME: Duration = Duration::from_millis(50);
 
 type QuicSender = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 
@@ -86,22 +88,22 @@ impl Wire {
     /// Lets the peer know that this was all.
     pub(super) async fn close(self) {
         let Self { sender, driver, .. } = self;
-        let quic = match sender {
+        let quic = match &sender {
             Sender::Http1(_) | Sender::Http2(_) => None,
             Sender::Http3 {
                 connection,
                 endpoint,
-                sender,
-            } => {
-                drop(sender);
-                Some((connection, endpoint))
-            }
+                ..
+            } => Some((connection.clone(), endpoint.clone())),
         };
+        // Without a sender the driver finishes by itself.
+        drop(sender);
         // If the peer does not play along, the socket is simply closed.
         let _ = timeout(GOODBYE_TIME, driver).await;
         if let Some((connection, endpoint)) = quic {
             connection.close(0x100_u32.into(), b"");
-            let _ = timeout(GOODBYE_TIME, endpoint.wait_idle()).await;
+            // The packet that says so has left long before QUIC's own draining time is over.
+            let _ = timeout(QUIC_GOODBYE_TIME, endpoint.wait_idle()).await;
         }
     }
 }
