@@ -359,7 +359,7 @@ fn namesakes_in_the_set() {
         .verify(&strict, &[])
         .unwrap();
     assert_eq!(verified.certificate(), &signer);
-    assert_eq!(verified.candidates(), [namesake.clone()]);
+    assert_eq!(verified.candidates(), std::slice::from_ref(&namesake));
 
     let alone = SignOptions {
         include_certs: pki::IncludeCertificates::None,
@@ -374,7 +374,7 @@ fn namesakes_in_the_set() {
     );
     assert_eq!(
         signed_data
-            .verify(&strict, &[signer.clone()])
+            .verify(&strict, std::slice::from_ref(&signer))
             .unwrap()
             .certificate(),
         &signer

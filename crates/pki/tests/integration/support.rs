@@ -28,10 +28,11 @@ pub(crate) fn certificate(path: &str) -> Certificate {
 pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut out = vec![tag];
+    let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
     match length {
-        0..=0x7f => out.push(length as u8),
-        0x80..=0xff => out.extend([0x81, length as u8]),
-        _ => out.extend([0x82, (length >> 8) as u8, length as u8]),
+        0..=0x7f => out.push(low),
+        0x80..=0xff => out.extend([0x81, low]),
+        _ => out.extend([0x82, high, low]),
     }
     for part in parts {
         out.extend_from_slice(part);
