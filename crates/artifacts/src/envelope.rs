@@ -183,6 +183,18 @@ impl Signed {
         &self.oddities
     }
 
+    /// The same with what was odd about the signature.
+    #[must_use]
+    pub fn all_oddities(&self, signer: &VerifiedSigner) -> Vec<Oddity> {
+        let mut oddities = self.oddities.clone();
+        for oddity in signer.oddities().iter().map(oddity_of_envelope) {
+            if !oddities.contains(&oddity) {
+                oddities.push(oddity);
+            }
+        }
+        oddities
+    }
+
     /// Checks the signature against the certificate it names: mathematics, not trust. `known`
     /// is where that certificate may be found if it did not come along.
     ///
@@ -289,7 +301,7 @@ pub fn open(
     }))
 }
 
-pub(crate) fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
+fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
     let name = match oddity {
         pki::Oddity::IdData => "id-data",
         pki::Oddity::Ber | pki::Oddity::SignedAttributesNotDer => "ber",

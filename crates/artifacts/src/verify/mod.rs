@@ -22,7 +22,7 @@ pub use self::trust::{Trust, temporary_anchor};
 pub use self::voucher::{
     ExpectedNonce, VerifiedVoucher, VoucherContext, check_pin, verify_voucher,
 };
-use crate::envelope::{Signed, oddity_of_envelope};
+use crate::envelope::Signed;
 use crate::error::{Document, Error, Fault};
 use crate::tolerances::{Oddity, Tolerances};
 
@@ -194,7 +194,6 @@ impl Checks {
         // Peeking is what a verification method does first; the payload is used only with
         // the signer that this very signature names.
         let signed = signed.dangerous_peek();
-        self.oddities.extend_from_slice(signed.oddities());
         let result = signed
             .check_signature(tolerances, known)
             .map_err(Error::from);
@@ -203,12 +202,11 @@ impl Checks {
             // CMS-5.2-01: eContent is present (not detached) in voucher artefacts.
             None => Err(pki::Error::CmsContentMissing.into()),
         });
-        let (signer, payload) = self.record("signature", result)?;
-        for oddity in signer.oddities().iter().map(oddity_of_envelope) {
-            if !self.oddities.contains(&oddity) {
-                self.oddities.push(oddity);
-            }
-        }
+        let Some((signer, payload)) = self.record("signature", result) else {
+            self.oddities.extend_from_slice(signed.oddities());
+            return None;
+        };
+        self.oddities.extend(signed.all_oddities(&signer));
         Some((signer, payload))
     }
 

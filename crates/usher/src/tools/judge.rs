@@ -1,0 +1,661 @@
+//! One artefact, one verdict.
+
+use artifacts::verify::{
+    Check, CheckResult, ExpectedNonce, Outcome as Judged, PledgeRequestContext, ProximityTarget,
+    RegistrarRequestContext, Trust, VoucherContext, verify_pledge_request,
+    verify_registrar_request, verify_voucher,
+};
+use artifacts::{
+    AuditLog, Document, Error, Nonce, Oddity, SerialNumber, Signed, Tolerances, VoucherRequest,
+    VoucherStatus, open,
+};
+use daemon::{Clock, Outcome};
+use pki::path::{self, Anchors, PathOptions, Purpose};
+use pki::{Certificate, Coded, Crl, Unverified};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::input::{self, Problem};
+use super::sniff::{Form, Sniffed, sniff};
+
+/// One or several file names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Many(Vec<String>),
+            None(()),
+            One(String),
+        }
+        Ok(Self(match Either::deserialize(deserializer)? {
+            Either::Many(names) => names,
+            Either::None(()) => Vec::new(),
+            Either::One(name) => vec![name],
+        }))
+    }
+}
+
+/// What to judge and everything that is known about it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Case {
+    #[serde(alias = "artifact", alias = "path", alias = "FILE")]
+    pub(super) file: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) anchors: Names,
+    pub(super) intermediates: Names,
+    pub(super) crl: Names,
+    pub(super) at: Option<String>,
+    #[serde(alias = "no-clock")]
+    pub(super) no_clock: Option<bool>,
+    pub(super) lenient: Option<bool>,
+    pub(super) tolerate: Names,
+    pub(super) serial: Option<String>,
+    pub(super) nonce: Option<String>,
+    pub(super) idevid: Option<String>,
+    pub(super) domain: Names,
+    pub(super) request: Option<String>,
+    pub(super) peer: Names,
+    pub(super) registrar: Names,
+}
+
+impl Case {
+    /// The members that a batch line may have.
+    pub(super) const MEMBERS: &'static [&'static str] = &[
+        "file",
+        "artifact",
+        "path",
+        "FILE",
+        "kind",
+        "anchors",
+        "intermediates",
+        "crl",
+        "at",
+        "no_clock",
+        "no-clock",
+        "lenient",
+        "tolerate",
+        "serial",
+        "nonce",
+        "idevid",
+        "domain",
+        "request",
+        "peer",
+        "registrar",
+    ];
+
+    /// Takes from `defaults` what is not said here.
+    pub(super) fn or(self, defaults: &Self) -> Self {
+        let names = |mine: Names, theirs: &Names| {
+            if mine.0.is_empty() {
+                theirs.clone()
+            } else {
+                mine
+            }
+        };
+        Self {
+            file: self.file.or_else(|| defaults.file.clone()),
+            kind: self.kind.or_else(|| defaults.kind.clone()),
+            anchors: names(self.anchors, &defaults.anchors),
+            intermediates: names(self.intermediates, &defaults.intermediates),
+            crl: names(self.crl, &defaults.crl),
+            at: self.at.or_else(|| defaults.at.clone()),
+            no_clock: self.no_clock.or(defaults.no_clock),
+            lenient: self.lenient.or(defaults.lenient),
+            tolerate: names(self.tolerate, &defaults.tolerate),
+            serial: self.serial.or_else(|| defaults.serial.clone()),
+            nonce: self.nonce.or_else(|| defaults.nonce.clone()),
+            idevid: self.idevid.or_else(|| defaults.idevid.clone()),
+            domain: names(self.domain, &defaults.domain),
+            request: self.request.or_else(|| defaults.request.clone()),
+            peer: names(self.peer, &defaults.peer),
+            registrar: names(self.registrar, &defaults.registrar),
+        }
+    }
+}
+
+/// What an artefact may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    AuditLog,
+    Certificate,
+    Crl,
+    Csr,
+    PledgeRequest,
+    RegistrarRequest,
+    Telemetry,
+    Voucher,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AuditLog => "audit-log",
+            Self::Certificate => "certificate",
+            Self::Crl => "crl",
+            Self::Csr => "csr",
+            Self::PledgeRequest => "pledge-voucher-request",
+            Self::RegistrarRequest => "registrar-voucher-request",
+            Self::Telemetry => "telemetry",
+            Self::Voucher => "voucher",
+        }
+    }
+}
+
+/// The verdict as JSON and as an exit code.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) members: Map<String, Value>,
+    pub(super) outcome: Outcome,
+}
+
+impl Verdict {
+    fn new(kind: &str, encoding: &str, failure: Option<(&str, String)>) -> Self {
+        let valid = failure.is_none();
+        let (code, detail) = failure.unzip();
+        let mut members = Map::new();
+        members.insert(
+            "verdict".to_owned(),
+            if valid { "valid" } else { "invalid" }.into(),
+        );
+        members.insert("kind".to_owned(), kind.into());
+        members.insert("encoding".to_owned(), encoding.into());
+        members.insert("code".to_owned(), code.into());
+        members.insert("detail".to_owned(), detail.into());
+        Self {
+            members,
+            outcome: Outcome::of(valid),
+        }
+    }
+
+    fn unsupported(encoding: &str, what: &str) -> Self {
+        let failure = Some(("request.unsupported", format!("{what}: not supported")));
+        let mut verdict = Self::new("unsupported", encoding, failure);
+        verdict
+            .members
+            .insert("verdict".to_owned(), "unsupported".into());
+        verdict.outcome = Outcome::CouldNotRun;
+        verdict
+    }
+
+    fn with(mut self, name: &str, value: Value) -> Self {
+        self.members.insert(name.to_owned(), value);
+        self
+    }
+}
+
+/// Judges one artefact.
+pub(super) fn judge(case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
+    let Some(file) = &case.file else {
+        return Err(Problem::usage("no file to verify"));
+    };
+    let bytes = input::read(file)?;
+    let wanted = case.kind.as_deref().map(Wanted::from_name).transpose()?;
+    let Sniffed { wrapped_in, form } = sniff(&bytes);
+    let known = Known::load(case, clock)?;
+    let plain = |kind: Kind, encoding: &str, result: Result<(), (&str, String)>| {
+        let verdict = match wanted {
+            Some(wanted) if !wanted.takes(kind) => {
+                let detail = format!("this is a {}", kind.name());
+                Verdict::new(kind.name(), encoding, Some(("voucher.wrong-kind", detail)))
+            }
+            _ => Verdict::new(kind.name(), encoding, result.err()),
+        };
+        Ok(verdict.with("at", known.at_text()))
+    };
+    let armour = wrapped_in.first().copied();
+    match form {
+        Form::Unsupported(what) => Ok(Verdict::unsupported(armour.unwrap_or("binary"), what)),
+        Form::Certificates(chain) | Form::Pkcs7(chain) => {
+            let result = known.certificate(&chain)?;
+            plain(Kind::Certificate, armour.unwrap_or("der"), result)
+        }
+        Form::Csr(csr) => {
+            let result = csr
+                .verify()
+                .map_err(|error| (error.code(), error.to_string()));
+            plain(Kind::Csr, armour.unwrap_or("der"), result)
+        }
+        Form::Crl(crl) => plain(Kind::Crl, armour.unwrap_or("der"), known.crl(&crl)?),
+        Form::Json(bytes, value) => {
+            let telemetry = value.get("version").is_some() && value.get("events").is_none();
+            let kind = match wanted {
+                Some(Wanted::Exactly(kind @ (Kind::AuditLog | Kind::Telemetry))) => kind,
+                _ if value.get("events").is_some() => Kind::AuditLog,
+                _ if telemetry || value.get("status").is_some() => Kind::Telemetry,
+                // Voucher data without a signature is no artefact of anyone.
+                _ => {
+                    let error = Error::from(pki::Error::JwsNoSigner);
+                    let failure = Some((error.code(), "JSON without a signature".to_owned()));
+                    return Ok(Verdict::new("unknown", "json", failure));
+                }
+            };
+            let read = match kind {
+                Kind::AuditLog => AuditLog::from_json(&bytes, &known.tolerances).map(|read| read.1),
+                _ => VoucherStatus::from_json(&bytes, &known.tolerances).map(|read| read.1),
+            };
+            let (oddities, result) = match read {
+                Ok(oddities) => (oddities, Ok(())),
+                Err(error) => (Vec::new(), Err((error.code(), error.to_string()))),
+            };
+            let verdict = plain(kind, "json", result)?;
+            Ok(verdict.with("oddities", oddities_json(&oddities)))
+        }
+        Form::Cms(_) | Form::Jws(_) | Form::UnknownDer | Form::Unknown => {
+            known.signed(&bytes, file, wanted, armour)
+        }
+    }
+}
+
+/// The kind that the caller says it is.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Exactly(Kind),
+    Request,
+}
+
+impl Wanted {
+    fn from_name(name: &str) -> Result<Self, Problem> {
+        Ok(Self::Exactly(match name {
+            "voucher" => Kind::Voucher,
+            "voucher-request" | "request" => return Ok(Self::Request),
+            "pledge-voucher-request" | "pvr" => Kind::PledgeRequest,
+            "registrar-voucher-request" | "rvr" => Kind::RegistrarRequest,
+            "certificate" => Kind::Certificate,
+            "csr" => Kind::Csr,
+            "crl" => Kind::Crl,
+            "audit-log" => Kind::AuditLog,
+            "telemetry" | "voucher-status" | "enroll-status" => Kind::Telemetry,
+            other => return Err(Problem::usage(format!("kind {other:?} is not known"))),
+        }))
+    }
+
+    fn takes(self, kind: Kind) -> bool {
+        match self {
+            Self::Exactly(wanted) => wanted == kind,
+            Self::Request => matches!(kind, Kind::PledgeRequest | Kind::RegistrarRequest),
+        }
+    }
+}
+
+/// The context, loaded.
+struct Known {
+    anchors: Anchors,
+    intermediates: Vec<Certificate>,
+    crls: Option<Vec<Crl>>,
+    now: Option<OffsetDateTime>,
+    tolerances: Tolerances,
+    serial: Option<SerialNumber>,
+    nonce: Option<Nonce>,
+    idevid: Option<Certificate>,
+    domain: Vec<Certificate>,
+    request: Option<(Vec<u8>, VoucherRequest)>,
+    peer: Vec<Certificate>,
+    registrar: Vec<Certificate>,
+}
+
+impl Known {
+    fn load(case: &Case, clock: &Clock) -> Result<Self, Problem> {
+        let mut tolerances = Tolerances::from_names(case.tolerate.0.iter().map(String::as_str))
+            .map_err(|name| Problem::usage(format!("tolerance {name:?} is not known")))?;
+        if case.lenient == Some(true) {
+            tolerances = tolerances.union(&Tolerances::lenient());
+        }
+        let now = match (&case.at, case.no_clock) {
+            (Some(_), Some(true)) => {
+                return Err(Problem::usage("a time and no clock exclude each other"));
+            }
+            (None, Some(true)) => None,
+            (Some(at), _) => Some(input::time(at)?),
+            (None, _) => Some(clock.now()),
+        };
+        let serial = match &case.serial {
+            Some(text) => Some(
+                SerialNumber::new(text.as_str())
+                    .ok_or_else(|| Problem::usage("the serial number has no sense"))?,
+            ),
+            None => None,
+        };
+        let nonce = match &case.nonce {
+            Some(text) => Some(
+                Nonce::from_text(text.as_str())
+                    .ok_or_else(|| Problem::usage("the nonce is not base64 of 8 to 32 octets"))?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            anchors: input::anchors(&case.anchors.0)?,
+            intermediates: input::certificates(&case.intermediates.0)?,
+            crls: if case.crl.0.is_empty() {
+                None
+            } else {
+                Some(input::crls(&case.crl.0)?)
+            },
+            now,
+            tolerances,
+            serial,
+            nonce,
+            idevid: case.idevid.as_deref().map(input::certificate).transpose()?,
+            domain: input::certificates(&case.domain.0)?,
+            request: case.request.as_deref().map(request).transpose()?,
+            peer: input::certificates(&case.peer.0)?,
+            registrar: input::certificates(&case.registrar.0)?,
+        })
+    }
+
+    fn at_text(&self) -> Value {
+        self.now.map(super::describe::date).into()
+    }
+
+    fn trust<'a>(&'a self, anchors: &'a Anchors) -> Trust<'a> {
+        Trust {
+            anchors,
+            intermediates: &self.intermediates,
+            crls: self.crls.as_deref().unwrap_or_default(),
+            now: self.now,
+        }
+    }
+
+    fn need_anchors(&self) -> Result<(), Problem> {
+        if self.anchors.is_empty() {
+            Err(Problem::usage("--anchors is needed"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn certificate(
+        &self,
+        chain: &[Certificate],
+    ) -> Result<Result<(), (&'static str, String)>, Problem> {
+        self.need_anchors()?;
+        let Some((leaf, others)) = chain.split_first() else {
+            return Ok(Err((
+                "pki.pkcs7-malformed",
+                "there is no certificate in it".to_owned(),
+            )));
+        };
+        let mut others = others.to_vec();
+        others.extend_from_slice(&self.intermediates);
+        let options = PathOptions {
+            at: self.now,
+            purpose: Purpose::Any,
+            crls: self.crls.clone().unwrap_or_default(),
+            tolerate_legacy_algorithms: self.tolerances.sha1,
+            ..PathOptions::default()
+        };
+        let result = path::validate(leaf, &others, &self.anchors, &options);
+        Ok(result
+            .map(|_| ())
+            .map_err(|error| (error.code(), error.to_string())))
+    }
+
+    fn crl(&self, crl: &Crl) -> Result<Result<(), (&'static str, String)>, Problem> {
+        self.need_anchors()?;
+        let signed = self
+            .anchors
+            .iter()
+            .filter(|anchor| anchor.subject_der() == crl.issuer_der())
+            .any(|anchor| crl.verify_signature_by(anchor.public_key()).is_ok());
+        Ok(if !signed {
+            Err((
+                "path.crl-invalid",
+                "signed by none of the anchors".to_owned(),
+            ))
+        } else if self
+            .now
+            .zip(crl.next_update())
+            .is_some_and(|(now, next)| now > next)
+        {
+            Err(("path.crl-expired", "past its nextUpdate".to_owned()))
+        } else {
+            Ok(())
+        })
+    }
+
+    fn signed(
+        &self,
+        bytes: &[u8],
+        file: &str,
+        wanted: Option<Wanted>,
+        armour: Option<&'static str>,
+    ) -> Result<Verdict, Problem> {
+        let document = match wanted {
+            Some(
+                Wanted::Request | Wanted::Exactly(Kind::PledgeRequest | Kind::RegistrarRequest),
+            ) => Document::Request,
+            _ => Document::Voucher,
+        };
+        let signed = match open(document, bytes, None, &self.tolerances) {
+            Ok(signed) => signed,
+            Err(error) => {
+                let encoding = match error.code().split('.').next() {
+                    Some("cms") => "cms",
+                    Some("jws") => "jws",
+                    _ => armour.unwrap_or("unknown"),
+                };
+                let failure = Some((error.code(), error.to_string()));
+                let kind = if document == Document::Request {
+                    "voucher-request"
+                } else {
+                    "unknown"
+                };
+                return Ok(Verdict::new(kind, encoding, failure).with("at", self.at_text()));
+            }
+        };
+        self.need_anchors()?;
+        let kind = match wanted {
+            Some(Wanted::Exactly(kind)) => kind,
+            Some(Wanted::Request) => request_kind(&signed),
+            None => kind_of(&signed, file),
+        };
+        Ok(match kind {
+            Kind::Voucher => self.voucher(&signed),
+            Kind::PledgeRequest => self.pledge_request(&signed),
+            Kind::RegistrarRequest => self.registrar_request(&signed),
+            other => {
+                let detail = format!("a signed artefact is no {}", other.name());
+                let encoding = signed.dangerous_peek().envelope().name();
+                Verdict::new(other.name(), encoding, Some(("voucher.wrong-kind", detail)))
+            }
+        }
+        .with("at", self.at_text()))
+    }
+
+    fn voucher(&self, signed: &Unverified<Signed>) -> Verdict {
+        // The pledge's peer is the registrar.
+        let chain = if self.registrar.is_empty() {
+            &self.peer
+        } else {
+            &self.registrar
+        };
+        let serial = self.serial.clone().or_else(|| {
+            let idevid = self.idevid.as_ref()?;
+            SerialNumber::new(idevid.subject_serial_number()?)
+        });
+        let context = VoucherContext {
+            serial_number: serial.as_ref(),
+            idevid: self.idevid.as_ref(),
+            nonce: self
+                .nonce
+                .as_ref()
+                .map_or(ExpectedNonce::Unknown, ExpectedNonce::Exactly),
+            request: self.request.as_ref().map(|(_, request)| request),
+            registrar_chain: (!chain.is_empty()).then_some(chain),
+            domain: self.domain.first(),
+            domain_crls: self.crls.as_deref(),
+            expires_on_without_clock: true,
+            ..VoucherContext::new(self.trust(&self.anchors))
+        };
+        let judged = verify_voucher(signed, &context, &self.tolerances);
+        let summary = judged.result().ok().map(|verified| {
+            json!({
+                "serial_number": verified.voucher.serial_number.as_str(),
+                "assertion": verified.voucher.assertion.map(artifacts::Assertion::as_str),
+                "signer_path": subjects(&verified.signer_path),
+                "registrar_path": verified.registrar_path.as_deref().map(subjects),
+            })
+        });
+        verdict(Kind::Voucher, signed, judged, summary)
+    }
+
+    fn pledge_request(&self, signed: &Unverified<Signed>) -> Verdict {
+        let proximity = match self.registrar.get(..1) {
+            Some(server) => ProximityTarget::ServerCertificate(server),
+            None => ProximityTarget::Unknown,
+        };
+        let context = PledgeRequestContext {
+            peer: self.peer.first(),
+            idevid: self.idevid.as_ref(),
+            nonce: self.nonce.as_ref(),
+            serial_number: self.serial.as_ref(),
+            proximity,
+            ..PledgeRequestContext::new(self.trust(&self.anchors))
+        };
+        let judged = verify_pledge_request(signed, &context, &self.tolerances);
+        let summary = judged.result().ok().map(|verified| {
+            json!({
+                "serial_number": verified.serial_number.as_str(),
+                "nonce": verified.request.nonce.as_ref().map(Nonce::as_str),
+                "signer_path": subjects(&verified.signer_path),
+            })
+        });
+        verdict(Kind::PledgeRequest, signed, judged, summary)
+    }
+
+    fn registrar_request(&self, signed: &Unverified<Signed>) -> Verdict {
+        // The domain's certificate is the anchor of the outer signature when it is given.
+        let domain: Anchors = self.domain.iter().cloned().collect();
+        let outer = if domain.is_empty() {
+            &self.anchors
+        } else {
+            &domain
+        };
+        let context = RegistrarRequestContext {
+            domain: Some(self.trust(outer)),
+            pledge: Some(self.trust(&self.anchors)),
+            peer: self.peer.first(),
+            serial_number: self.serial.as_ref(),
+            nonce: self
+                .nonce
+                .as_ref()
+                .or_else(|| self.request.as_ref()?.1.nonce.as_ref()),
+            prior: self.request.as_ref().map(|(bytes, _)| bytes.as_slice()),
+            server_certificate: self.registrar.first(),
+            idevid: self.idevid.as_ref(),
+            ..RegistrarRequestContext::new(self.now)
+        };
+        let judged = verify_registrar_request(signed, &context, &self.tolerances);
+        let summary = judged.result().ok().map(|verified| {
+            json!({
+                "serial_number": verified.request.serial_number.as_str(),
+                "nonce": verified.request.nonce.as_ref().map(Nonce::as_str),
+                "proximity_proven": verified.proximity_proven,
+                "signer_path": subjects(&verified.signer_path),
+            })
+        });
+        verdict(Kind::RegistrarRequest, signed, judged, summary)
+    }
+}
+
+/// The caller's own request: its leaves are context, so it is not verified and read leniently.
+fn request(name: &str) -> Result<(Vec<u8>, VoucherRequest), Problem> {
+    let bytes = input::read(name)?;
+    let lenient = Tolerances::lenient();
+    let unusable = |error: &dyn std::fmt::Display| {
+        Problem::usage(format!("{name} is no voucher request: {error}"))
+    };
+    let signed = open(Document::Request, &bytes, None, &lenient).map_err(|e| unusable(&e))?;
+    let signed = signed.dangerous_peek();
+    let payload = signed.payload().unwrap_or_default();
+    let (request, _) = VoucherRequest::from_json(payload, &lenient).map_err(|e| unusable(&e))?;
+    Ok((signed.bytes().to_vec(), request))
+}
+
+/// What a signed artefact says it is: by its top-level member, else by its file's name.
+fn kind_of(signed: &Unverified<Signed>, file: &str) -> Kind {
+    let payload = signed.dangerous_peek().payload().unwrap_or_default();
+    let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
+    let value = serde_json::from_slice::<Value>(text).unwrap_or_default();
+    let is_request = match value.as_object().and_then(|members| members.keys().next()) {
+        Some(name) => name.contains("request"),
+        None => {
+            let voucher_file = file.ends_with(".vcj") || file.ends_with(".vjj");
+            let needle = b"ietf-voucher-request";
+            !voucher_file && payload.windows(needle.len()).any(|window| window == needle)
+        }
+    };
+    if is_request {
+        request_kind(signed)
+    } else {
+        Kind::Voucher
+    }
+}
+
+/// A registrar's request has the pledge's inside, or a registrar's signature, or neither nonce
+/// nor evidence of proximity.
+fn request_kind(signed: &Unverified<Signed>) -> Kind {
+    let signed = signed.dangerous_peek();
+    let by_signer = signed
+        .signer_certificate()
+        .is_some_and(|signer| signer.has_cmc_ra());
+    let value = serde_json::from_slice::<Value>(signed.payload().unwrap_or_default());
+    let has = |name: &str| {
+        let members = value.as_ref().ok().and_then(Value::as_object);
+        let inner = members.and_then(|members| members.values().next());
+        inner.is_some_and(|inner| inner.get(name).is_some())
+    };
+    let proximity = has("proximity-registrar-cert")
+        || has("proximity-registrar-pubk")
+        || has("proximity-registrar-pubk-sha256");
+    let by_content = has("prior-signed-voucher-request")
+        || (has("idevid-issuer") && !proximity && !has("assertion"));
+    if by_signer || by_content {
+        Kind::RegistrarRequest
+    } else {
+        Kind::PledgeRequest
+    }
+}
+
+fn verdict<T>(
+    kind: Kind,
+    signed: &Unverified<Signed>,
+    judged: Judged<T>,
+    summary: Option<Value>,
+) -> Verdict {
+    let encoding = signed.dangerous_peek().envelope().name();
+    let (checks, oddities, result) = judged.into_parts();
+    let failure = result.err().map(|error| (error.code(), error.to_string()));
+    Verdict::new(kind.name(), encoding, failure)
+        .with("checks", checks.iter().map(check_json).collect())
+        .with("oddities", oddities_json(&oddities))
+        .with("verified", summary.into())
+}
+
+fn check_json(check: &Check) -> Value {
+    match &check.result {
+        CheckResult::Passed => json!({ "name": check.name, "result": "passed" }),
+        CheckResult::Failed { code, detail } => {
+            json!({ "name": check.name, "result": "failed", "code": code, "detail": detail })
+        }
+        CheckResult::NotMade { why } => {
+            json!({ "name": check.name, "result": "not made", "detail": why })
+        }
+    }
+}
+
+pub(super) fn oddities_json(oddities: &[Oddity]) -> Value {
+    oddities
+        .iter()
+        .map(|oddity| json!({ "name": oddity.name, "detail": oddity.detail }))
+        .collect()
+}
+
+fn subjects(path: &[Certificate]) -> Vec<String> {
+    path.iter().map(Certificate::subject).collect()
+}

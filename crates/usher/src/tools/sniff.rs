@@ -1,0 +1,210 @@
+//! Guesses what some octets are, whatever they are wrapped in.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use pki::cms::SignedData;
+use pki::{Certificate, Crl, Csr};
+use serde_json::Value;
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Form {
+    /// CMS SignedData with at least one signer, or something that begins like it.
+    Cms(Vec<u8>),
+    /// JSON Web Signature in any serialisation.
+    Jws(Vec<u8>),
+    /// One certificate, or several from PEM.
+    Certificates(Vec<Certificate>),
+    /// A certs-only PKCS#7 bag.
+    Pkcs7(Vec<Certificate>),
+    /// A PKCS#10 request.
+    Csr(Box<Csr>),
+    /// A CRL.
+    Crl(Crl),
+    /// JSON without a signature.
+    Json(Vec<u8>, Value),
+    /// Known by name, and not supported.
+    Unsupported(&'static str),
+    /// DER or BER, but of what?
+    UnknownDer,
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// Form and the layers that were taken off, outermost first.
+#[derive(Debug)]
+pub(super) struct Sniffed {
+    pub(super) wrapped_in: Vec<&'static str>,
+    pub(super) form: Form,
+}
+
+/// The most layers of text armour that are taken off.
+const LAYERS_MAX: usize = 3;
+/// DER of the object identifier id-signedData.
+const SIGNED_DATA: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02,
+];
+
+/// Looks at the octets.
+pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
+    let mut wrapped_in = Vec::new();
+    let mut bytes = bytes.to_vec();
+    loop {
+        if let Some(form) = bare(&bytes) {
+            return Sniffed { wrapped_in, form };
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = text.trim().trim_start_matches('\u{feff}');
+        if wrapped_in.len() == LAYERS_MAX {
+            return Sniffed {
+                wrapped_in,
+                form: Form::Unknown,
+            };
+        }
+        if text.contains("-----BEGIN ") {
+            match pem(text) {
+                Pem::Found(form) => {
+                    wrapped_in.push("pem");
+                    return Sniffed { wrapped_in, form };
+                }
+                Pem::Octets(inner) => {
+                    wrapped_in.push("pem");
+                    bytes = inner;
+                }
+                Pem::Broken => {
+                    return Sniffed {
+                        wrapped_in,
+                        form: Form::Unknown,
+                    };
+                }
+            }
+        } else if let Some(inner) = base64(text) {
+            wrapped_in.push("base64");
+            bytes = inner;
+        } else {
+            return Sniffed {
+                wrapped_in,
+                form: Form::Unknown,
+            };
+        }
+    }
+}
+
+/// What the octets are without any armour.
+fn bare(bytes: &[u8]) -> Option<Form> {
+    let text = bytes
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(bytes)
+        .trim_ascii();
+    match (bytes.first()?, text.first()) {
+        (0x30, _) => Some(der(bytes)),
+        (0xd2 | 0x84 | 0xd8 | 0xd9, _) => Some(Form::Unsupported("COSE or CBOR")),
+        (0xa0..=0xbf, _) => Some(Form::Unsupported("CBOR")),
+        (_, Some(b'{')) => Some(json(bytes, text)),
+        (_, Some(b'<')) => Some(Form::Unsupported("XML conveyed information")),
+        _ if is_compact_jws(text) => Some(Form::Jws(bytes.to_vec())),
+        _ => None,
+    }
+}
+
+fn der(bytes: &[u8]) -> Form {
+    let head = bytes.get(..bytes.len().min(24)).unwrap_or_default();
+    if head
+        .windows(SIGNED_DATA.len())
+        .any(|window| window == SIGNED_DATA)
+    {
+        let signers =
+            SignedData::parse(bytes).map(|cms| (cms.signer_count(), cms.content().is_some()));
+        if matches!(signers, Ok((0, false)))
+            && let Ok(certificates) = pki::pkcs7::parse_certs_only(bytes)
+        {
+            return Form::Pkcs7(certificates);
+        }
+        return Form::Cms(bytes.to_vec());
+    }
+    if let Ok(certificate) = Certificate::from_der(bytes) {
+        return Form::Certificates(vec![certificate]);
+    }
+    if let Ok(csr) = Csr::from_der(bytes) {
+        return Form::Csr(Box::new(csr));
+    }
+    match Crl::from_der(bytes) {
+        Ok(crl) => Form::Crl(crl),
+        Err(_) => Form::UnknownDer,
+    }
+}
+
+fn json(bytes: &[u8], text: &[u8]) -> Form {
+    // Broken JSON may still be meant as a JWS; its own parser then says what is wrong.
+    let Ok(value) = serde_json::from_slice::<Value>(text) else {
+        let signed = text.windows(9).any(|window| window == b"\"payload\"");
+        return if signed {
+            Form::Jws(bytes.to_vec())
+        } else {
+            Form::Json(bytes.to_vec(), Value::Null)
+        };
+    };
+    if value.get("payload").is_some() || value.get("signatures").is_some() {
+        return Form::Jws(bytes.to_vec());
+    }
+    let conveyed = value
+        .as_object()
+        .is_some_and(|members| members.keys().any(|name| name.starts_with("ietf-sztp-")));
+    if conveyed {
+        Form::Unsupported("conveyed information")
+    } else {
+        Form::Json(bytes.to_vec(), value)
+    }
+}
+
+fn is_compact_jws(text: &[u8]) -> bool {
+    text.starts_with(b"eyJ") && text.iter().filter(|byte| **byte == b'.').count() == 2
+}
+
+enum Pem {
+    Found(Form),
+    Octets(Vec<u8>),
+    Broken,
+}
+
+fn pem(text: &str) -> Pem {
+    let Some(label) = text
+        .split("-----BEGIN ")
+        .nth(1)
+        .and_then(|rest| rest.split_once("-----"))
+    else {
+        return Pem::Broken;
+    };
+    match label.0 {
+        "CERTIFICATE" => match Certificate::all_from_pem(text) {
+            Ok(certificates) if !certificates.is_empty() => {
+                Pem::Found(Form::Certificates(certificates))
+            }
+            _ => pem_octets(label.1),
+        },
+        name if name.ends_with("PRIVATE KEY") => {
+            Pem::Found(Form::Unsupported("a private key (not shown)"))
+        }
+        _ => pem_octets(label.1),
+    }
+}
+
+fn pem_octets(rest: &str) -> Pem {
+    let body = rest.split_once("-----END ").map(|(body, _)| body);
+    match body.and_then(base64) {
+        Some(octets) => Pem::Octets(octets),
+        None => Pem::Broken,
+    }
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    if text.len() < 8 {
+        return None;
+    }
+    let bare = text.trim_end_matches('=');
+    STANDARD
+        .decode(&text)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(bare))
+        .ok()
+}

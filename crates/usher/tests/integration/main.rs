@@ -1,0 +1,3 @@
+//! The built binary, run as a stranger would run it.
+
+mod tools;
