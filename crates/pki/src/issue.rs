@@ -361,11 +361,15 @@ impl CertificateBuilder {
     }
 }
 
-/// Parses a distinguished name in RFC 4514 form, for example `CN=Registrar,O=Example`.
+/// Parses a distinguished name in RFC 4514 form, for example `CN=Registrar,O=Example`; the empty text
+/// is the empty name.
 ///
 /// # Errors
 /// If it is not one.
 pub fn name(rfc4514: &str) -> Result<Name, Error> {
+    if rfc4514.is_empty() {
+        return Ok(Name::default());
+    }
     Name::from_str(rfc4514)
         .map_err(|error| Error::Encoding(format!("distinguished name {rfc4514:?}: {error}")))
 }

@@ -132,6 +132,11 @@ impl PublicKey {
         }
     }
 
+    /// Whether this is a type of key that signatures can be verified with.
+    pub(crate) fn is_supported(&self) -> bool {
+        self.0.kind != Kind::Other
+    }
+
     /// The length of an RSA key's modulus in bits; none for other keys.
     pub(crate) fn rsa_modulus_bits(&self) -> Option<usize> {
         match self.0.kind {

@@ -62,7 +62,7 @@ impl<'a> DistinguishedName<'a> {
     }
 
     /// The name that is `issuer` with one more RDN: nameRelativeToCRLIssuer.
-    pub(crate) fn relative(issuer: &DistinguishedName<'a>, rdn: &'a [u8]) -> Result<Self> {
+    pub(crate) fn relative(issuer: &Self, rdn: &'a [u8]) -> Result<Self> {
         let mut set = rdn.to_vec();
         // The field is `[1] IMPLICIT RelativeDistinguishedName`; the SET's own tag is put back.
         if let Some(tag) = set.first_mut() {

@@ -41,6 +41,10 @@ fn check_leaf(leaf: &View<'_>, options: &PathOptions) -> Result<(), Fault> {
             format!("its RSA key has less than {RSA_MODULUS_MIN_BITS} bits"),
         ));
     }
+    if options.purpose != Purpose::Any && !leaf.certificate.public_key().is_supported() {
+        let detail = "its public key is of a type that nothing here can use";
+        return Err((Reason::AlgorithmUnsupported, detail.into()));
+    }
     let (purpose, usages) = match options.purpose {
         Purpose::Any => (None, None),
         Purpose::Server => {
@@ -68,13 +72,13 @@ fn check_leaf(leaf: &View<'_>, options: &PathOptions) -> Result<(), Fault> {
             (None, Some(usage::DIGITAL_SIGNATURE))
         }
     };
-    if let Some((wanted, name)) = purpose {
-        if !allows(leaf, wanted) {
-            return Err((
-                Reason::ExtendedKeyUsage,
-                format!("extendedKeyUsage does not include {name}"),
-            ));
-        }
+    if let Some((wanted, name)) = purpose
+        && !allows(leaf, wanted)
+    {
+        return Err((
+            Reason::ExtendedKeyUsage,
+            format!("extendedKeyUsage does not include {name}"),
+        ));
     }
     if usages.is_some_and(|usages| !leaf.may(usages)) {
         return Err((

@@ -445,6 +445,7 @@ impl<'s, 'a> Search<'s, 'a> {
         if self.options.strict_profile {
             check_critical(anchor)?;
             profile::ca(anchor)?;
+            profile::anchor(anchor)?;
         }
         Ok(())
     }
@@ -585,6 +586,22 @@ mod profile {
             return broken("the subject is empty and no critical subjectAltName replaces it");
         }
         Ok(())
+    }
+
+    /// §4.2.1.1: authorityKeyIdentifier with keyIdentifier MUST be there, except that a self-signed
+    /// certificate may leave it out. Where that one has it, it has to be its own.
+    pub(super) fn anchor(view: &View<'_>) -> Result<(), Fault> {
+        match &view.authority_key_id {
+            None if view.is_self_issued() => Ok(()),
+            None => key_identifier("there is no authorityKeyIdentifier"),
+            Some(id) if id.value.key_id.is_none() => {
+                key_identifier("authorityKeyIdentifier has no keyIdentifier")
+            }
+            Some(_) if view.is_self_issued() && view.key_id_matches(view) == Some(false) => {
+                key_identifier("authorityKeyIdentifier of a self-signed CA is not its own")
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Rules for CA certificates, anchors too.

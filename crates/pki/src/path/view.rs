@@ -71,6 +71,9 @@ pub(crate) struct DistributionPoint<'a> {
     pub(crate) crl_issuer: Vec<GeneralName<'a>>,
 }
 
+/// An issuerDomainPolicy and the subjectDomainPolicy that it is equivalent to.
+pub(crate) type Mapping<'a> = (&'a [u8], &'a [u8]);
+
 /// The decoded certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct View<'a> {
@@ -90,7 +93,7 @@ pub(crate) struct View<'a> {
     pub(crate) subject_alt_name: Option<Marked<Vec<GeneralName<'a>>>>,
     pub(crate) name_constraints: Option<Marked<NameConstraints<'a>>>,
     pub(crate) policies: Option<Marked<Vec<&'a [u8]>>>,
-    pub(crate) policy_mappings: Option<Marked<Vec<(&'a [u8], &'a [u8])>>>,
+    pub(crate) policy_mappings: Option<Marked<Vec<Mapping<'a>>>>,
     pub(crate) policy_constraints: Option<Marked<PolicyConstraints>>,
     pub(crate) inhibit_any_policy: Option<Marked<u32>>,
     pub(crate) distribution_points: Option<Marked<Vec<DistributionPoint<'a>>>>,
@@ -417,7 +420,7 @@ fn policies(value: &[u8]) -> Result<Vec<&[u8]>> {
     Ok(policies)
 }
 
-fn policy_mappings(value: &[u8]) -> Result<Vec<(&[u8], &[u8])>> {
+fn policy_mappings(value: &[u8]) -> Result<Vec<Mapping<'_>>> {
     let mut reader = Reader::new(der::single(value, der::SEQUENCE)?);
     let mut mappings = Vec::new();
     while !reader.is_empty() {

@@ -1,3 +1,8 @@
 //! Path validation held against NIST's PKITS, against rules one by one, and issuing against OpenSSL.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod forge;
+mod issuing;
 mod pkits;
+mod properties;
+mod rules;
