@@ -66,9 +66,8 @@ impl Reader<'_> {
     }
 
     pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Error> {
-        let value = match self.take(name) {
-            None => return Ok(None),
-            Some(value) => value,
+        let Some(value) = self.take(name) else {
+            return Ok(None);
         };
         let spelt = match &value {
             Value::Bool(value) => return Ok(Some(*value)),
@@ -89,9 +88,8 @@ impl Reader<'_> {
     }
 
     pub(crate) fn unsigned(&mut self, name: &str) -> Result<Option<u64>, Error> {
-        let value = match self.take(name) {
-            None => return Ok(None),
-            Some(value) => value,
+        let Some(value) = self.take(name) else {
+            return Ok(None);
         };
         if let Some(number) = value.as_u64() {
             return Ok(Some(number));
@@ -146,7 +144,7 @@ impl Reader<'_> {
     pub(crate) fn certificate(&mut self, name: &str) -> Result<Option<Certificate>, Error> {
         if self.tolerances.pem_certificate
             && let Some(Value::String(text)) = self.members.get(name)
-            && let Ok(certificate) = Certificate::from_pem(&text)
+            && let Ok(certificate) = Certificate::from_pem(text)
         {
             self.members.shift_remove(name);
             self.odd("pem-certificate", format!("{name} is PEM text"));

@@ -10,7 +10,6 @@ macro_rules! tolerances {
         /// Which departures from the standards are accepted.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        #[expect(clippy::struct_excessive_bools, reason = "each is an independent named switch")]
         pub struct Tolerances { $( $(#[$doc])* pub $field: bool ),* }
 
         impl Tolerances {

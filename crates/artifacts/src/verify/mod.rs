@@ -16,7 +16,7 @@ pub use self::pledge_request::{
     PledgeRequestContext, ProximityTarget, VerifiedPledgeRequest, verify_pledge_request,
 };
 pub use self::registrar_request::{
-    RegistrarRequestContext, VerifiedRegistrarRequest, verify_registrar_request,
+    RegistrarRequestContext, SerialRule, VerifiedRegistrarRequest, verify_registrar_request,
 };
 pub use self::trust::{Trust, temporary_anchor};
 pub use self::voucher::{

@@ -22,6 +22,9 @@ use crate::tolerances::{Oddity, Tolerances};
 /// How far in the future a request's date may lie: clocks differ.
 const CLOCK_SKEW_MAX: Duration = Duration::minutes(5);
 
+/// A manufacturer's rule to take a device's serial number from its IDevID.
+pub type SerialRule<'a> = dyn Fn(&Certificate) -> Option<SerialNumber> + 'a;
+
 /// What a MASA knows when it judges a registrar's request.
 #[derive(Clone, Copy)]
 pub struct RegistrarRequestContext<'a> {
@@ -49,7 +52,7 @@ pub struct RegistrarRequestContext<'a> {
     pub age_max: Option<Duration>,
     /// The manufacturer's rule to take a serial number from an IDevID; `None` takes the
     /// subject's serialNumber.
-    pub serial_rule: Option<&'a dyn Fn(&Certificate) -> Option<SerialNumber>>,
+    pub serial_rule: Option<&'a SerialRule<'a>>,
 }
 
 impl<'a> RegistrarRequestContext<'a> {

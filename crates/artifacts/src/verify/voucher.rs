@@ -190,7 +190,7 @@ fn assertion(checks: &mut Checks, voucher: &Voucher, context: &VoucherContext<'_
 
 fn serial_number(checks: &mut Checks, voucher: &Voucher, context: &VoucherContext<'_>) {
     let expected = context.serial_number;
-    let expected = expected.or(context.request.map(|request| &request.serial_number));
+    let expected = expected.or_else(|| context.request.map(|request| &request.serial_number));
     let Some(expected) = expected else {
         return checks.not_made("serial-number", "no serial number was given");
     };

@@ -1,5 +1,7 @@
 //! Artefacts as peers make them, good and bad, and the verdicts on them.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod common;
 mod flips;
 mod properties;

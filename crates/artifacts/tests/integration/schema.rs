@@ -8,6 +8,9 @@ use pki::{Coded, SignOptions};
 
 use crate::common::{NONCE, World, opened};
 
+/// Changes to a good voucher, what a strict reader says, and the switch that tolerates it.
+type Case<'a> = (&'a [(&'a str, &'a str)], Option<Fault>, &'a str);
+
 /// A voucher with one leaf replaced or added, as JSON text.
 fn text(changes: &[(&str, &str)]) -> String {
     let world = World::new();
@@ -33,7 +36,7 @@ fn each_leaf_has_its_faults_and_its_tolerance() {
     let key_id = "\"AQIDBAUGBwgJCgsMDQ4PEBESExQ=\"";
     let pem = serde_json::json!(World::new().owner.iter().next().unwrap().to_pem()).to_string();
     #[rustfmt::skip]
-    let cases: &[(&[(&str, &str)], Option<Fault>, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[], None, ""),
         (&[("created-on", "")], None, ""),
         (&[("assertion", "")], None, ""),
