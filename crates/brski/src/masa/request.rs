@@ -217,12 +217,9 @@ fn open_as(
     let tolerances = &policy.tolerances;
     let signed = open(Document::Request, inbound.body, Some(envelope), tolerances)
         .map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
-    let serial_of = |certificate: &Certificate| {
-        devices
-            .serial
-            .serial_of(certificate)
-            .and_then(SerialNumber::new)
-    };
+    let rule = devices.serial.clone();
+    let serial_of =
+        move |certificate: &Certificate| rule.serial_of(certificate).and_then(SerialNumber::new);
     let context = RegistrarRequestContext {
         pledge: Some(Trust {
             intermediates: &devices.intermediates,

@@ -22,22 +22,31 @@ fn a_device_enrols_over_cms_and_over_jws() {
         assert!(device.is_enrolled());
         let registrar = &sim.registrars[0];
         assert_eq!(stage(registrar, "SN-1"), Some(&Stage::Enrolled));
-        assert_eq!(registrar.paths, [
-            "/.well-known/brski/requestvoucher",
-            "/.well-known/brski/voucher_status",
-            "/.well-known/est/cacerts",
-            "/.well-known/est/csrattrs",
-            "/.well-known/est/simpleenroll",
-            "/.well-known/brski/enrollstatus",
-        ]);
+        assert_eq!(
+            registrar.paths,
+            [
+                "/.well-known/brski/requestvoucher",
+                "/.well-known/brski/voucher_status",
+                "/.well-known/est/cacerts",
+                "/.well-known/est/csrattrs",
+                "/.well-known/est/simpleenroll",
+                "/.well-known/brski/enrollstatus",
+            ]
+        );
         assert_eq!(registrar.log, ["enrollstatus true over LDevID"]);
         assert_eq!(sim.masa.log, ["granted"]);
         let events = &sim.masa.events["SN-1"];
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].assertion, Assertion::Proximity);
-        assert_eq!(events[0].nonce.as_deref(), Some(registrar.nonces[0].1.as_str()));
+        assert_eq!(
+            events[0].nonce.as_deref(),
+            Some(registrar.nonces[0].1.as_str())
+        );
         let call = &registrar.masa_calls[0];
-        assert_eq!(call.url.as_str(), "https://masa.example:9443/.well-known/brski/requestvoucher");
+        assert_eq!(
+            call.url.as_str(),
+            "https://masa.example:9443/.well-known/brski/requestvoucher"
+        );
         assert_eq!(call.content_type, envelope.media_type());
         assert_eq!(call.accept, envelope.media_type());
     }

@@ -1,6 +1,11 @@
 //! Pledge, registrar and MASA against each other, in one process and on simulated time.
 
+mod audit_log;
 mod flow;
+mod lossy;
 mod masa_refusals;
+mod pledge_failures;
+mod pledge_patience;
+mod registrar_refusals;
 mod sim;
 mod world;

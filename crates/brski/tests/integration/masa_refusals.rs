@@ -16,31 +16,31 @@ use crate::{
     world::{Ca, Manufacturer, NOW, key, leaf_only},
 };
 
-pub struct Scene {
-    pub masa: Masa,
-    pub domain: Ca,
-    pub idevid: Identity,
-    pub registrar: Identity,
+pub(crate) struct Scene {
+    pub(crate) masa: Masa,
+    pub(crate) domain: Ca,
+    pub(crate) idevid: Identity,
+    pub(crate) registrar: Identity,
     /// What the pledge says, and who signs it; `None` for no request of the pledge.
-    pub inner: Option<(RequestFields, Identity)>,
-    pub outer: RequestFields,
-    pub include: IncludeCertificates,
-    pub extra: Vec<Certificate>,
-    pub envelope: Envelope,
-    pub content_type: String,
-    pub accept: Option<String>,
+    pub(crate) inner: Option<(RequestFields, Identity)>,
+    pub(crate) outer: RequestFields,
+    pub(crate) include: IncludeCertificates,
+    pub(crate) extra: Vec<Certificate>,
+    pub(crate) envelope: Envelope,
+    pub(crate) content_type: String,
+    pub(crate) accept: Option<String>,
     /// Changes the signed inner and outer bytes.
-    pub tamper_inner: fn(&mut Vec<u8>),
-    pub tamper: fn(&mut Vec<u8>),
-    pub now: OffsetDateTime,
+    pub(crate) tamper_inner: fn(&mut Vec<u8>),
+    pub(crate) tamper: fn(&mut Vec<u8>),
+    pub(crate) now: OffsetDateTime,
 }
 
-pub fn nonce(fill: u8) -> Option<Nonce> {
+pub(crate) fn nonce(fill: u8) -> Option<Nonce> {
     Nonce::from_octets(&[fill; 16])
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let manufacturer = Manufacturer::new("Acme");
         let idevid = manufacturer.device("SN-1");
         let mut masa = Masa::new(manufacturer);
@@ -75,20 +75,20 @@ impl Scene {
         }
     }
 
-    pub fn inner(&mut self) -> &mut RequestFields {
+    pub(crate) fn inner(&mut self) -> &mut RequestFields {
         &mut self.inner.as_mut().unwrap().0
     }
 
-    pub fn device(&mut self) -> &mut DeviceRecord {
+    pub(crate) fn device(&mut self) -> &mut DeviceRecord {
         self.masa.devices.get_mut("SN-1").unwrap()
     }
 
-    pub fn nonceless(&mut self) {
+    pub(crate) fn nonceless(&mut self) {
         self.inner = None;
         self.outer.nonce = None;
     }
 
-    pub fn owner(&mut self, id: &str, certificate: Certificate) -> &mut OwnerRecord {
+    pub(crate) fn owner(&mut self, id: &str, certificate: Certificate) -> &mut OwnerRecord {
         self.masa.owners.push(OwnerRecord {
             id: id.to_owned(),
             certificates: vec![certificate],
@@ -99,7 +99,7 @@ impl Scene {
         self.masa.owners.last_mut().unwrap()
     }
 
-    pub fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut outer = self.outer.clone();
         if let Some((inner, signer)) = &self.inner {
             let request = VoucherRequest::new(inner.clone()).unwrap();
@@ -120,34 +120,41 @@ impl Scene {
         bytes
     }
 
-    pub fn inbound<'a>(&'a self, body: &'a [u8]) -> Inbound<'a> {
-        Inbound { body, content_type: Some(&self.content_type), accept: self.accept.as_deref() }
+    pub(crate) fn inbound<'a>(&'a self, body: &'a [u8]) -> Inbound<'a> {
+        Inbound {
+            body,
+            content_type: Some(&self.content_type),
+            accept: self.accept.as_deref(),
+        }
     }
 
-    pub fn open(&self) -> Result<masa::Request, masa::Refusal> {
+    pub(crate) fn open(&self) -> Result<masa::Request, masa::Refusal> {
         let body = self.body();
         let (devices, policy) = (self.masa.anchors(), &self.masa.policy);
         masa::open_request(self.inbound(&body), &devices, policy, self.now)
     }
 
-    pub fn decide(&self) -> Decision {
+    pub(crate) fn decide(&self) -> Decision {
         match self.open() {
             Ok(request) => {
                 let facts = self.masa.facts(&request);
                 masa::decide(&request, &facts, &self.masa.policy, self.now)
             }
-            Err(refusal) => Decision::Refuse { refusal, alarm: None },
+            Err(refusal) => Decision::Refuse {
+                refusal,
+                alarm: None,
+            },
         }
     }
 
-    pub fn grant(&self) -> Grant {
+    pub(crate) fn grant(&self) -> Grant {
         match self.decide() {
             Decision::Grant(grant) => *grant,
             other => panic!("{other:?}"),
         }
     }
 
-    pub fn send(&mut self) -> Response {
+    pub(crate) fn send(&mut self) -> Response {
         let body = self.body();
         let content_type = self.content_type.clone();
         let inbound = Inbound {
@@ -166,7 +173,10 @@ fn flip_last(bytes: &mut Vec<u8>) {
 
 /// Turns a byte of the text `SN-1` in the signed content.
 fn flip_content(bytes: &mut Vec<u8>) {
-    let at = bytes.windows(4).position(|window| window == b"SN-1").unwrap();
+    let at = bytes
+        .windows(4)
+        .position(|window| window == b"SN-1")
+        .unwrap();
     bytes[at + 3] = b'2';
 }
 
@@ -186,17 +196,29 @@ const ROWS: &[Row] = &[
     ("masa.request-malformed", 400, "BRSKI-5.6-03", |s| {
         s.tamper = |bytes| bytes.truncate(40);
     }),
-    ("masa.request-malformed", 400, "BRSKI-5.6-03", |s| s.tamper = Vec::clear),
+    ("masa.request-malformed", 400, "BRSKI-5.6-03", |s| {
+        s.tamper = Vec::clear
+    }),
     // Another media type than what the body is.
     ("masa.request-malformed", 400, "BRSKI-5.6-03", |s| {
         s.content_type = Envelope::Jws.media_type().to_owned();
     }),
-    ("masa.request-signature", 403, "BRSKI-5.5.3-01 BRSKI-5.6-15", |s| s.tamper = flip_last),
-    ("masa.request-signature", 403, "BRSKI-5.5.3-01", |s| s.tamper = flip_content),
+    (
+        "masa.request-signature",
+        403,
+        "BRSKI-5.5.3-01 BRSKI-5.6-15",
+        |s| s.tamper = flip_last,
+    ),
+    ("masa.request-signature", 403, "BRSKI-5.5.3-01", |s| {
+        s.tamper = flip_content
+    }),
     // The registrar's certificate was stolen, its key was not.
     ("masa.request-signature", 403, "BRSKI-5.5.3-01", |s| {
         let thief = s.domain.registrar("thief");
-        s.registrar = Identity { chain: s.registrar.chain.clone(), signer: thief.signer };
+        s.registrar = Identity {
+            chain: s.registrar.chain.clone(),
+            signer: thief.signer,
+        };
     }),
     ("masa.registrar-chain", 403, "BRSKI-5.5.2-01", |s| {
         s.now = NOW + Duration::days(400);
@@ -209,9 +231,14 @@ const ROWS: &[Row] = &[
         let own = s.registrar.certificate().cloned();
         s.inner().proximity_registrar_cert = own;
     }),
-    ("masa.registrar-revoked", 403, "BRSKI-5.5.3-02 VOUCHER-7.3-01 VOUCHERBIS-11.3-01", |s| {
-        s.masa.revocation = Revocation::Revoked;
-    }),
+    (
+        "masa.registrar-revoked",
+        403,
+        "BRSKI-5.5.3-02 VOUCHER-7.3-01 VOUCHERBIS-11.3-01",
+        |s| {
+            s.masa.revocation = Revocation::Revoked;
+        },
+    ),
     ("masa.revocation-unavailable", 503, "BRSKI-5.5.3-02", |s| {
         s.masa.policy.revocation_required = true;
         s.masa.revocation = Revocation::Unavailable;
@@ -226,13 +253,19 @@ const ROWS: &[Row] = &[
     ("masa.proximity-cert-in-request", 403, "BRSKI-5.5-15", |s| {
         s.outer.proximity_registrar_cert = s.registrar.certificate().cloned();
     }),
-    ("masa.request-stale", 403, "BRSKI-5.6-15", |s| s.now = NOW + Duration::hours(1)),
-    ("masa.request-from-future", 403, "", |s| s.now = NOW - Duration::hours(1)),
+    ("masa.request-stale", 403, "BRSKI-5.6-15", |s| {
+        s.now = NOW + Duration::hours(1)
+    }),
+    ("masa.request-from-future", 403, "", |s| {
+        s.now = NOW - Duration::hours(1)
+    }),
     ("masa.prior-missing", 403, "", |s| s.inner = None),
     ("masa.prior-malformed", 403, "BRSKI-5.5.5-01", |s| {
         s.tamper_inner = |bytes| bytes.truncate(50);
     }),
-    ("masa.prior-signature", 403, "BRSKI-5.5.5-01", |s| s.tamper_inner = flip_last),
+    ("masa.prior-signature", 403, "BRSKI-5.5.5-01", |s| {
+        s.tamper_inner = flip_last
+    }),
     ("masa.prior-not-our-device", 403, "BRSKI-5.5.5-01", |s| {
         let stranger = Manufacturer::new("Stranger").device("SN-1");
         s.outer.idevid_issuer = Some(IdevidIssuer::of(stranger.certificate().unwrap()));
@@ -248,7 +281,9 @@ const ROWS: &[Row] = &[
         s.outer.serial_number = SerialNumber::new("SN-2").unwrap();
         s.masa.register("SN-2");
     }),
-    ("masa.prior-nonce-mismatch", 403, "BRSKI-5.5.6-01", |s| s.outer.nonce = nonce(2)),
+    ("masa.prior-nonce-mismatch", 403, "BRSKI-5.5.6-01", |s| {
+        s.outer.nonce = nonce(2)
+    }),
     ("masa.proximity-missing", 403, "BRSKI-5.5.5-02", |s| {
         s.inner().proximity_registrar_cert = None;
     }),
@@ -262,34 +297,68 @@ const ROWS: &[Row] = &[
         s.inner().proximity_registrar_cert = other.certificate().cloned();
         s.extra = other.chain;
     }),
-    ("masa.idevid-issuer-missing", 403, "VOUCHERBIS-6.1-01", |s| s.outer.idevid_issuer = None),
-    ("masa.idevid-issuer-mismatch", 403, "VOUCHERBIS-6.1-02", |s| {
-        s.outer.idevid_issuer = IdevidIssuer::from_bytes(&[
-            0x04, 0x18, 0x30, 0x16, 0x80, 0x14, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
-            9, 9, 9,
-        ]);
+    (
+        "masa.idevid-issuer-missing",
+        403,
+        "VOUCHERBIS-6.1-01",
+        |s| s.outer.idevid_issuer = None,
+    ),
+    (
+        "masa.idevid-issuer-mismatch",
+        403,
+        "VOUCHERBIS-6.1-02",
+        |s| {
+            s.outer.idevid_issuer = IdevidIssuer::from_bytes(&[
+                0x04, 0x18, 0x30, 0x16, 0x80, 0x14, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
+                9, 9, 9, 9,
+            ]);
+        },
+    ),
+    (
+        "masa.nonceless-unauthenticated",
+        403,
+        "BRSKI-5.5.4-02",
+        Scene::nonceless,
+    ),
+    (
+        "masa.nonceless-not-authorised",
+        403,
+        "BRSKI-7.4.1-01",
+        |s| {
+            let certificate = s.domain.certificate.clone();
+            s.owner("o", certificate);
+            s.nonceless();
+        },
+    ),
+    ("masa.serial-unknown", 404, "BRSKI-5.6-16", |s| {
+        s.masa.devices.clear()
     }),
-    ("masa.nonceless-unauthenticated", 403, "BRSKI-5.5.4-02", Scene::nonceless),
-    ("masa.nonceless-not-authorised", 403, "BRSKI-7.4.1-01", |s| {
-        let certificate = s.domain.certificate.clone();
-        s.owner("o", certificate);
-        s.nonceless();
+    ("masa.device-blocked", 403, "", |s| {
+        s.device().blocked = Some("stolen".to_owned())
     }),
-    ("masa.serial-unknown", 404, "BRSKI-5.6-16", |s| s.masa.devices.clear()),
-    ("masa.device-blocked", 403, "", |s| s.device().blocked = Some("stolen".to_owned())),
-    ("masa.not-the-owner", 403, "", |s| s.device().sold_to = Some("somebody".to_owned())),
-    ("masa.not-sold", 403, "", |s| s.masa.policy.first_come = false),
+    ("masa.not-the-owner", 403, "", |s| {
+        s.device().sold_to = Some("somebody".to_owned())
+    }),
+    ("masa.not-sold", 403, "", |s| {
+        s.masa.policy.first_come = false
+    }),
     ("masa.already-owned", 403, "BRSKI-5.6-15", |s| {
         let other = Ca::root("Other").certificate;
-        s.device().holder =
-            Some(Holder { domain: brski::DomainKey::of(&other), owner: None });
+        s.device().holder = Some(Holder {
+            domain: brski::DomainKey::of(&other),
+            owner: None,
+        });
     }),
-    ("masa.clone-suspected", 403, "", |s| s.device().idevid_key = Some([7; 32])),
+    ("masa.clone-suspected", 403, "", |s| {
+        s.device().idevid_key = Some([7; 32])
+    }),
     ("masa.format-not-for-device", 406, "BRSKI-5.6-17", |s| {
         s.device().formats = vec![Envelope::Jws];
         s.accept = Some("application/voucher-cms+json".to_owned());
     }),
-    ("masa.assertion-too-weak", 403, "", |s| s.device().assertion_min = Some(Assertion::Verified)),
+    ("masa.assertion-too-weak", 403, "", |s| {
+        s.device().assertion_min = Some(Assertion::Verified)
+    }),
 ];
 
 /// Requirements: BRSKI-5.5-03, BRSKI-5.5-15, BRSKI-5.5.2-01, BRSKI-5.5.3-01, BRSKI-5.5.3-02,
@@ -327,7 +396,11 @@ fn each_refusal_has_its_cause_its_code_and_its_status() {
 /// Rows that speak of octets or of the certificate set of CMS only.
 fn fits_jws(index: usize) -> bool {
     let (code, ..) = ROWS[index];
-    let of_bytes = ["masa.request-malformed", "masa.request-signature", "masa.prior-signature"];
+    let of_bytes = [
+        "masa.request-malformed",
+        "masa.request-signature",
+        "masa.prior-signature",
+    ];
     let by_format = ["masa.format-not-for-device"];
     !of_bytes.contains(&code) && !by_format.contains(&code)
 }
@@ -349,10 +422,16 @@ fn a_nonced_voucher_says_what_was_proven_and_nothing_else() {
     assert_eq!(voucher.expires_on, None);
     assert_eq!(voucher.domain_cert_revocation_checks, Some(false));
     assert!(voucher.idevid_issuer.is_none());
-    assert_eq!(voucher.pinned_domain_cert, Some(scene.domain.certificate.clone()));
+    assert_eq!(
+        voucher.pinned_domain_cert,
+        Some(scene.domain.certificate.clone())
+    );
     assert_eq!(grant.key, KeyClass::Nonced);
     assert_eq!(grant.envelope, Envelope::Cms);
-    assert_eq!(grant.audit.nonce.as_deref(), nonce(1).as_ref().map(Nonce::as_str));
+    assert_eq!(
+        grant.audit.nonce.as_deref(),
+        nonce(1).as_ref().map(Nonce::as_str)
+    );
     assert_eq!(grant.audit.assertion, Assertion::Proximity);
     let domain_id = scene.domain.certificate.subject_key_id().unwrap();
     assert_eq!(grant.audit.domain_id, domain_id);
@@ -367,7 +446,10 @@ fn a_nonced_voucher_says_what_was_proven_and_nothing_else() {
     assert_eq!(scene.masa.events["SN-1"].len(), 1);
 
     // A later attempt of the same domain, by another registrar of it: a renewal, logged.
-    let mut again = Scene { registrar: scene.domain.registrar("second"), ..scene };
+    let mut again = Scene {
+        registrar: scene.domain.registrar("second"),
+        ..scene
+    };
     again.outer.nonce = nonce(3);
     let own = again.registrar.certificate().cloned();
     again.inner().nonce = nonce(3);
@@ -408,7 +490,11 @@ fn the_pin_is_a_member_of_the_verified_chain() {
     ] {
         scene.masa.policy.pin = pin;
         let grant = scene.grant();
-        assert_eq!(grant.voucher.pinned_domain_cert.as_ref(), Some(expect), "{pin:?}");
+        assert_eq!(
+            grant.voucher.pinned_domain_cert.as_ref(),
+            Some(expect),
+            "{pin:?}"
+        );
         assert_eq!(grant.audit.domain, brski::DomainKey::of(expect));
     }
     // Only the end entity certificate came along: that is what can be pinned.
@@ -442,7 +528,10 @@ fn a_nonceless_voucher_is_for_authorised_owners_under_another_key() {
     // With a clock: the earliest of lifetime, registrar's certificate and CRL.
     scene.device().has_clock = true;
     assert_eq!(scene.masa.policy.voucher_lifetime, Duration::minutes(20));
-    assert_eq!(scene.grant().voucher.expires_on, Some(NOW + Duration::minutes(20)));
+    assert_eq!(
+        scene.grant().voucher.expires_on,
+        Some(NOW + Duration::minutes(20))
+    );
     scene.masa.policy.voucher_lifetime = Duration::days(10_000);
     let leaf_ends = scene.registrar.certificate().unwrap().not_after();
     assert_eq!(scene.grant().voucher.expires_on, Some(leaf_ends));
@@ -471,7 +560,10 @@ fn the_register_of_sales_decides_and_raises_alarms() {
 
     scene.device().sold_to = Some("somebody".to_owned());
     match scene.decide() {
-        Decision::Refuse { alarm: Some(Alarm::SoldToAnother { owner, asked }), .. } => {
+        Decision::Refuse {
+            alarm: Some(Alarm::SoldToAnother { owner, asked }),
+            ..
+        } => {
             assert_eq!(owner, "somebody");
             assert_eq!(asked, brski::DomainKey::of(&scene.domain.certificate));
         }
@@ -499,7 +591,10 @@ fn a_second_domain_is_an_alarm_and_not_an_owner() {
     assert_eq!(scene.send().status, 403);
     let asked = brski::DomainKey::of(&rival.certificate);
     assert_eq!(scene.masa.alarms, [Alarm::SecondDomain { holder, asked }]);
-    assert_eq!(scene.device().holder.as_ref().map(|held| held.domain), Some(holder));
+    assert_eq!(
+        scene.device().holder.as_ref().map(|held| held.domain),
+        Some(holder)
+    );
     // After the first one released it, it is the second one's.
     scene.device().holder = None;
     assert_eq!(scene.send().status, 200);
@@ -515,8 +610,14 @@ fn a_second_key_for_one_serial_number_is_an_alarm() {
     scene.inner().nonce = nonce(6);
     scene.outer.nonce = nonce(6);
     assert_eq!(scene.send().status, 403);
-    assert!(matches!(scene.masa.alarms.as_slice(), [Alarm::Clone { .. }]));
-    assert_eq!(scene.masa.log.last().map(String::as_str), Some("masa.clone-suspected"));
+    assert!(matches!(
+        scene.masa.alarms.as_slice(),
+        [Alarm::Clone { .. }]
+    ));
+    assert_eq!(
+        scene.masa.log.last().map(String::as_str),
+        Some("masa.clone-suspected")
+    );
 }
 
 /// Requirements: BRSKI-C-01

@@ -21,44 +21,51 @@ use crate::world::{Ca, Manufacturer, NOW, key, leaf_only};
 
 /// What a server answers.
 #[derive(Clone, Debug)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        Self { status, headers, body: body.into() }
+        Self {
+            status,
+            headers,
+            body: body.into(),
+        }
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 /// A MASA with its register in memory.
-pub struct Masa {
-    pub manufacturer: Manufacturer,
-    pub policy: masa::Policy,
-    pub devices: HashMap<String, DeviceRecord>,
-    pub owners: Vec<OwnerRecord>,
-    pub events: HashMap<String, Vec<AuditEvent>>,
-    pub issued: HashMap<[u8; 32], (masa::IssuedVoucher, Envelope, Vec<u8>)>,
-    pub alarms: Vec<masa::Alarm>,
-    pub log: Vec<String>,
-    pub revocation: masa::Revocation,
-    pub authenticated: bool,
+pub(crate) struct Masa {
+    pub(crate) manufacturer: Manufacturer,
+    pub(crate) policy: masa::Policy,
+    pub(crate) devices: HashMap<String, DeviceRecord>,
+    pub(crate) owners: Vec<OwnerRecord>,
+    pub(crate) events: HashMap<String, Vec<AuditEvent>>,
+    pub(crate) issued: HashMap<[u8; 32], (masa::IssuedVoucher, Envelope, Vec<u8>)>,
+    pub(crate) alarms: Vec<masa::Alarm>,
+    pub(crate) log: Vec<String>,
+    pub(crate) revocation: masa::Revocation,
+    pub(crate) authenticated: bool,
 }
 
 impl Masa {
-    pub fn new(manufacturer: Manufacturer) -> Self {
+    pub(crate) fn new(manufacturer: Manufacturer) -> Self {
         Self {
             manufacturer,
             policy: masa::Policy::default(),
@@ -73,11 +80,12 @@ impl Masa {
         }
     }
 
-    pub fn register(&mut self, serial: &str) {
-        self.devices.insert(serial.to_owned(), DeviceRecord::default());
+    pub(crate) fn register(&mut self, serial: &str) {
+        self.devices
+            .insert(serial.to_owned(), DeviceRecord::default());
     }
 
-    pub fn anchors(&self) -> masa::Devices {
+    pub(crate) fn anchors(&self) -> masa::Devices {
         masa::Devices {
             anchors: self.manufacturer.ca.anchors(),
             intermediates: Vec::new(),
@@ -85,7 +93,7 @@ impl Masa {
         }
     }
 
-    pub fn facts(&self, request: &masa::Request) -> masa::Facts {
+    pub(crate) fn facts(&self, request: &masa::Request) -> masa::Facts {
         let keys: Vec<_> = request.domain().keys().collect();
         let issuer = request.domain().issuer_key_id();
         let owner = self.owners.iter().find(|owner| {
@@ -96,14 +104,17 @@ impl Masa {
         masa::Facts {
             device: self.devices.get(&request.device_key().serial).cloned(),
             owner: owner.cloned(),
-            issued: self.issued.get(&request.fingerprint()).map(|(issued, ..)| issued.clone()),
+            issued: self
+                .issued
+                .get(&request.fingerprint())
+                .map(|(issued, ..)| issued.clone()),
             revocation: self.revocation,
             authenticated: self.authenticated,
         }
     }
 
     /// `requestvoucher`.
-    pub fn voucher(&mut self, inbound: masa::Inbound<'_>, now: OffsetDateTime) -> Response {
+    pub(crate) fn voucher(&mut self, inbound: masa::Inbound<'_>, now: OffsetDateTime) -> Response {
         let opened = masa::open_request(inbound, &self.anchors(), &self.policy, now);
         let request = match opened {
             Ok(request) => request,
@@ -149,11 +160,15 @@ impl Masa {
     }
 
     /// `requestauditlog`.
-    pub fn audit(&mut self, inbound: masa::Inbound<'_>, now: OffsetDateTime) -> Response {
+    pub(crate) fn audit(&mut self, inbound: masa::Inbound<'_>, now: OffsetDateTime) -> Response {
         let opened = masa::open_audit_request(inbound, &self.anchors(), &self.policy, now);
         let answered = opened.and_then(|request| {
             let events = self.events.get(&request.device_key().serial).cloned();
-            masa::answer_audit(&request, &events.unwrap_or_default(), AuditTruncation::default())
+            masa::answer_audit(
+                &request,
+                &events.unwrap_or_default(),
+                AuditTruncation::default(),
+            )
         });
         match answered {
             Ok(log) => Response::new(200, "application/json", log.to_json()),
@@ -163,13 +178,17 @@ impl Masa {
 
     fn refuse(&mut self, refusal: &masa::Refusal) -> Response {
         self.log.push(refusal.code().to_owned());
-        Response::new(refusal.http_status(), "text/plain; charset=utf-8", refusal.body())
+        Response::new(
+            refusal.http_status(),
+            "text/plain; charset=utf-8",
+            refusal.body(),
+        )
     }
 }
 
 /// How the way from the registrar to the MASA behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     #[default]
     None,
     /// The request does not arrive.
@@ -181,31 +200,31 @@ pub enum Fault {
 }
 
 /// A registrar with its records in memory.
-pub struct Registrar {
-    pub domain: Ca,
-    pub identity: Identity,
-    pub profiles: Profiles,
-    pub verdict: Verdict,
-    pub policy: registrar::Policy,
-    pub audit_policy: AuditPolicy,
-    pub chain: registrar::ChainToSend,
-    pub request_age_max: Option<Duration>,
-    pub exchanges: HashMap<String, Exchange>,
-    pub nonces: Vec<(String, String)>,
-    pub audits: HashMap<String, AuditVerdict>,
-    pub known_keys: HashMap<String, String>,
-    pub issued: HashMap<String, Certificate>,
-    pub preloaded: HashMap<String, registrar::Preloaded>,
-    pub prefer_preloaded: bool,
-    pub masa_fault: Fault,
-    pub masa_calls: Vec<registrar::MasaCall>,
-    pub log: Vec<String>,
+pub(crate) struct Registrar {
+    pub(crate) domain: Ca,
+    pub(crate) identity: Identity,
+    pub(crate) profiles: Profiles,
+    pub(crate) verdict: Verdict,
+    pub(crate) policy: registrar::Policy,
+    pub(crate) audit_policy: AuditPolicy,
+    pub(crate) chain: registrar::ChainToSend,
+    pub(crate) request_age_max: Option<Duration>,
+    pub(crate) exchanges: HashMap<String, Exchange>,
+    pub(crate) nonces: Vec<(String, String)>,
+    pub(crate) audits: HashMap<String, AuditVerdict>,
+    pub(crate) known_keys: HashMap<String, String>,
+    pub(crate) issued: HashMap<String, Certificate>,
+    pub(crate) preloaded: HashMap<String, registrar::Preloaded>,
+    pub(crate) prefer_preloaded: bool,
+    pub(crate) masa_fault: Fault,
+    pub(crate) masa_calls: Vec<registrar::MasaCall>,
+    pub(crate) log: Vec<String>,
     /// Paths that were asked for, in order.
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
 }
 
 impl Registrar {
-    pub fn new(domain: Ca, manufacturer: &Manufacturer) -> Self {
+    pub(crate) fn new(domain: Ca, manufacturer: &Manufacturer) -> Self {
         let identity = domain.registrar("registrar");
         let profile = VendorProfile {
             name: "acme".to_owned(),
@@ -241,7 +260,7 @@ impl Registrar {
     }
 
     /// One request over a TLS connection whose client proved to have `client`.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         client: &[Certificate],
         request: &pledge::Request,
@@ -250,7 +269,11 @@ impl Registrar {
     ) -> Response {
         self.paths.push(request.path.clone());
         let header = |name: &str| {
-            request.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+            request
+                .headers
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.as_str())
         };
         let inbound = masa::Inbound {
             body: &request.body,
@@ -270,7 +293,11 @@ impl Registrar {
             Ok(response) => response,
             Err(refusal) => {
                 self.log.push(refusal.code().to_owned());
-                Response::new(refusal.http_status(), "text/plain; charset=utf-8", refusal.body())
+                Response::new(
+                    refusal.http_status(),
+                    "text/plain; charset=utf-8",
+                    refusal.body(),
+                )
             }
         }
     }
@@ -286,12 +313,13 @@ impl Registrar {
         let profile = self.profiles.named(&device.vendor).unwrap().clone();
         let own = &self.identity.chain[..1];
         let age_max = self.request_age_max;
-        let request =
-            registrar::open_request(inbound, &device, own, &profile, age_max, now)?;
+        let request = registrar::open_request(inbound, &device, own, &profile, age_max, now)?;
         let serial = device.key.serial.clone();
         let nonce = request.nonce().unwrap_or_default().to_owned();
         let current = self.exchanges.get(&serial).cloned();
-        let is_current = current.as_ref().is_some_and(|one| one.request_digest == request.digest);
+        let is_current = current
+            .as_ref()
+            .is_some_and(|one| one.request_digest == request.digest);
         let facts = registrar::Facts {
             verdict: self.verdict.clone(),
             nonce_used: !is_current && self.nonces.contains(&(serial.clone(), nonce.clone())),
@@ -331,12 +359,19 @@ impl Registrar {
         }
         self.nonces.push((serial.clone(), nonce));
         match step {
-            registrar::Step::Wait { retry_after, exchange } => {
+            registrar::Step::Wait {
+                retry_after,
+                exchange,
+            } => {
                 self.exchanges.insert(serial, exchange);
                 let seconds = retry_after.whole_seconds().to_string();
                 Ok(Response::new(202, "text/plain", "later").with("retry-after", &seconds))
             }
-            registrar::Step::Voucher { voucher, envelope, exchange } => {
+            registrar::Step::Voucher {
+                voucher,
+                envelope,
+                exchange,
+            } => {
                 self.known_keys.insert(serial.clone(), device.key_digest());
                 self.exchanges.insert(serial, stored(&exchange));
                 Ok(Response::new(200, envelope.media_type(), voucher))
@@ -374,7 +409,10 @@ impl Registrar {
             Fault::Twice => {
                 let first = deliver(masa);
                 let second = deliver(masa);
-                assert_eq!(first.status, second.status, "the same request, the same answer");
+                assert_eq!(
+                    first.status, second.status,
+                    "the same request, the same answer"
+                );
                 assert_eq!(first.body, second.body, "the same request, the same bytes");
                 Some(second)
             }
@@ -416,8 +454,12 @@ impl Registrar {
     }
 
     fn check_audit(&mut self, serial: &str, masa: &mut Masa, now: OffsetDateTime) {
-        let Some(exchange) = self.exchanges.get(serial).cloned() else { return };
-        let Ok(call) = registrar::audit_call(&exchange) else { return };
+        let Some(exchange) = self.exchanges.get(serial).cloned() else {
+            return;
+        };
+        let Ok(call) = registrar::audit_call(&exchange) else {
+            return;
+        };
         let answered = self.ask(masa, &call, now);
         let answer = match &answered {
             Some(response) => MasaAnswer::Http {
@@ -445,13 +487,19 @@ impl Registrar {
         let matching = self.issued.get(&serial) == client.first();
         let exchange = self.exchanges.get(&serial).cloned();
         let strict = Tolerances::strict();
-        let reported =
-            registrar::enrol_status(inbound.body, exchange.as_ref(), matching, &strict)?;
+        let reported = registrar::enrol_status(inbound.body, exchange.as_ref(), matching, &strict)?;
         if let (Some(stage), Some(exchange)) = (reported.stage, self.exchanges.get_mut(&serial)) {
             exchange.stage = stage;
         }
-        let how = if reported.matching_certificate { "LDevID" } else { "IDevID" };
-        self.log.push(format!("enrollstatus {} over {how}", reported.report.status));
+        let how = if reported.matching_certificate {
+            "LDevID"
+        } else {
+            "IDevID"
+        };
+        self.log.push(format!(
+            "enrollstatus {} over {how}",
+            reported.report.status
+        ));
         Ok(Response::new(200, "text/plain", ""))
     }
 
@@ -484,8 +532,7 @@ impl Registrar {
             Some(issued) if issued.public_key() == csr.public_key() => issued.clone(),
             _ => {
                 let subject = format!("serialNumber={serial},CN=Device");
-                let mut builder = self.domain.builder(Profile::Ldevid, &subject, &key());
-                builder = pki::issue::CertificateBuilder::new(
+                let builder = pki::issue::CertificateBuilder::new(
                     Profile::Ldevid,
                     pki::issue::name(&subject).unwrap(),
                     csr.public_key().clone(),
@@ -493,7 +540,9 @@ impl Registrar {
                     now - Duration::minutes(5),
                     now + Duration::days(90),
                 );
-                builder.issue(&self.domain.certificate, self.domain.key.as_ref()).unwrap()
+                builder
+                    .issue(&self.domain.certificate, self.domain.key.as_ref())
+                    .unwrap()
             }
         };
         self.issued.insert(serial, certificate.clone());
@@ -512,23 +561,26 @@ fn stored(exchange: &Exchange) -> Exchange {
 }
 
 /// A device: the pledge's machine and the key that it made.
-pub struct Device {
-    pub machine: Machine,
-    pub idevid: Identity,
-    pub connected_to: Option<usize>,
-    pub client: ClientCertificate,
-    pub entropy: u64,
-    pub key: std::sync::Arc<pki::SoftwareKey>,
-    pub requests: Vec<pledge::Request>,
-    pub step: Option<Step>,
+pub(crate) struct Device {
+    pub(crate) machine: Machine,
+    pub(crate) idevid: Identity,
+    pub(crate) connected_to: Option<usize>,
+    pub(crate) client: ClientCertificate,
+    pub(crate) entropy: u64,
+    pub(crate) key: std::sync::Arc<pki::SoftwareKey>,
+    pub(crate) requests: Vec<pledge::Request>,
+    /// How far the device's own clock is off.
+    pub(crate) clock_offset: Duration,
+    /// The pauses that it made.
+    pub(crate) waits: Vec<Duration>,
 }
 
-pub fn origin(index: usize) -> Url {
+pub(crate) fn origin(index: usize) -> Url {
     Url::parse(&format!("https://registrar-{index}.example:8443/")).unwrap()
 }
 
 impl Device {
-    pub fn config(idevid: &Identity, manufacturer: &Manufacturer) -> pledge::Config {
+    pub(crate) fn config(idevid: &Identity, manufacturer: &Manufacturer) -> pledge::Config {
         pledge::Config {
             registrars: vec![origin(0)],
             idevid: leaf_only(idevid),
@@ -549,7 +601,7 @@ impl Device {
         }
     }
 
-    pub fn new(config: pledge::Config) -> Self {
+    pub(crate) fn new(config: pledge::Config) -> Self {
         let idevid = config.idevid.clone();
         Self {
             machine: Machine::new(config),
@@ -559,23 +611,27 @@ impl Device {
             entropy: 7,
             key: key(),
             requests: Vec::new(),
-            step: None,
+            clock_offset: Duration::ZERO,
+            waits: Vec::new(),
         }
     }
 
     /// Fresh octets for each call; a test does not need them unpredictable.
-    pub fn random(&mut self) -> [u8; 32] {
+    pub(crate) fn random(&mut self) -> [u8; 32] {
         let mut out = [0; 32];
         for chunk in out.chunks_mut(8) {
-            self.entropy = self.entropy.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            self.entropy = self
+                .entropy
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             chunk.copy_from_slice(&self.entropy.to_be_bytes());
         }
         out
     }
 
-    pub fn give(&mut self, input: &Input<'_>, now: OffsetDateTime) -> Step {
+    pub(crate) fn give(&mut self, input: &Input<'_>, now: OffsetDateTime) -> Step {
         let random = self.random();
-        let step = self.machine.step(input, now, &random);
+        let step = self.machine.step(input, now + self.clock_offset, &random);
         // The state survives its way through a file after every single step.
         let text = serde_json::to_string(self.machine.state()).unwrap();
         let back: pledge::State = serde_json::from_str(&text).unwrap();
@@ -584,14 +640,14 @@ impl Device {
     }
 
     /// The power goes and comes back.
-    pub fn power_cut(&mut self) {
+    pub(crate) fn power_cut(&mut self) {
         let config = self.machine.config().clone();
         let state = self.machine.state().clone();
         self.machine = Machine::resume(config, state);
         self.connected_to = None;
     }
 
-    pub fn csr(&self) -> Vec<u8> {
+    pub(crate) fn csr(&self) -> Vec<u8> {
         let facts = est::client::Facts {
             subject_der: self.idevid.certificate().unwrap().subject_der().to_vec(),
             ..est::client::Facts::default()
@@ -601,39 +657,48 @@ impl Device {
         csr.der().to_vec()
     }
 
-    pub fn is_enrolled(&self) -> bool {
+    pub(crate) fn is_enrolled(&self) -> bool {
         matches!(self.machine.state().phase, Phase::Enrolled(_))
     }
 
     /// The chain of the client certificate that the device authenticates with now.
-    pub fn client_chain(&self) -> Vec<Certificate> {
+    pub(crate) fn client_chain(&self) -> Vec<Certificate> {
         match (&self.client, &self.machine.state().phase) {
-            (ClientCertificate::Ldevid, Phase::Enrolled(enrolled)) => {
-                enrolled.chain.iter().map(|der| Certificate::from_der(der).unwrap()).collect()
-            }
+            (ClientCertificate::Ldevid, Phase::Enrolled(enrolled)) => enrolled
+                .chain
+                .iter()
+                .map(|der| Certificate::from_der(der).unwrap())
+                .collect(),
             _ => self.idevid.chain.clone(),
         }
     }
 }
 
 /// Everything together.
-pub struct Sim {
-    pub now: OffsetDateTime,
-    pub masa: Masa,
-    pub registrars: Vec<Registrar>,
+pub(crate) struct Sim {
+    pub(crate) now: OffsetDateTime,
+    pub(crate) masa: Masa,
+    pub(crate) registrars: Vec<Registrar>,
 }
 
 impl Sim {
-    pub fn new() -> (Self, Manufacturer) {
+    pub(crate) fn new() -> (Self, Manufacturer) {
         let manufacturer = Manufacturer::new("Acme");
         let masa = Masa::new(manufacturer.clone());
         let domain = Ca::root("Domain");
         let registrar = Registrar::new(domain, &manufacturer);
-        (Self { now: NOW, masa, registrars: vec![registrar] }, manufacturer)
+        (
+            Self {
+                now: NOW,
+                masa,
+                registrars: vec![registrar],
+            },
+            manufacturer,
+        )
     }
 
     /// Lets a device run until it is done or gives up, over a perfect link.
-    pub fn run(&mut self, device: &mut Device) -> Step {
+    pub(crate) fn run(&mut self, device: &mut Device) -> Step {
         let mut step = device.give(&Input::Begin, self.now);
         for _ in 0..200 {
             step = match step {
@@ -644,7 +709,7 @@ impl Sim {
         panic!("no end: {step:?}")
     }
 
-    pub fn carry_out(&mut self, device: &mut Device, step: Step) -> Step {
+    pub(crate) fn carry_out(&mut self, device: &mut Device, step: Step) -> Step {
         match step {
             Step::Connect { origin: to, client } => {
                 let index = (0..self.registrars.len()).find(|index| origin(*index) == to);
@@ -672,18 +737,46 @@ impl Sim {
             }
             Step::Wait { until, .. } => {
                 device.connected_to = None;
-                self.now = until;
-                device.give(&Input::Begin, self.now)
+                self.sleep(device, until)
             }
-            Step::Pause { until } => {
-                self.now = until;
-                device.give(&Input::Begin, self.now)
-            }
+            Step::Pause { until } => self.sleep(device, until),
             Step::Done | Step::GiveUp(_) => step,
         }
     }
 
-    pub fn answer(&self, device: &mut Device, response: &Response) -> Step {
+    fn sleep(&mut self, device: &mut Device, until: OffsetDateTime) -> Step {
+        let until = until - device.clock_offset;
+        device.waits.push(until - self.now);
+        self.now = self.now.max(until);
+        device.give(&Input::Begin, self.now)
+    }
+
+    /// As [`Self::run`], with a hand in every answer of a registrar.
+    pub(crate) fn run_with(
+        &mut self,
+        device: &mut Device,
+        hook: &mut dyn FnMut(&pledge::Request, Response, &Device) -> Response,
+    ) -> Step {
+        let mut step = device.give(&Input::Begin, self.now);
+        for _ in 0..20_000 {
+            step = match step {
+                Step::Done | Step::GiveUp(_) => return step,
+                Step::Send(request) => {
+                    device.requests.push(request.clone());
+                    let index = device.connected_to.expect("a request without a connection");
+                    let client = device.client_chain();
+                    let masa = &mut self.masa;
+                    let response = self.registrars[index].handle(&client, &request, masa, self.now);
+                    let response = hook(&request, response, device);
+                    self.answer(device, &response)
+                }
+                other => self.carry_out(device, other),
+            };
+        }
+        panic!("no end: {step:?}")
+    }
+
+    pub(crate) fn answer(&self, device: &mut Device, response: &Response) -> Step {
         let input = Input::Answered {
             status: response.status,
             headers: &response.headers,
@@ -694,6 +787,9 @@ impl Sim {
 }
 
 /// How far an exchange got.
-pub fn stage<'a>(registrar: &'a Registrar, serial: &str) -> Option<&'a Stage> {
-    registrar.exchanges.get(serial).map(|exchange| &exchange.stage)
+pub(crate) fn stage<'a>(registrar: &'a Registrar, serial: &str) -> Option<&'a Stage> {
+    registrar
+        .exchanges
+        .get(serial)
+        .map(|exchange| &exchange.stage)
 }

@@ -13,32 +13,32 @@ use pki::{
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 /// The time at which every test begins.
-pub const NOW: OffsetDateTime = datetime!(2026-06-01 12:00:00 UTC);
+pub(crate) const NOW: OffsetDateTime = datetime!(2026-06-01 12:00:00 UTC);
 
 /// Certificate serial numbers only have to differ.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
 
-pub fn serial() -> [u8; 16] {
+pub(crate) fn serial() -> [u8; 16] {
     let mut bytes = [0x11; 16];
     bytes[8..].copy_from_slice(&SERIAL.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     bytes
 }
 
-pub fn key() -> Arc<SoftwareKey> {
+pub(crate) fn key() -> Arc<SoftwareKey> {
     Arc::new(SoftwareKey::generate(KeyKind::EcdsaP256).unwrap())
 }
 
 /// A CA.
 #[derive(Clone)]
-pub struct Ca {
-    pub certificate: Certificate,
-    pub key: Arc<SoftwareKey>,
+pub(crate) struct Ca {
+    pub(crate) certificate: Certificate,
+    pub(crate) key: Arc<SoftwareKey>,
     /// What stands above it, the nearest first.
-    pub above: Vec<Certificate>,
+    pub(crate) above: Vec<Certificate>,
 }
 
 impl Ca {
-    pub fn root(common_name: &str) -> Self {
+    pub(crate) fn root(common_name: &str) -> Self {
         let key = key();
         let subject = name(&format!("CN={common_name}")).unwrap();
         let certificate = CertificateBuilder::new(
@@ -51,10 +51,14 @@ impl Ca {
         )
         .self_sign(key.as_ref())
         .unwrap();
-        Self { certificate, key, above: Vec::new() }
+        Self {
+            certificate,
+            key,
+            above: Vec::new(),
+        }
     }
 
-    pub fn below(&self, common_name: &str) -> Self {
+    pub(crate) fn below(&self, common_name: &str) -> Self {
         let key = key();
         let certificate = self
             .builder(Profile::SubCa { path_length: None }, common_name, &key)
@@ -62,17 +66,24 @@ impl Ca {
             .unwrap();
         let mut above = vec![self.certificate.clone()];
         above.extend(self.above.iter().cloned());
-        Self { certificate, key, above }
+        Self {
+            certificate,
+            key,
+            above,
+        }
     }
 
-    pub fn builder(
+    pub(crate) fn builder(
         &self,
         profile: Profile,
         subject: &str,
         key: &Arc<SoftwareKey>,
     ) -> CertificateBuilder {
-        let subject =
-            if subject.contains('=') { subject.to_owned() } else { format!("CN={subject}") };
+        let subject = if subject.contains('=') {
+            subject.to_owned()
+        } else {
+            format!("CN={subject}")
+        };
         CertificateBuilder::new(
             profile,
             name(&subject).unwrap(),
@@ -84,18 +95,18 @@ impl Ca {
     }
 
     /// Signs, and gives the certificate with its whole chain and its key.
-    pub fn identity(&self, builder: &CertificateBuilder, key: Arc<SoftwareKey>) -> Identity {
+    pub(crate) fn identity(&self, builder: &CertificateBuilder, key: Arc<SoftwareKey>) -> Identity {
         let certificate = builder.issue(&self.certificate, self.key.as_ref()).unwrap();
         let mut chain = vec![certificate, self.certificate.clone()];
         chain.extend(self.above.iter().cloned());
         Identity::new(chain, key).unwrap()
     }
 
-    pub fn anchors(&self) -> Anchors {
+    pub(crate) fn anchors(&self) -> Anchors {
         self.certificate.clone().into()
     }
 
-    pub fn registrar(&self, common_name: &str) -> Identity {
+    pub(crate) fn registrar(&self, common_name: &str) -> Identity {
         let key = key();
         let builder = self
             .builder(Profile::Registrar, common_name, &key)
@@ -106,24 +117,28 @@ impl Ca {
 
 /// A manufacturer and its MASA's keys.
 #[derive(Clone)]
-pub struct Manufacturer {
-    pub ca: Ca,
-    pub masa: Identity,
-    pub masa_nonceless: Identity,
+pub(crate) struct Manufacturer {
+    pub(crate) ca: Ca,
+    pub(crate) masa: Identity,
+    pub(crate) masa_nonceless: Identity,
 }
 
 impl Manufacturer {
-    pub fn new(common_name: &str) -> Self {
+    pub(crate) fn new(common_name: &str) -> Self {
         let ca = Ca::root(common_name);
         let signer = |role: &str| {
             let key = key();
             ca.identity(&ca.builder(Profile::MasaSigner, role, &key), key)
         };
         let (masa, masa_nonceless) = (signer("MASA short"), signer("MASA long"));
-        Self { ca, masa, masa_nonceless }
+        Self {
+            ca,
+            masa,
+            masa_nonceless,
+        }
     }
 
-    pub fn device(&self, serial_number: &str) -> Identity {
+    pub(crate) fn device(&self, serial_number: &str) -> Identity {
         let key = key();
         let builder = CertificateBuilder::new(
             Profile::Idevid,
@@ -139,6 +154,6 @@ impl Manufacturer {
 }
 
 /// Only the device's own certificate, as many devices send it.
-pub fn leaf_only(identity: &Identity) -> Identity {
+pub(crate) fn leaf_only(identity: &Identity) -> Identity {
     Identity::new(identity.chain[..1].to_vec(), Arc::clone(&identity.signer)).unwrap()
 }
