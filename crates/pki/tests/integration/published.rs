@@ -203,3 +203,52 @@ fn est_messages_of_rfc_7030() {
     }
     SoftwareKey::from_pkcs8_der(&data("published/rfc7030/A4-serverkeygen-pkcs8.der")).unwrap();
 }
+
+#[test]
+fn ml_dsa_certificates_and_keys_of_rfc_9881() {
+    for size in ["44", "65", "87"] {
+        let certificate = certificate(&format!("published/rfc9881/ML-DSA-{size}.crt"));
+        certificate
+            .verify_signature_by(certificate.public_key())
+            .unwrap();
+        for form in ["seed", "both", "expanded"] {
+            let pem = text(&format!("published/rfc9881/ML-DSA-{size}-{form}.priv"));
+            let key = SoftwareKey::from_pem(&pem, None).unwrap_or_else(|error| {
+                panic!("{size} {form}: {error}");
+            });
+            assert_eq!(key.public_key(), certificate.public_key(), "{size} {form}");
+            let signature = key.sign(b"message").unwrap();
+            certificate
+                .public_key()
+                .verify(key.algorithm(), b"message", &signature)
+                .unwrap();
+        }
+    }
+    // Seed and expanded key do not belong together.
+    for number in 1..=3 {
+        let pem = text(&format!("published/rfc9881/bad-ML-DSA-44-{number}.priv"));
+        let refused = SoftwareKey::from_pem(&pem, None).unwrap_err();
+        assert_eq!(refused.code(), "pki.key-rejected", "{number}");
+    }
+}
+
+#[test]
+fn ml_dsa_messages_of_rfc_9882() {
+    for size in ["44", "65", "87"] {
+        let pem = text(&format!("published/rfc9882/mldsa{size}-signed-attrs.pem"));
+        let body: String = pem
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .collect();
+        let message = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, body).unwrap();
+        let signed_data = SignedData::parse(&message).unwrap();
+        let certificate = certificate(&format!("published/rfc9881/ML-DSA-{size}.crt"));
+        let signer = signed_data
+            .verify(
+                &CmsPolicy::strict(ID_DATA),
+                std::slice::from_ref(&certificate),
+            )
+            .unwrap_or_else(|error| panic!("{size}: {error}"));
+        assert_eq!(signer.certificate(), &certificate, "{size}");
+    }
+}
