@@ -182,7 +182,14 @@ async fn stolen_registrar(world: &World) -> Told {
 async fn sold_elsewhere(world: &World) -> Told {
     let serial = "DEMO-SOLD";
     world.ship(serial, Some(OTHER_NETWORK)).await?;
-    refused(&enrol(&world.device(serial)?).await?, "masa.not-the-owner")
+    let told = refused(&enrol(&world.device(serial)?).await?, "registrar.masa-refused")?;
+    // The device is not told why; the manufacturer's timeline is.
+    let code = "masa.not-the-owner";
+    let events = world.masa_timeline(serial).await?;
+    match events.iter().find(|event| event.code == code) {
+        Some(event) => Ok(format!("{told}; the MASA's timeline: {} {code}", event.http)),
+        None => Err(Failure::new("masa.internal", &format!("the timeline has no {code}"))),
+    }
 }
 
 async fn post_to_masa(

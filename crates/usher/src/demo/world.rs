@@ -38,7 +38,6 @@ pub(crate) struct World {
     masa: masa::Running,
     masa_store: Store,
     registrar: registrar::Running,
-    domain: Made,
     registrar_certificate: Certificate,
     masa_anchor: Certificate,
 }
@@ -98,7 +97,6 @@ impl World {
             masa,
             masa_store,
             registrar,
-            domain,
             registrar_certificate: certificate(&identity.identity)?,
             masa_anchor,
         })
@@ -161,7 +159,7 @@ impl World {
 
     /// A CA that nobody knows.
     pub(crate) fn unknown_ca(&self) -> Result<Identity, Failure> {
-        Ok(root("CN=Demo Manufacturer CA", self.clock.now())?.identity)
+        Ok(root("CN=Unknown Maker CA", self.clock.now())?.identity)
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
@@ -172,8 +170,14 @@ impl World {
         self.masa.device_address()
     }
 
-    pub(crate) fn masa_store(&self) -> &Store {
-        &self.masa_store
+    /// What the MASA wrote down about a device.
+    pub(crate) async fn masa_timeline(
+        &self,
+        serial: &str,
+    ) -> Result<Vec<masa::timeline::Event>, Failure> {
+        const EVENTS_MAX: u32 = 100;
+        self.masa.flush().await;
+        masa::timeline::list(&self.masa_store, Some(serial), EVENTS_MAX).await.map_err(coded)
     }
 
     pub(crate) fn registrar_address(&self) -> SocketAddr {
@@ -187,10 +191,6 @@ impl World {
 
     pub(crate) fn registrar_certificate(&self) -> &Certificate {
         &self.registrar_certificate
-    }
-
-    pub(crate) fn domain(&self) -> &Identity {
-        &self.domain.identity
     }
 
     pub(crate) fn masa_anchor(&self) -> &Certificate {
