@@ -402,7 +402,9 @@ impl Identity {
     /// [`Error::IdentityMismatch`] if the first certificate has another key, or there is none.
     pub fn new(chain: Vec<Certificate>, signer: Arc<dyn Signer>) -> Result<Self, Error> {
         match chain.first() {
-            Some(leaf) if leaf.public_key() == signer.public_key() => Ok(Self { chain, signer }),
+            Some(leaf) if leaf.public_key().is_same_key(signer.public_key()) => {
+                Ok(Self { chain, signer })
+            }
             _ => Err(Error::IdentityMismatch),
         }
     }

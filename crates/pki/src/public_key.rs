@@ -145,6 +145,13 @@ impl PublicKey {
         }
     }
 
+    /// Whether it is the same key, though it may be written differently: an RSA key is one for
+    /// RSASSA-PSS only by its identifier, not by its numbers.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        let is_rsa = |key: &Self| matches!(key.0.kind, Kind::Rsa { .. });
+        self == other || is_rsa(self) && is_rsa(other) && self.key_bits() == other.key_bits()
+    }
+
     /// SHA-256 over the SubjectPublicKeyInfo.
     pub fn sha256(&self) -> [u8; 32] {
         sha256(&self.0.spki)

@@ -45,7 +45,6 @@ pub(crate) struct Tlv<'a> {
     pub(crate) tag: u8,
     pub(crate) value: &'a [u8],
     pub(crate) raw: &'a [u8],
-    indefinite: bool,
 }
 
 /// Reads elements one after the other.
@@ -259,15 +258,7 @@ fn read<'a>(
     let (value, rest) = rest.split_at_checked(length).ok_or(truncated)?;
     let raw_length = input.len() - rest.len();
     let raw = input.get(..raw_length).ok_or(truncated)?;
-    Ok((
-        Tlv {
-            tag,
-            value,
-            raw,
-            indefinite: false,
-        },
-        rest,
-    ))
+    Ok((Tlv { tag, value, raw }, rest))
 }
 
 fn note(ber: Option<&Cell<bool>>, what: &'static str) -> Result<()> {
@@ -302,30 +293,44 @@ fn read_indefinite<'a>(
             let truncated = TlvError("truncated");
             let value = content.get(..content.len() - rest.len()).ok_or(truncated)?;
             let raw = input.get(..input.len() - after.len()).ok_or(truncated)?;
-            return Ok((
-                Tlv {
-                    tag,
-                    value,
-                    raw,
-                    indefinite: true,
-                },
-                after,
-            ));
+            return Ok((Tlv { tag, value, raw }, after));
         }
         (_, rest) = read(rest, depth + 1, ber)?;
     }
 }
 
+/// Whether an element and everything in it has definite, minimal lengths and primitive strings.
+fn is_definite(raw: &[u8], depth: usize) -> bool {
+    let Ok((tlv, _)) = read(raw, depth, None) else {
+        return false;
+    };
+    if tlv.tag & CONSTRUCTED == 0 {
+        return true;
+    }
+    if tlv.tag == OCTET_STRING | CONSTRUCTED || depth >= ASN1_DEPTH_MAX {
+        return false;
+    }
+    let mut rest = tlv.value;
+    while !rest.is_empty() {
+        let Ok((child, after)) = read(rest, depth, None) else {
+            return false;
+        };
+        if !is_definite(child.raw, depth + 1) {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
 /// Re-encodes an element with definite, minimal lengths and primitive strings. What was DER comes
 /// out octet for octet as it was.
 pub(crate) fn to_definite<'a>(tlv: &Tlv<'a>, depth: usize) -> Result<Cow<'a, [u8]>> {
+    if is_definite(tlv.raw, depth) {
+        return Ok(Cow::Borrowed(tlv.raw));
+    }
     if tlv.tag & CONSTRUCTED == 0 {
-        let minimal = encoded_length(tlv.value.len()) == tlv.raw.len();
-        return Ok(if minimal {
-            Cow::Borrowed(tlv.raw)
-        } else {
-            element(tlv.tag, &[tlv.value]).into()
-        });
+        return Ok(element(tlv.tag, &[tlv.value]).into());
     }
     if depth >= ASN1_DEPTH_MAX {
         return Err(TlvError("nested too deeply"));
@@ -345,12 +350,7 @@ pub(crate) fn to_definite<'a>(tlv: &Tlv<'a>, depth: usize) -> Result<Cow<'a, [u8
         let child = reader.any()?;
         content.extend_from_slice(&to_definite(&child, depth + 1)?);
     }
-    let changed = tlv.indefinite || met.get() || content != tlv.value;
-    Ok(if changed {
-        element(tlv.tag, &[&content]).into()
-    } else {
-        Cow::Borrowed(tlv.raw)
-    })
+    Ok(element(tlv.tag, &[&content]).into())
 }
 
 fn encoded_length(content: usize) -> usize {

@@ -174,10 +174,13 @@ pub(crate) fn read_certificates(
                 "certificate set has a foreign member",
             ));
         }
-        let definite = tlv::to_definite(&member, 0).map_err(malformed)?;
-        // The octets as received come first: a transcoded certificate whose signature covers a
-        // form that is not DER would not verify.
-        match Certificate::from_der(member.raw).or_else(|_| Certificate::from_der(&definite)) {
+        // The octets as received come first: they are what the certificate's signature covers.
+        let certificate =
+            Certificate::from_der(member.raw).or_else(|error| match tlv::to_definite(&member, 0) {
+                Ok(std::borrow::Cow::Owned(definite)) => Certificate::from_der(&definite),
+                _ => Err(error),
+            });
+        match certificate {
             Ok(certificate) if certificates.contains(&certificate) => {}
             Ok(certificate) => certificates.push(certificate),
             Err(_) => {
