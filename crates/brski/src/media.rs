@@ -101,7 +101,8 @@ fn quality(entry: &str) -> u32 {
             if !name.trim().eq_ignore_ascii_case("q") {
                 return None;
             }
-            let (whole, fraction) = value.trim().split_once('.').unwrap_or((value.trim(), ""));
+            let value = value.trim();
+            let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
             let whole: u32 = whole.parse().ok()?;
             let mut thousandths = String::from(fraction.get(..3).unwrap_or(fraction));
             while thousandths.len() < 3 {

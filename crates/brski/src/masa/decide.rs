@@ -21,33 +21,51 @@ use crate::{cause::Cause, domain::DomainKey};
 pub fn decide(request: &Request, facts: &Facts, policy: &Policy, now: OffsetDateTime) -> Decision {
     match try_decide(request, facts, policy, now) {
         Ok(decision) => decision,
-        Err((refusal, alarm)) => Decision::Refuse { refusal, alarm },
+        Err(no) => Decision::Refuse {
+            refusal: no.refusal,
+            alarm: no.alarm,
+        },
     }
 }
 
 /// A refusal, and what a human has to hear about it.
-type No = (Refusal, Option<Alarm>);
+struct No {
+    refusal: Refusal,
+    alarm: Option<Alarm>,
+}
+
+impl From<Refusal> for Box<No> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(No {
+            refusal,
+            alarm: None,
+        })
+    }
+}
+
+fn alarmed(refusal: Refusal, alarm: Alarm) -> Box<No> {
+    Box::new(No {
+        refusal,
+        alarm: Some(alarm),
+    })
+}
 
 fn try_decide(
     request: &Request,
     facts: &Facts,
     policy: &Policy,
     now: OffsetDateTime,
-) -> Result<Decision, No> {
-    let no = |refusal: Refusal| (refusal, None);
+) -> Result<Decision, Box<No>> {
     // BRSKI-5.6-16: "A 404 (Not Found) response is appropriate when the request is for a device
     // that is not known to the MASA."
-    let device = facts
-        .device
-        .as_ref()
-        .ok_or_else(|| no(Refusal::SerialUnknown))?;
+    let device = facts.device.as_ref().ok_or(Refusal::SerialUnknown)?;
     if let Some(reason) = &device.blocked {
-        return Err(no(Refusal::DeviceBlocked(reason.clone())));
+        return Err(Refusal::DeviceBlocked(reason.clone()).into());
     }
     check_clone(request, device)?;
-    check_revocation(facts, policy).map_err(no)?;
+    check_revocation(facts, policy)?;
     let owner = proven_owner(&request.domain, facts.owner.as_ref(), now);
-    check_registrar(request, owner, facts, policy).map_err(no)?;
+    check_registrar(request, owner, facts, policy)?;
     check_ownership(request, device, owner, policy)?;
     if let Some(issued) = &facts.issued {
         let current = issued.expires_on.is_none_or(|expires_on| now < expires_on);
@@ -62,25 +80,23 @@ fn try_decide(
         .iter()
         .copied()
         .find(|format| device.formats.is_empty() || device.formats.contains(format))
-        .ok_or_else(|| no(Refusal::FormatNotForDevice))?;
+        .ok_or(Refusal::FormatNotForDevice)?;
     let assertion = assertion(request, device, owner);
     if policy.prior_required && request.nonce().is_some() && assertion == Assertion::Logged {
-        return Err(no(Refusal::PriorMissing));
+        return Err(Refusal::PriorMissing.into());
     }
     if let Some(wanted) = device.assertion_min
         && strength(assertion) < strength(wanted)
     {
-        return Err(no(Refusal::AssertionTooWeak {
-            wanted,
-            proven: assertion,
-        }));
+        let proven = assertion;
+        return Err(Refusal::AssertionTooWeak { wanted, proven }.into());
     }
     let pinned = pinned(&request.domain, owner, policy);
     if pinned.not_after() <= now {
         let cause = Cause::new("path.expired", "it has expired");
-        return Err(no(Refusal::PinUnusable(cause)));
+        return Err(Refusal::PinUnusable(cause).into());
     }
-    let voucher = voucher(request, device, pinned, assertion, facts, policy, now).map_err(no)?;
+    let voucher = voucher(request, device, pinned, assertion, facts, policy, now)?;
     let domain = DomainKey::of(pinned);
     let holder = Holder {
         domain,
@@ -121,7 +137,7 @@ fn try_decide(
 
 /// Two keys under one identity: the serial number was cloned, or the register is wrong. Either way
 /// a human has to look before anybody owns the device.
-fn check_clone(request: &Request, device: &DeviceRecord) -> Result<(), No> {
+fn check_clone(request: &Request, device: &DeviceRecord) -> Result<(), Box<No>> {
     let (Some(prior), Some(known)) = (&request.prior, device.idevid_key) else {
         return Ok(());
     };
@@ -133,7 +149,7 @@ fn check_clone(request: &Request, device: &DeviceRecord) -> Result<(), No> {
         known: hex::encode(known),
         seen: hex::encode(seen),
     };
-    Err((Refusal::CloneSuspected, Some(alarm)))
+    Err(alarmed(Refusal::CloneSuspected, alarm))
 }
 
 fn check_revocation(facts: &Facts, policy: &Policy) -> Result<(), Refusal> {
@@ -208,12 +224,9 @@ fn check_ownership(
     device: &DeviceRecord,
     owner: Option<&OwnerRecord>,
     policy: &Policy,
-) -> Result<(), No> {
+) -> Result<(), Box<No>> {
     // The key that is shown to humans is the top of the chain: the domain, not one registrar.
-    let asked = request.domain.chain.last().map(DomainKey::of).ok_or((
-        Refusal::RegistrarChain(Cause::new("path.empty", "no certificate")),
-        None,
-    ))?;
+    let asked = DomainKey::of(request.domain.at_or_top(usize::MAX));
     match (&device.sold_to, owner) {
         (Some(buyer), Some(owner)) if owner.id == *buyer => return Ok(()),
         (Some(buyer), _) => {
@@ -221,7 +234,7 @@ fn check_ownership(
                 owner: buyer.clone(),
                 asked,
             };
-            return Err((Refusal::NotTheOwner, Some(alarm)));
+            return Err(alarmed(Refusal::NotTheOwner, alarm));
         }
         (None, _) => {}
     }
@@ -240,10 +253,10 @@ fn check_ownership(
                 holder: held.domain,
                 asked,
             };
-            Err((Refusal::AlreadyOwned, Some(alarm)))
+            Err(alarmed(Refusal::AlreadyOwned, alarm))
         }
         None if policy.first_come => Ok(()),
-        None => Err((Refusal::NotSold, None)),
+        None => Err(Refusal::NotSold.into()),
     }
 }
 

@@ -195,7 +195,8 @@ fn judge(log: &AuditLog, exchange: &Exchange, policy: &AuditPolicy) -> AuditVerd
         }
         if event.nonce.is_none() {
             // The voucher of this very exchange may be a nonceless one that we asked for.
-            if !policy.nonceless && !(is_own && exchange.preloaded) {
+            let expected = is_own && exchange.preloaded;
+            if !policy.nonceless && !expected {
                 violations.push(format!("a nonceless voucher exists for domain {domain}"));
             }
             findings.push(AuditFinding::Nonceless { domain, date });

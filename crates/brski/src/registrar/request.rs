@@ -95,7 +95,7 @@ pub fn identify(
             Err(error) => match error.reason {
                 Reason::UnknownIssuer | Reason::NoAnchors => {}
                 _ => {
-                    invalid.get_or_insert(Cause::of(&error));
+                    invalid.get_or_insert_with(|| Cause::of(&error));
                 }
             },
         }

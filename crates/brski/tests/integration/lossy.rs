@@ -18,6 +18,10 @@ use crate::{
 struct Dice(u64);
 
 impl Dice {
+    fn pick(&mut self, count: usize) -> usize {
+        usize::try_from(self.roll(count as u64)).unwrap()
+    }
+
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self
             .0
@@ -89,7 +93,7 @@ impl Link {
                 // Somebody who has recorded a request sends it once more. TLS keeps strangers from
                 // doing this; here it happens all the same, under this device's identity and under
                 // the one that it was recorded from.
-                let pick = self.dice.roll(self.recorded.len() as u64) as usize;
+                let pick = self.dice.pick(self.recorded.len());
                 let (to, from, old) = self.recorded[pick].clone();
                 deliver(sim, to, &from, &old);
                 deliver(sim, index, &client, &old);
@@ -141,7 +145,7 @@ fn at_most_one_owner_and_every_device_ends_with_a_reason() {
             if running.is_empty() {
                 break;
             }
-            let pick = running[link.dice.roll(running.len() as u64) as usize];
+            let pick = running[link.dice.pick(running.len())];
             let (device, step) = &mut devices[pick];
             if let Some(next) = step.take()
                 && !matches!(next, Step::Done | Step::GiveUp(_))

@@ -1,5 +1,7 @@
 //! Pledge, registrar and MASA against each other, in one process and on simulated time.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
+
 mod audit_log;
 mod flow;
 mod lossy;

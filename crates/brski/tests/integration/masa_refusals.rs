@@ -167,12 +167,12 @@ impl Scene {
 }
 
 /// Turns the last byte: in CMS and JWS alike that is inside the signature or breaks the syntax.
-fn flip_last(bytes: &mut Vec<u8>) {
+fn flip_last(bytes: &mut [u8]) {
     *bytes.last_mut().unwrap() ^= 1;
 }
 
 /// Turns a byte of the text `SN-1` in the signed content.
-fn flip_content(bytes: &mut Vec<u8>) {
+fn flip_content(bytes: &mut [u8]) {
     let at = bytes
         .windows(4)
         .position(|window| window == b"SN-1")
@@ -207,10 +207,10 @@ const ROWS: &[Row] = &[
         "masa.request-signature",
         403,
         "BRSKI-5.5.3-01 BRSKI-5.6-15",
-        |s| s.tamper = flip_last,
+        |s| s.tamper = |bytes| flip_last(bytes),
     ),
     ("masa.request-signature", 403, "BRSKI-5.5.3-01", |s| {
-        s.tamper = flip_content
+        s.tamper = |bytes| flip_content(bytes)
     }),
     // The registrar's certificate was stolen, its key was not.
     ("masa.request-signature", 403, "BRSKI-5.5.3-01", |s| {
@@ -264,7 +264,7 @@ const ROWS: &[Row] = &[
         s.tamper_inner = |bytes| bytes.truncate(50);
     }),
     ("masa.prior-signature", 403, "BRSKI-5.5.5-01", |s| {
-        s.tamper_inner = flip_last
+        s.tamper_inner = |bytes| flip_last(bytes)
     }),
     ("masa.prior-not-our-device", 403, "BRSKI-5.5.5-01", |s| {
         let stranger = Manufacturer::new("Stranger").device("SN-1");

@@ -42,7 +42,10 @@ fn a_202_is_waited_for_with_the_same_bytes_and_a_minute_at_most() {
         let mut hook = |request: &brski::pledge::Request, response: Response, _: &Device| {
             if request.what == What::RequestVoucher && std::mem::take(&mut later) {
                 let answer = Response::new(202, "text/plain", "");
-                return header.map_or(answer.clone(), |value| answer.with("retry-after", value));
+                return match header {
+                    Some(value) => answer.with("retry-after", value),
+                    None => answer,
+                };
             }
             response
         };
