@@ -30,7 +30,7 @@ impl fmt::Display for Document {
 }
 
 macro_rules! faults {
-    ($( $(#[$doc:meta])* $variant:ident = $code:literal ),* $(,)?) => {
+    ($( $(#[$doc:meta])* $variant:ident = $first:literal $(| $other:literal)* ),* $(,)?) => {
         /// One cause of refusal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -40,125 +40,132 @@ macro_rules! faults {
             /// Every cause, for documentation and tests.
             pub const ALL: &'static [Self] = &[$( Self::$variant ),*];
 
-            /// The dotted code of this cause in `document`.
+            /// The dotted codes of this cause, one for each document that can have it.
             #[must_use]
-            pub fn code(self, document: Document) -> &'static str {
-                match document {
-                    Document::AuditLog => match self { $( Self::$variant => concat!("audit.", $code) ),* },
-                    Document::Request => match self { $( Self::$variant => concat!("request.", $code) ),* },
-                    Document::Telemetry => match self { $( Self::$variant => concat!("telemetry.", $code) ),* },
-                    Document::Voucher => match self { $( Self::$variant => concat!("voucher.", $code) ),* },
-                }
+            pub fn codes(self) -> (&'static str, &'static [&'static str]) {
+                match self { $( Self::$variant => ($first, &[$($other),*]) ),* }
             }
         }
     };
 }
 
+impl Fault {
+    /// The dotted code of this cause in `document`.
+    #[must_use]
+    pub fn code(self, document: Document) -> &'static str {
+        let area = match document {
+            Document::AuditLog => "audit",
+            Document::Request => "request",
+            Document::Telemetry => "telemetry",
+            Document::Voucher => "voucher",
+        };
+        let (first, others) = self.codes();
+        let is_mine = |code: &&&str| code.split('.').next() == Some(area);
+        others.iter().find(is_mine).copied().unwrap_or(first)
+    }
+}
+
 faults! {
     /// Local policy does not accept this assertion.
-    AssertionRefused = "assertion-refused",
+    AssertionRefused = "voucher.assertion-refused",
     /// The pledge's request does not ask for the proximity assertion.
-    AssertionNotProximity = "assertion-not-proximity",
+    AssertionNotProximity = "request.assertion-not-proximity",
     /// The assertion is none of the four that are defined.
-    BadAssertion = "bad-assertion",
-    /// A binary leaf is not base64.
-    BadBase64 = "bad-base64",
+    BadAssertion = "voucher.bad-assertion" | "request.bad-assertion" | "audit.bad-assertion",
+    /// A binary leaf is not base64 as RFC 4648 §4 has it.
+    BadBase64 = "voucher.bad-base64" | "request.bad-base64" | "audit.bad-base64",
     /// A leaf that must be a DER certificate is not one.
-    BadCertificate = "bad-certificate",
+    BadCertificate = "voucher.bad-certificate" | "request.bad-certificate",
     /// A date is not RFC 3339.
-    BadDate = "bad-date",
+    BadDate = "voucher.bad-date" | "request.bad-date" | "audit.bad-date",
     /// The list of extensions is malformed.
-    BadExtension = "bad-extension",
-    /// idevid-issuer is not an authority key identifier.
-    BadIdevidIssuer = "bad-idevid-issuer",
+    BadExtension = "voucher.bad-extension" | "request.bad-extension",
+    /// idevid-issuer is not the value of an authority key identifier extension.
+    BadIdevidIssuer = "voucher.bad-idevid-issuer" | "request.bad-idevid-issuer",
     /// The nonce is not base64 of 8 to 32 octets.
-    BadNonce = "bad-nonce",
-    /// A leaf that must be a SubjectPublicKeyInfo or its hash is not one.
-    BadPublicKey = "bad-public-key",
+    BadNonce = "voucher.bad-nonce" | "request.bad-nonce",
+    /// A leaf that must be a SubjectPublicKeyInfo or its SHA-256 is not one.
+    BadPublicKey = "voucher.bad-public-key" | "request.bad-public-key",
     /// The serial number is empty, too long, or has control characters.
-    BadSerialNumber = "bad-serial-number",
+    BadSerialNumber = "voucher.bad-serial-number" | "request.bad-serial-number",
     /// A leaf that must be a URI is not one.
-    BadUri = "bad-uri",
+    BadUri = "voucher.bad-uri",
     /// The text begins with a byte order mark.
-    ByteOrderMark = "byte-order-mark",
+    ByteOrderMark = "voucher.byte-order-mark" | "request.byte-order-mark" | "audit.byte-order-mark" | "telemetry.byte-order-mark",
     /// expires-on has to be judged and there is no clock.
-    ClockNeeded = "clock-needed",
+    ClockNeeded = "voucher.clock-needed",
     /// The voucher pins another domain than the expected one.
-    DomainMismatch = "domain-mismatch",
-    /// A member stands twice in one object.
-    DuplicateMember = "duplicate-member",
+    DomainMismatch = "voucher.domain-mismatch",
+    /// A member stands twice in one object; readers would not agree on which one counts.
+    DuplicateMember = "voucher.duplicate-member" | "request.duplicate-member" | "audit.duplicate-member" | "telemetry.duplicate-member",
     /// expires-on has passed.
-    Expired = "expired",
+    Expired = "voucher.expired",
     /// expires-on lies beyond the end of the pinned certificate.
-    ExpiresAfterPin = "expires-after-pin",
-    /// idevid-issuer is not that of the pledge's IDevID.
-    IdevidIssuerMismatch = "idevid-issuer-mismatch",
+    ExpiresAfterPin = "voucher.expires-after-pin",
+    /// idevid-issuer is not that of the device's IDevID.
+    IdevidIssuerMismatch = "voucher.idevid-issuer-mismatch" | "request.idevid-issuer-mismatch",
     /// A registrar's request has no idevid-issuer.
-    IdevidIssuerMissing = "idevid-issuer-missing",
+    IdevidIssuerMissing = "request.idevid-issuer-missing",
     /// created-on lies in the future.
-    InFuture = "in-future",
+    InFuture = "request.in-future",
     /// A member that must be there is not.
-    MissingMember = "missing-member",
+    MissingMember = "voucher.missing-member" | "request.missing-member" | "audit.missing-member" | "telemetry.missing-member",
     /// The request has no nonce, or the voucher lacks the one that was sent.
-    NonceMissing = "nonce-missing",
-    /// The nonce is another one.
-    NonceMismatch = "nonce-mismatch",
+    NonceMissing = "voucher.nonce-missing" | "request.nonce-missing",
+    /// The nonce is another one: the artefact answers another request.
+    NonceMismatch = "voucher.nonce-mismatch" | "request.nonce-mismatch",
     /// nonce and expires-on stand together.
-    NonceAndExpiresOn = "nonce-and-expires-on",
-    /// There is no nonce, and policy wants one.
-    NoncelessRefused = "nonceless-refused",
+    NonceAndExpiresOn = "voucher.nonce-and-expires-on" | "request.nonce-and-expires-on",
     /// The voucher pins nothing.
-    NoPin = "no-pin",
-    /// Text armour (base64 or PEM) stands where binary belongs.
-    NotBinary = "not-binary",
+    NoPin = "voucher.no-pin",
+    /// Base64 or PEM stands where binary belongs.
+    NotBinary = "voucher.not-binary" | "request.not-binary",
     /// The text is not JSON.
-    NotJson = "not-json",
-    /// The signer's certificate does not have the registrar's purpose cmcRA.
-    NotRegistrar = "not-registrar",
+    NotJson = "voucher.not-json" | "request.not-json" | "audit.not-json" | "telemetry.not-json",
+    /// The signer's certificate does not have the registrar's key purpose cmcRA.
+    NotRegistrar = "request.not-registrar",
     /// The text is not UTF-8.
-    NotUtf8 = "not-utf8",
+    NotUtf8 = "voucher.not-utf8" | "request.not-utf8" | "audit.not-utf8" | "telemetry.not-utf8",
     /// The registrar's certificate chain does not lead to the pinned certificate or key.
-    PinMismatch = "pin-mismatch",
+    PinMismatch = "voucher.pin-mismatch",
     /// The pledge's request inside does not verify.
-    PriorInvalid = "prior-invalid",
+    PriorInvalid = "request.prior-invalid",
     /// The nonce differs from the one of the pledge's request inside.
-    PriorNonceMismatch = "prior-nonce-mismatch",
-    /// The pledge's request inside is not the one that it should be.
-    PriorMismatch = "prior-mismatch",
-    /// The serial number differs from the one of the pledge's request inside or its signer.
-    PriorSerialMismatch = "prior-serial-mismatch",
+    PriorNonceMismatch = "request.prior-nonce-mismatch",
+    /// The pledge's request inside is not the one that was named.
+    PriorMismatch = "request.prior-mismatch",
+    /// The serial number differs from the one in the pledge's request inside or in its signer's certificate.
+    PriorSerialMismatch = "request.prior-serial-mismatch",
     /// The pledge's request names another registrar.
-    ProximityMismatch = "proximity-mismatch",
+    ProximityMismatch = "request.proximity-mismatch",
     /// The pledge's request names no registrar.
-    ProximityMissing = "proximity-missing",
+    ProximityMissing = "request.proximity-missing",
     /// A registrar's request contains proximity evidence of its own.
-    ProximityNotAllowed = "proximity-not-allowed",
+    ProximityNotAllowed = "request.proximity-not-allowed",
     /// last-renewal-date stands without expires-on.
-    RenewalWithoutExpiry = "last-renewal-without-expires-on",
-    /// The status of the pinned certificate has to be checked and is not known.
-    RevocationUnknown = "revocation-unknown",
+    RenewalWithoutExpiry = "voucher.last-renewal-without-expires-on",
+    /// The voucher demands that revocation is checked, and no CRL is known.
+    RevocationUnknown = "voucher.revocation-unknown",
     /// The serial number is another device's.
-    SerialMismatch = "serial-mismatch",
-    /// The signer is not the peer that sent it, or not the one that was named.
-    SignerMismatch = "signer-mismatch",
+    SerialMismatch = "voucher.serial-mismatch" | "request.serial-mismatch",
+    /// The signer is not the peer that sent it, not the one that was named, or not of the right kind (a device signed a voucher).
+    SignerMismatch = "voucher.signer-mismatch" | "request.signer-mismatch",
     /// created-on is too long ago.
-    Stale = "stale",
-    /// Nested too deeply.
-    TooDeep = "too-deep",
-    /// Larger than the limit.
-    TooLarge = "too-large",
+    Stale = "request.stale",
+    /// The JSON is nested too deeply.
+    TooDeep = "voucher.too-deep" | "request.too-deep" | "audit.too-deep" | "telemetry.too-deep",
+    /// It is larger than the limit.
+    TooLarge = "voucher.too-large" | "request.too-large" | "audit.too-large" | "telemetry.too-large",
     /// The top-level member is not the one for this document.
-    TopLevelName = "top-level-name",
-    /// No known encoding.
-    Unrecognised = "unrecognised-format",
-    /// Known, and not supported here.
-    Unsupported = "unsupported",
-    /// A document of another kind than the one that was asked for.
-    WrongKind = "wrong-kind",
-    /// The envelope's payload or media type is not the one for this document.
-    WrongMediaType = "wrong-media-type",
+    TopLevelName = "voucher.top-level-name" | "request.top-level-name",
+    /// It is neither CMS nor JWS.
+    Unrecognised = "voucher.unrecognised-format" | "request.unrecognised-format",
+    /// The format is known by name and not supported.
+    Unsupported = "voucher.unsupported" | "request.unsupported",
+    /// The media type is none of a voucher, or not that of the content.
+    WrongMediaType = "voucher.wrong-media-type" | "request.wrong-media-type",
     /// A member has another JSON type than its schema says.
-    WrongType = "wrong-type",
+    WrongType = "voucher.wrong-type" | "request.wrong-type" | "audit.wrong-type" | "telemetry.wrong-type",
 }
 
 /// Why an artefact was refused, or could not be made.
