@@ -134,6 +134,10 @@ pub fn masa_base_url(text: &str) -> Result<Url, Refusal> {
             "contains blanks, control characters or backslashes",
         ));
     }
+    // URL parsers repair an empty authority by taking the path for it.
+    if text.contains(":///") {
+        return Err(invalid("there is no host"));
+    }
     // BRSKI-2.3.2-02: "If the extension value has no slash it is the authority", with https and
     // the well-known path assumed.
     let mut url = if text.contains('/') {
