@@ -365,3 +365,74 @@ pub fn anchored_key(base: &Path, key: &str) -> String {
     }
     anchored(base, Path::new(key)).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASIC: &str = include_str!("../../../docs/samples/registrar.toml");
+    const ANNOTATED: &str = include_str!("../../../docs/samples/registrar-annotated.toml");
+    const VENDOR: &str = include_str!("../../../docs/samples/vendor.toml");
+
+    #[test]
+    fn samples_are_configurations() {
+        let base = Path::new("/etc/usher");
+        let basic = Config::parse(BASIC, base).unwrap();
+        assert_eq!(basic.database.url, "sqlite:/etc/usher/registrar.sqlite");
+        assert_eq!(basic.identity.tls[0].key, "/etc/usher/registrar.key");
+        let full = Config::parse(ANNOTATED, base).unwrap();
+        assert_eq!(full.identity.tls[1].key, "pkcs11:token=usher;object=registrar-rsa");
+        assert_eq!(full.policy.rules.len(), 3);
+        let vendor: crate::vendor::Profile = toml::from_str(VENDOR).unwrap();
+        assert_eq!(vendor.name, "acme");
+        artifacts::Tolerances::from_names(vendor.tolerances.iter().map(String::as_str)).unwrap();
+    }
+
+    /// The annotated sample says that it shows the defaults; what it marks as an example is not one.
+    #[test]
+    fn the_annotated_sample_shows_the_defaults() {
+        let base = Path::new("/etc/usher");
+        let full = Config::parse(ANNOTATED, base).unwrap();
+        let basic = Config::parse(BASIC, base).unwrap();
+        assert_eq!(full.body_size_max_bytes, basic.body_size_max_bytes);
+        assert_eq!(full.concurrency_max, basic.concurrency_max);
+        let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        assert_eq!(text(&full.retention), text(&basic.retention));
+        assert_eq!(text(&full.compatibility), text(&basic.compatibility));
+        assert_eq!(text(&full.vendors), text(&basic.vendors));
+        let masa = MasaClientConfig { addresses: BTreeMap::new(), ..full.masa };
+        assert_eq!(text(&masa), text(&basic.masa));
+        let audit =
+            AuditConfig { known_domain_ids: Vec::new(), ignore_before: None, ..full.audit };
+        assert_eq!(text(&audit), text(&basic.audit));
+        let policy = PolicyConfig {
+            rules: Vec::new(),
+            webhook: None,
+            request_age_max_minutes: None,
+            ..full.policy
+        };
+        assert_eq!(text(&policy), text(&PolicyConfig::default()));
+    }
+
+    #[test]
+    fn a_configuration_with_a_mistake_names_it() {
+        let base = Path::new("/");
+        for (change, expected) in [
+            ("[policy]\ndefault = \"perhaps\"", "policy.default"),
+            ("[policy]\ndefualt = \"deny\"", "defualt"),
+            ("[policy]\ndefault = \"webhook\"", "no [policy.webhook]"),
+            ("[policy.webhook]\nurl = \"http://policy.example/\"", "has to be https"),
+            ("[audit]\nignore_before = \"yesterday\"", "not an RFC 3339 date"),
+            ("[surprise]\n", "surprise"),
+        ] {
+            let (kept, _) = BASIC.split_once("[policy]").unwrap();
+            let error = Config::parse(&format!("{kept}{change}\n"), base).unwrap_err().to_string();
+            assert!(error.contains(expected), "{change}: {error}");
+        }
+        let (kept, rest) = BASIC.split_once("[[identity.tls]]").unwrap();
+        let (_, rest) = rest.split_once("[identity.audit_key]").unwrap();
+        let text = format!("{kept}tls = []\n[identity.audit_key]{rest}");
+        let error = Config::parse(&text, base).unwrap_err().to_string();
+        assert!(error.contains("at least one"), "{error}");
+    }
+}

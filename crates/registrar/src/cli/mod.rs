@@ -56,6 +56,8 @@ enum Action {
     /// Certificates that were issued to devices.
     #[command(subcommand)]
     Cert(crate::ca::CertCommand),
+    /// Users that may enrol over EST without BRSKI; the password is read from standard input.
+    EstUser(crate::est::UserCommand),
     /// The audit log: verify, prove, export.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -142,6 +144,10 @@ impl Command {
             Action::Cert(command) => {
                 let (config, store) = context.open().await?;
                 command.run(&config, &store, context.clock.now(), context.format).await
+            }
+            Action::EstUser(command) => {
+                let config = context.config(&Flags::new())?;
+                command.run(&config, &mut std::io::stdin().lock(), context.format)
             }
             Action::Audit(command) => audit::run(context, command).await,
         }

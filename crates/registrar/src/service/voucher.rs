@@ -604,10 +604,9 @@ async fn save_decision(
         // The refusal is written by whoever answers with it.
         Step::Refuse(_) => return Ok(()),
     };
-    if !matches!(step, Step::Wait { .. })
-        && let Some(key) = &attempt.sighting.key
-    {
-        // From the first time that it may join, this serial number belongs to this key.
+    if let Some(key) = &attempt.sighting.key {
+        // From the first time that it was not refused, this serial number belongs to this key: a
+        // person who approves it later means the device that waited, and nobody that came since.
         records::bind_key(connection, id, key).await?;
     }
     if let Step::Voucher { exchange, .. } = step

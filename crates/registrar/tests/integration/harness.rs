@@ -1,6 +1,7 @@
 //! A registrar made by its own `init`, a manufacturer whose MASA does what a test tells it to, and
 //! devices.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -50,6 +51,7 @@ pub(crate) struct Lab {
     pub(crate) hand: ManualClock,
     pub(crate) masa: Masa,
     running: Option<Running>,
+    made: Mutex<HashMap<String, Identity>>,
 }
 
 impl Lab {
@@ -68,7 +70,7 @@ impl Lab {
         let pki = Arc::new(Pki::new(options).unwrap());
         let (clock, hand) = Clock::manual(NOW);
         let masa = Masa::start(Arc::clone(&pki), pki.masa_tls.clone(), clock.clone()).await;
-        let mut lab = Self { folder, pki, clock, hand, masa, running: None };
+        let mut lab = Self { folder, pki, clock, hand, masa, running: None, made: Mutex::default() };
         let dir = lab.path("").display().to_string();
         let made = lab
             .run(&["init", "--dir", &dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:1"])
@@ -140,9 +142,19 @@ impl Lab {
         self.running().device_address()
     }
 
-    /// A device of the manufacturer.
+    /// A device of the manufacturer; the same serial number is the same device.
     pub(crate) fn device(&self, serial: &str) -> Device {
-        Device::new(self.pki.idevid(serial).unwrap(), serial, self.address())
+        let mut made = self.made.lock().unwrap();
+        let identity = made
+            .entry(serial.to_owned())
+            .or_insert_with(|| self.pki.idevid(serial).unwrap())
+            .clone();
+        Device::new(identity, serial, self.address())
+    }
+
+    /// Another device with the same serial number under the same CA.
+    pub(crate) fn clone_of(&self, serial: &str) -> Device {
+        Device::new(self.pki.cloned_idevid(serial).unwrap(), serial, self.address())
     }
 
     /// `GET` on the admin listener.
