@@ -100,13 +100,19 @@ impl Default for Config {
 impl Config {
     /// Makes relative paths relative to the folder of the configuration file.
     pub(crate) fn anchor_paths(&mut self, base: &Path) {
-        for path in [&mut self.certificate, &mut self.passphrase_file, &mut self.rollover] {
+        for path in [
+            &mut self.certificate,
+            &mut self.passphrase_file,
+            &mut self.rollover,
+        ] {
             *path = path.as_deref().map(|path| anchored(base, path));
         }
         if let Some(key) = &mut self.key
             && !key.starts_with("pkcs11:")
         {
-            *key = anchored(base, Path::new(key.as_str())).to_string_lossy().into_owned();
+            *key = anchored(base, Path::new(key.as_str()))
+                .to_string_lossy()
+                .into_owned();
         }
         if let Some(upstream) = &mut self.upstream {
             upstream.anchor_paths(base);

@@ -170,9 +170,15 @@ impl KeyName {
     #[must_use]
     pub const fn requirement(self) -> KeyRequirement {
         match self {
-            Self::EcP256 => KeyRequirement::Ec { curve: Some(oids::SECP256R1) },
-            Self::EcP384 => KeyRequirement::Ec { curve: Some(oids::SECP384R1) },
-            Self::EcP521 => KeyRequirement::Ec { curve: Some(oids::SECP521R1) },
+            Self::EcP256 => KeyRequirement::Ec {
+                curve: Some(oids::SECP256R1),
+            },
+            Self::EcP384 => KeyRequirement::Ec {
+                curve: Some(oids::SECP384R1),
+            },
+            Self::EcP521 => KeyRequirement::Ec {
+                curve: Some(oids::SECP521R1),
+            },
             Self::Ed25519 => KeyRequirement::Other(oids::ED25519),
             Self::MlDsa44 => KeyRequirement::Other(oids::ML_DSA_44),
             Self::MlDsa65 => KeyRequirement::Other(oids::ML_DSA_65),
@@ -199,7 +205,10 @@ impl Config {
     fn knows(&self, label: Option<&str>) -> bool {
         label.is_none_or(|label| {
             self.labels.iter().any(|known| known == label)
-                || self.without_brski.as_ref().and_then(|plain| plain.label.as_deref())
+                || self
+                    .without_brski
+                    .as_ref()
+                    .and_then(|plain| plain.label.as_deref())
                     == Some(label)
         })
     }
@@ -238,10 +247,17 @@ pub fn routes(service: &Service) -> Result<Router, Error> {
         if ::est::split_path(&format!("/.well-known/est/{label}/cacerts")).is_none()
             || label.contains('/')
         {
-            return Err(Error::Config { detail: format!("[est] {label:?} cannot be a label") });
+            return Err(Error::Config {
+                detail: format!("[est] {label:?} cannot be a label"),
+            });
         }
     }
-    let plain = config.est.without_brski.as_ref().map(Plain::open).transpose()?;
+    let plain = config
+        .est
+        .without_brski
+        .as_ref()
+        .map(Plain::open)
+        .transpose()?;
     let shared = Shared(Arc::new(Inner {
         service: service.clone(),
         turns: Semaphore::new(config.concurrency_max.max(1)),
@@ -309,8 +325,11 @@ impl Inner {
 
     /// EST-4.1.3-04: the CA and all above it, and what leads to the registrar's own certificate.
     fn ca_certificates(&self) -> Vec<pki::Certificate> {
-        let mut all =
-            self.service.ca().map(|authority| authority.ca_certificates()).unwrap_or_default();
+        let mut all = self
+            .service
+            .ca()
+            .map(|authority| authority.ca_certificates())
+            .unwrap_or_default();
         for certificate in &self.service.keys().domain {
             if !all.contains(certificate) {
                 all.push(certificate.clone());
@@ -379,7 +398,9 @@ async fn read(inner: &Inner, body: Body) -> Result<Bytes, Error> {
         Err(error) if error.is::<LengthLimitError>() => {
             Err(Refusal::Body(BodyError::TooLarge { limit_bytes }).into())
         }
-        Err(error) => Err(Error::BodyUnreadable { detail: error.to_string() }),
+        Err(error) => Err(Error::BodyUnreadable {
+            detail: error.to_string(),
+        }),
     }
 }
 
@@ -390,8 +411,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 /// Turns an answer into HTTP.
 fn respond(answer: Answer, correlation: &str) -> Response {
     let mut response = Response::new(Body::from(answer.body));
-    *response.status_mut() = http::StatusCode::from_u16(answer.status)
-        .unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE);
+    *response.status_mut() =
+        http::StatusCode::from_u16(answer.status).unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE);
     let headers = response.headers_mut();
     let mut put = |name: HeaderName, value: Option<&str>| {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
@@ -405,9 +426,15 @@ fn respond(answer: Answer, correlation: &str) -> Response {
     );
     put(header::WWW_AUTHENTICATE, answer.www_authenticate);
     put(header::ALLOW, answer.allow);
-    put(header::RETRY_AFTER, answer.retry_after_seconds.map(|s| s.to_string()).as_deref());
+    put(
+        header::RETRY_AFTER,
+        answer.retry_after_seconds.map(|s| s.to_string()).as_deref(),
+    );
     put(header::CACHE_CONTROL, Some("no-store"));
-    put(HeaderName::from_static("x-correlation-id"), Some(correlation));
+    put(
+        HeaderName::from_static("x-correlation-id"),
+        Some(correlation),
+    );
     response
 }
 
@@ -437,6 +464,8 @@ async fn crl(State(shared): State<Shared>) -> Response {
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

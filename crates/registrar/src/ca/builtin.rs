@@ -82,11 +82,15 @@ impl BuiltinCa {
             )));
         }
         if issuer.public_key() != signer.public_key() {
-            return Err(CaError::Config("[ca] key is not that of the certificate".to_owned()));
+            return Err(CaError::Config(
+                "[ca] key is not that of the certificate".to_owned(),
+            ));
         }
         // EST-4.1.3-03: "The EST server MUST include the current root CA certificate in the
         // response", so the file has to hold it.
-        let has_root = chain.iter().any(|found| found.subject_der() == found.issuer_der());
+        let has_root = chain
+            .iter()
+            .any(|found| found.subject_der() == found.issuer_der());
         if !has_root {
             return Err(CaError::Config(
                 "[ca] certificate: the file must hold the chain up to the root".to_owned(),

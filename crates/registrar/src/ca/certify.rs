@@ -7,8 +7,8 @@ use pki::{Certificate, Csr, PublicKey};
 use store::Store;
 use time::OffsetDateTime;
 
-use super::records::{self, IssuedCertificate, NewCertificate};
 use super::names::alt_names_of;
+use super::records::{self, IssuedCertificate, NewCertificate};
 use super::{CaError, CertificateAuthority, Issued, NamePlan, Names, Order};
 use crate::records::{Entry, Outcome, State, append, set_state};
 
@@ -101,7 +101,9 @@ pub async fn certify(
             Issued::Pending { retry_after } => return Ok(Certified::Pending { retry_after }),
         };
         if certificate.public_key() != public_key {
-            return Err(CaError::Answer("the certificate is for another key".to_owned()));
+            return Err(CaError::Answer(
+                "the certificate is for another key".to_owned(),
+            ));
         }
         let new = NewCertificate {
             holder: holder.id.clone(),
@@ -109,7 +111,9 @@ pub async fn certify(
             request_key: request_key(holder, &request_digest, earlier.len(), wanted, &certificate),
             request_digest: request_digest.clone(),
             origin: ca.kind(),
-            replaces: wanted.replaces.map(|replaced| hex::encode(replaced.sha256())),
+            replaces: wanted
+                .replaces
+                .map(|replaced| hex::encode(replaced.sha256())),
             issued: now,
             certificate,
         };
@@ -120,7 +124,9 @@ pub async fn certify(
             Written::SerialTaken => {}
         }
     }
-    Err(CaError::Answer("its serial numbers are all taken".to_owned()))
+    Err(CaError::Answer(
+        "its serial numbers are all taken".to_owned(),
+    ))
 }
 
 fn order(
@@ -159,9 +165,13 @@ fn names_agree(order: &Order) -> bool {
     if order.csr.subject_name().to_string() != order.subject.to_string() {
         return false;
     }
-    let Ok(dns_names) = order.csr.dns_names() else { return false };
-    let mut asked: Vec<String> =
-        dns_names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+    let Ok(dns_names) = order.csr.dns_names() else {
+        return false;
+    };
+    let mut asked: Vec<String> = dns_names
+        .into_iter()
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
     let mut given = Vec::new();
     for name in &order.alt_names {
         match name {
@@ -178,7 +188,9 @@ fn names_agree(order: &Order) -> bool {
 }
 
 fn usable(earlier: &[IssuedCertificate], now: OffsetDateTime) -> Option<&IssuedCertificate> {
-    earlier.iter().find(|known| known.revoked.is_none() && now <= known.not_after)
+    earlier
+        .iter()
+        .find(|known| known.revoked.is_none() && now <= known.not_after)
 }
 
 fn request_key(
@@ -193,12 +205,17 @@ fn request_key(
     }
     // Two of the same requests at once find the same number of earlier certificates and so make
     // the same key, of which the database takes one.
-    let text = format!("{}\n{}\n{request_digest}\n{generation}", holder.id, holder.scope);
+    let text = format!(
+        "{}\n{}\n{request_digest}\n{generation}",
+        holder.id, holder.scope
+    );
     hex::encode(digest(text.as_bytes()))
 }
 
 fn digest(bytes: &[u8]) -> Vec<u8> {
-    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec()
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes)
+        .as_ref()
+        .to_vec()
 }
 
 enum Written {
@@ -262,11 +279,22 @@ async fn write(
                     },
                 )
                 .await?;
-                let verb = if new.replaces.is_some() { "renewed" } else { "issued" };
+                let verb = if new.replaces.is_some() {
+                    "renewed"
+                } else {
+                    "issued"
+                };
                 let entry = Entry::new(
                     now,
-                    if new.replaces.is_some() { "reenrol" } else { "enrol" },
-                    format!("certificate {serial_number} {verb} for {}", new.certificate.subject()),
+                    if new.replaces.is_some() {
+                        "reenrol"
+                    } else {
+                        "enrol"
+                    },
+                    format!(
+                        "certificate {serial_number} {verb} for {}",
+                        new.certificate.subject()
+                    ),
                 )
                 .outcome(Outcome::Ok)
                 .detail(serde_json::json!({

@@ -57,10 +57,15 @@ pub enum CertCommand {
 }
 
 fn reason_name(text: &str) -> Result<String, String> {
-    certificates::reason(text).map(|_| text.to_owned()).ok_or_else(|| {
-        let known: Vec<&str> = certificates::REASONS.iter().map(|(name, _)| *name).collect();
-        format!("one of {}", known.join(", "))
-    })
+    certificates::reason(text)
+        .map(|_| text.to_owned())
+        .ok_or_else(|| {
+            let known: Vec<&str> = certificates::REASONS
+                .iter()
+                .map(|(name, _)| *name)
+                .collect();
+            format!("one of {}", known.join(", "))
+        })
 }
 
 impl CertCommand {
@@ -92,10 +97,15 @@ impl CertCommand {
                 });
                 Ok(Outcome::Yes)
             }
-            Self::List { serial, revoked, limit } => {
-                list(store, serial.as_deref(), *revoked, *limit, now, format).await
-            }
-            Self::Revoke { certificate, reason } => {
+            Self::List {
+                serial,
+                revoked,
+                limit,
+            } => list(store, serial.as_deref(), *revoked, *limit, now, format).await,
+            Self::Revoke {
+                certificate,
+                reason,
+            } => {
                 let Some(found) = one(store, certificate, format).await? else {
                     return Ok(Outcome::No);
                 };
@@ -137,7 +147,10 @@ async fn one(
     drop(snapshot);
     match found.len() {
         0 => {
-            format.problem("registrar.certificate-unknown", &format!("no certificate {name}"));
+            format.problem(
+                "registrar.certificate-unknown",
+                &format!("no certificate {name}"),
+            );
             Ok(None)
         }
         1 => Ok(found.pop()),
@@ -164,14 +177,21 @@ async fn list(
     match serial {
         Some(serial) => {
             for device in records::find_devices(&mut snapshot, serial, None).await? {
-                let filter =
-                    Filter { holder: Some(device.device_id), limit, ..Filter::default() };
+                let filter = Filter {
+                    holder: Some(device.device_id),
+                    limit,
+                    ..Filter::default()
+                };
                 all.extend(certificates::list(&mut snapshot, &filter).await?);
             }
             all.retain(|found| !revoked || found.revoked.is_some());
         }
         None => {
-            let filter = Filter { revoked, limit, ..Filter::default() };
+            let filter = Filter {
+                revoked,
+                limit,
+                ..Filter::default()
+            };
             all = certificates::list(&mut snapshot, &filter).await?;
         }
     }
@@ -180,22 +200,25 @@ async fn list(
         .iter()
         .map(|found| serde_json::json!({ "certificate": found, "status": found.status(now) }))
         .collect();
-    format.print(&serde_json::json!({ "ok": true, "certificates": rows }), |_| {
-        let mut lines = vec![format!(
-            "{:<14} {:<10} {:<20} {}",
-            "serial number", "status", "until", "subject"
-        )];
-        lines.extend(all.iter().map(|found| {
-            format!(
+    format.print(
+        &serde_json::json!({ "ok": true, "certificates": rows }),
+        |_| {
+            let mut lines = vec![format!(
                 "{:<14} {:<10} {:<20} {}",
-                found.serial_number.chars().take(12).collect::<String>(),
-                found.status(now),
-                records::rfc3339(found.not_after),
-                found.subject
-            )
-        }));
-        lines.join("\n")
-    });
+                "serial number", "status", "until", "subject"
+            )];
+            lines.extend(all.iter().map(|found| {
+                format!(
+                    "{:<14} {:<10} {:<20} {}",
+                    found.serial_number.chars().take(12).collect::<String>(),
+                    found.status(now),
+                    records::rfc3339(found.not_after),
+                    found.subject
+                )
+            }));
+            lines.join("\n")
+        },
+    );
     Ok(Outcome::Yes)
 }
 
@@ -207,7 +230,11 @@ fn text(found: &IssuedCertificate, now: OffsetDateTime) -> String {
         format!("status         {}", found.status(now)),
         format!("valid from     {}", records::rfc3339(found.not_before)),
         format!("valid until    {}", records::rfc3339(found.not_after)),
-        format!("issued         {} ({})", records::rfc3339(found.issued), found.origin),
+        format!(
+            "issued         {} ({})",
+            records::rfc3339(found.issued),
+            found.origin
+        ),
         format!("holder         {}", found.holder),
     ];
     if let Some(replaces) = &found.replaces {
@@ -215,7 +242,10 @@ fn text(found: &IssuedCertificate, now: OffsetDateTime) -> String {
     }
     if let Some(at) = found.revoked {
         let reason = found.revocation_reason.as_deref().unwrap_or("unspecified");
-        lines.push(format!("revoked        {} ({reason})", records::rfc3339(at)));
+        lines.push(format!(
+            "revoked        {} ({reason})",
+            records::rfc3339(at)
+        ));
     }
     lines.join("\n")
 }
@@ -283,16 +313,22 @@ async fn crl(
 ) -> Result<Outcome, Error> {
     let ca = config.ca.open()?.ok_or(CaError::NotConfigured)?;
     let Some(der) = current_crl(store, &ca, now).await? else {
-        format.problem("registrar.crl-elsewhere", "this registrar does not sign its CA's CRL");
+        format.problem(
+            "registrar.crl-elsewhere",
+            "this registrar does not sign its CA's CRL",
+        );
         return Ok(Outcome::No);
     };
     let pem = pki::Crl::from_der(&der)?.to_pem();
     if let Some(path) = out {
         std::fs::write(path, &der).map_err(|error| Error::file(path, &error))?;
     }
-    format.print(&serde_json::json!({ "ok": true, "crl": pem }), |_| match out {
-        Some(path) => path.display().to_string(),
-        None => pem.trim_end().to_owned(),
-    });
+    format.print(
+        &serde_json::json!({ "ok": true, "crl": pem }),
+        |_| match out {
+            Some(path) => path.display().to_string(),
+            None => pem.trim_end().to_owned(),
+        },
+    );
     Ok(Outcome::Yes)
 }

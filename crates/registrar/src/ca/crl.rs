@@ -20,7 +20,9 @@ pub async fn current_crl(
     ca: &Arc<dyn CertificateAuthority>,
     now: OffsetDateTime,
 ) -> Result<Option<Vec<u8>>, CaError> {
-    let Some(issuer) = ca.ca_certificates().into_iter().next() else { return Ok(None) };
+    let Some(issuer) = ca.ca_certificates().into_iter().next() else {
+        return Ok(None);
+    };
     let issuer_key = issuer
         .subject_key_id()
         .map_or_else(|| hex::encode(issuer.subject_der()), hex::encode);
@@ -74,7 +76,14 @@ async fn keep(
              number = excluded.number, this_update_us = excluded.this_update_us, \
              next_update_us = excluded.next_update_us, revoked = excluded.revoked, \
              der = excluded.der",
-            params![issuer_key, number, crl.this_update(), next, revoked, crl.der()],
+            params![
+                issuer_key,
+                number,
+                crl.this_update(),
+                next,
+                revoked,
+                crl.der()
+            ],
         )
         .await?;
     Ok(())

@@ -59,14 +59,20 @@ const VALUE_LENGTH_MAX_CHARS: usize = 64;
 const TYPES: [(&str, ObjectIdentifier); 10] = [
     ("C", ObjectIdentifier::new_unwrap("2.5.4.6")),
     ("CN", ObjectIdentifier::new_unwrap("2.5.4.3")),
-    ("DC", ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.25")),
+    (
+        "DC",
+        ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.25"),
+    ),
     ("L", ObjectIdentifier::new_unwrap("2.5.4.7")),
     ("O", ObjectIdentifier::new_unwrap("2.5.4.10")),
     ("OU", ObjectIdentifier::new_unwrap("2.5.4.11")),
     ("SERIALNUMBER", ObjectIdentifier::new_unwrap("2.5.4.5")),
     ("ST", ObjectIdentifier::new_unwrap("2.5.4.8")),
     ("STREET", ObjectIdentifier::new_unwrap("2.5.4.9")),
-    ("UID", ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1")),
+    (
+        "UID",
+        ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1"),
+    ),
 ];
 
 impl NamePlan {
@@ -113,7 +119,10 @@ impl NamePlan {
                 Ok((kind, value.to_owned()))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { subject: parts, alt_names })
+        Ok(Self {
+            subject: parts,
+            alt_names,
+        })
     }
 
     /// The subject of one device.
@@ -124,7 +133,9 @@ impl NamePlan {
         let encoding = |error: der::Error| CaError::Name(error.to_string());
         let mut rdns = Vec::new();
         for (oid, template) in &self.subject {
-            let Some(value) = fill(template, names) else { continue };
+            let Some(value) = fill(template, names) else {
+                continue;
+            };
             if value.chars().count() > VALUE_LENGTH_MAX_CHARS || value.contains(char::is_control) {
                 return Err(CaError::Name(format!("{value:?} does not fit into a name")));
             }
@@ -146,7 +157,9 @@ impl NamePlan {
             rdns.extend(wrap(Tag::Set, &single)?);
         }
         if rdns.is_empty() {
-            return Err(CaError::Name("no part of [ca] subject has a value".to_owned()));
+            return Err(CaError::Name(
+                "no part of [ca] subject has a value".to_owned(),
+            ));
         }
         Name::from_der(&wrap(Tag::Sequence, &rdns)?).map_err(encoding)
     }
@@ -158,7 +171,9 @@ impl NamePlan {
     pub fn alt_names(&self, names: &Names) -> Result<Vec<AltName>, CaError> {
         let mut all = Vec::new();
         for (kind, template) in &self.alt_names {
-            let Some(value) = fill(template, names) else { continue };
+            let Some(value) = fill(template, names) else {
+                continue;
+            };
             let fits = match kind {
                 Kind::Dns => is_dns_name(&value),
                 Kind::Email => value.contains('@') && value.is_ascii(),
@@ -179,7 +194,9 @@ impl NamePlan {
 
 /// The subject alternative names of a certificate, to be given again.
 pub(super) fn alt_names_of(certificate: &Certificate) -> Result<Vec<AltName>, CaError> {
-    let Some(der) = certificate.extension(SUBJECT_ALT_NAME) else { return Ok(Vec::new()) };
+    let Some(der) = certificate.extension(SUBJECT_ALT_NAME) else {
+        return Ok(Vec::new());
+    };
     let unusable = || CaError::Name("the names of the old certificate cannot be read".to_owned());
     let names = Vec::<GeneralName>::from_der(der).map_err(|_| unusable())?;
     names
@@ -236,7 +253,9 @@ fn is_dns_name(name: &str) -> bool {
                 && label.len() <= 63
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         })
 }
 
@@ -270,7 +289,9 @@ fn check_variables(template: &str) -> Result<(), CaError> {
             .split_once('}')
             .ok_or_else(|| CaError::Config(format!("[ca] {template:?} has an open brace")))?;
         if Names::default().lookup(variable).is_none() {
-            return Err(CaError::Config(format!("[ca] {{{variable}}} is no known value")));
+            return Err(CaError::Config(format!(
+                "[ca] {{{variable}}} is no known value"
+            )));
         }
         rest = tail;
     }
@@ -296,11 +317,16 @@ mod tests {
     use super::*;
 
     fn names(serial: &str) -> Names {
-        Names { serial: Some(serial.to_owned()), ..Names::default() }
+        Names {
+            serial: Some(serial.to_owned()),
+            ..Names::default()
+        }
     }
 
     fn subject(template: &str, names: &Names) -> Result<String, CaError> {
-        NamePlan::parse(template, &[])?.subject(names).map(|name| name.to_string())
+        NamePlan::parse(template, &[])?
+            .subject(names)
+            .map(|name| name.to_string())
     }
 
     #[test]
@@ -312,14 +338,21 @@ mod tests {
             ("CN={serial},OU={product}", "CN=SN-1"),
         ];
         for (template, expected) in cases {
-            assert_eq!(subject(template, &names("SN-1")).unwrap(), expected, "{template}");
+            assert_eq!(
+                subject(template, &names("SN-1")).unwrap(),
+                expected,
+                "{template}"
+            );
         }
     }
 
     #[test]
     fn a_serial_number_cannot_break_out_of_its_part() {
         let evil = "A,CN=admin+O=\"x\\";
-        let name = NamePlan::parse("CN={serial}", &[]).unwrap().subject(&names(evil)).unwrap();
+        let name = NamePlan::parse("CN={serial}", &[])
+            .unwrap()
+            .subject(&names(evil))
+            .unwrap();
         assert_eq!(name.len(), 1);
         let value = name.iter().next().unwrap().value.value().to_vec();
         assert_eq!(value, evil.as_bytes());
@@ -337,13 +370,17 @@ mod tests {
             ("CN={serial}", vec!["dns:{who}".to_owned()]),
         ] {
             let error = NamePlan::parse(template, &alt_names).unwrap_err();
-            assert!(matches!(error, CaError::Config(_)), "{template} {alt_names:?}: {error}");
+            assert!(
+                matches!(error, CaError::Config(_)),
+                "{template} {alt_names:?}: {error}"
+            );
         }
     }
 
     #[test]
     fn alternative_names_must_fit_their_kind() {
-        let plan = NamePlan::parse("CN={serial}", &["dns:{serial}.example.com".to_owned()]).unwrap();
+        let plan =
+            NamePlan::parse("CN={serial}", &["dns:{serial}.example.com".to_owned()]).unwrap();
         assert_eq!(
             plan.alt_names(&names("SN-1")).unwrap(),
             [AltName::Dns("sn-1.example.com".to_owned())]

@@ -116,7 +116,10 @@ pub const REASONS: [(&str, RevocationReason); 7] = [
     ("key-compromise", RevocationReason::KeyCompromise),
     ("affiliation-changed", RevocationReason::AffiliationChanged),
     ("superseded", RevocationReason::Superseded),
-    ("cessation-of-operation", RevocationReason::CessationOfOperation),
+    (
+        "cessation-of-operation",
+        RevocationReason::CessationOfOperation,
+    ),
     ("certificate-hold", RevocationReason::CertificateHold),
     ("privilege-withdrawn", RevocationReason::PrivilegeWithdrawn),
 ];
@@ -124,7 +127,10 @@ pub const REASONS: [(&str, RevocationReason); 7] = [
 /// The reason of that name.
 #[must_use]
 pub fn reason(name: &str) -> Option<RevocationReason> {
-    REASONS.iter().find(|(known, _)| *known == name).map(|(_, reason)| *reason)
+    REASONS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, reason)| *reason)
 }
 
 /// What is to be written about a new certificate.
@@ -265,7 +271,10 @@ pub async fn by_id(
 ///
 /// # Errors
 /// The database failed.
-pub async fn find(connection: &mut Connection, text: &str) -> Result<Vec<IssuedCertificate>, Error> {
+pub async fn find(
+    connection: &mut Connection,
+    text: &str,
+) -> Result<Vec<IssuedCertificate>, Error> {
     let text = text.to_ascii_lowercase().replace(':', "");
     let prefix = format!("{}%", text.replace(['%', '_'], ""));
     connection

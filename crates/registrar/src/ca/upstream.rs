@@ -67,13 +67,19 @@ impl UpstreamConfig {
     pub(super) fn anchor_paths(&mut self, base: &Path) {
         self.tls_anchors = anchored(base, &self.tls_anchors);
         self.ca_certificates = anchored(base, &self.ca_certificates);
-        for path in [&mut self.certificate, &mut self.passphrase_file, &mut self.password_file] {
+        for path in [
+            &mut self.certificate,
+            &mut self.passphrase_file,
+            &mut self.password_file,
+        ] {
             *path = path.as_deref().map(|path| anchored(base, path));
         }
         if let Some(key) = &mut self.key
             && !key.starts_with("pkcs11:")
         {
-            *key = anchored(base, Path::new(key.as_str())).to_string_lossy().into_owned();
+            *key = anchored(base, Path::new(key.as_str()))
+                .to_string_lossy()
+                .into_owned();
         }
     }
 }
@@ -95,7 +101,9 @@ pub struct UpstreamCa {
 
 impl std::fmt::Debug for UpstreamCa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpstreamCa").field("target", &self.target.to_string()).finish_non_exhaustive()
+        f.debug_struct("UpstreamCa")
+            .field("target", &self.target.to_string())
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +117,9 @@ impl UpstreamCa {
             |error: &dyn std::fmt::Display| CaError::Config(format!("[ca.upstream]: {error}"));
         let url = Url::parse(&config.url).map_err(|error| unusable(&error))?;
         if url.scheme() != "https" {
-            return Err(CaError::Config("[ca.upstream] url must be https".to_owned()));
+            return Err(CaError::Config(
+                "[ca.upstream] url must be https".to_owned(),
+            ));
         }
         let target = Target::from_url(&url).map_err(|error| unusable(&error))?;
         let anchors = Anchors::load(&config.tls_anchors).map_err(|error| unusable(&error))?;
@@ -158,7 +168,10 @@ impl UpstreamCa {
         };
         Ok(Self {
             target,
-            client: ClientConfig { identity, ..ClientConfig::default() },
+            client: ClientConfig {
+                identity,
+                ..ClientConfig::default()
+            },
             anchors: Arc::new(anchors),
             label: config.label.clone(),
             authorization,
@@ -173,8 +186,12 @@ impl UpstreamCa {
     async fn place(&self, order: &Order, now: OffsetDateTime) -> Result<Issued, CaError> {
         let mut connection = self.connect(now).await?;
         if self.demands.load().is_none() {
-            let answer =
-                self.send(&mut connection, client::csr_attrs_request(self.label.as_deref())).await?;
+            let answer = self
+                .send(
+                    &mut connection,
+                    client::csr_attrs_request(self.label.as_deref()),
+                )
+                .await?;
             // A server without that answer demands nothing.
             if let Ok(Outcome::Done(demands)) =
                 client::csr_attrs(&http_answer(&answer), &self.tolerances)
@@ -223,7 +240,10 @@ impl UpstreamCa {
         );
         let config = ClientConfig {
             trust,
-            limits: ClientLimits { response_time_max: self.timeout, ..ClientLimits::default() },
+            limits: ClientLimits {
+                response_time_max: self.timeout,
+                ..ClientLimits::default()
+            },
             ..self.client.clone()
         };
         Connection::open(&self.target, &config)
@@ -244,7 +264,11 @@ impl UpstreamCa {
         if let Some(authorization) = &self.authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
-        let method = if request.method == "POST" { Method::POST } else { Method::GET };
+        let method = if request.method == "POST" {
+            Method::POST
+        } else {
+            Method::GET
+        };
         connection
             .request(method, &request.path, headers, Bytes::from(request.body))
             .await
@@ -279,15 +303,22 @@ fn check_names(certificate: &Certificate, order: &Order) -> Result<(), CaError> 
             _ => None,
         })
         .collect();
-    let mut given: Vec<String> =
-        certificate.dns_names().into_iter().map(|name| name.to_ascii_lowercase()).collect();
+    let mut given: Vec<String> = certificate
+        .dns_names()
+        .into_iter()
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
     ordered.sort();
     given.sort();
     if ordered != given {
-        return Err(CaError::Answer(format!("it names {given:?}, ordered was {ordered:?}")));
+        return Err(CaError::Answer(format!(
+            "it names {given:?}, ordered was {ordered:?}"
+        )));
     }
     if certificate.is_ca() {
-        return Err(CaError::Answer("the certificate is that of a CA".to_owned()));
+        return Err(CaError::Answer(
+            "the certificate is that of a CA".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -57,7 +57,9 @@ pub(super) async fn failed(
         }
     };
     // The correlation id ties what the device logs to the operator's timeline.
-    answer.body.extend_from_slice(format!("correlation: {}\n", attempt.correlation).as_bytes());
+    answer
+        .body
+        .extend_from_slice(format!("correlation: {}\n", attempt.correlation).as_bytes());
     answer
 }
 
@@ -86,12 +88,22 @@ async fn answer(
     let who = match operation {
         // Nobody needs to be known for these.
         Operation::CaCerts | Operation::FullCmc => Who {
-            standing: Standing::Anonymous { credentials_offered: false },
+            standing: Standing::Anonymous {
+                credentials_offered: false,
+            },
             holder: None,
             names: &inner.names,
         },
         _ => {
-            who::asks(inner, attempt, call.peer, call.label, call.headers, operation).await?
+            who::asks(
+                inner,
+                attempt,
+                call.peer,
+                call.label,
+                call.headers,
+                operation,
+            )
+            .await?
         }
     };
     demand_names(inner, &who, &mut policy)?;
@@ -103,7 +115,10 @@ async fn answer(
         channel_binding: None,
     };
     let exporter = call.peer.tls.as_ref().and_then(net::PeerTls::exporter);
-    let request = Request { channel_binding: exporter.as_ref().map(<[u8; 32]>::as_slice), ..request };
+    let request = Request {
+        channel_binding: exporter.as_ref().map(<[u8; 32]>::as_slice),
+        ..request
+    };
     let step = server::handle(&request, &who.standing, &policy).map_err(own_fault)?;
     let holder = || {
         who.holder.clone().ok_or_else(|| Error::Config {
@@ -120,12 +135,32 @@ async fn answer(
         Step::Issue(enrolment) => {
             issue(inner, attempt, &holder()?, &who, &enrolment, None, &policy).await
         }
-        Step::Reenrol { enrolment, current, .. } => {
-            issue(inner, attempt, &holder()?, &who, &enrolment, Some(&current), &policy).await
+        Step::Reenrol {
+            enrolment, current, ..
+        } => {
+            issue(
+                inner,
+                attempt,
+                &holder()?,
+                &who,
+                &enrolment,
+                Some(&current),
+                &policy,
+            )
+            .await
         }
         Step::GenerateKey { enrolment, current } => {
             let replaces = current.as_ref();
-            generate(inner, attempt, &holder()?, &who, &enrolment, replaces, &policy).await
+            generate(
+                inner,
+                attempt,
+                &holder()?,
+                &who,
+                &enrolment,
+                replaces,
+                &policy,
+            )
+            .await
         }
     }
 }
@@ -135,19 +170,27 @@ fn own_fault(error: ::est::Error) -> Error {
     match error {
         ::est::Error::Refused(refusal) => refusal.into(),
         ::est::Error::Pki(error) => Error::Pki(error),
-        error => Error::Config { detail: error.to_string() },
+        error => Error::Config {
+            detail: error.to_string(),
+        },
     }
 }
 
 /// Lets `/csrattrs` name the subject that the certificate will have. A CA that takes its names
 /// from requests needs the subjectAltName in there too.
 fn demand_names(inner: &Inner, who: &Who<'_>, policy: &mut Policy) -> Result<(), Error> {
-    let Some(holder) = &who.holder else { return Ok(()) };
-    let from_request = inner.service.ca().is_some_and(|ca| ca.takes_names_from_request());
+    let Some(holder) = &who.holder else {
+        return Ok(());
+    };
+    let from_request = inner
+        .service
+        .ca()
+        .is_some_and(|ca| ca.takes_names_from_request());
     let subject = match &who.standing {
-        Standing::Member { current, may_enrol: false } => {
-            current.x509().tbs_certificate().subject().clone()
-        }
+        Standing::Member {
+            current,
+            may_enrol: false,
+        } => current.x509().tbs_certificate().subject().clone(),
         // A template that gives no name for this device is told when it enrols.
         _ => match who.names.subject(&holder.names) {
             Ok(subject) => subject,
@@ -159,7 +202,10 @@ fn demand_names(inner: &Inner, who: &Who<'_>, policy: &mut Policy) -> Result<(),
         let value = attribute.value.to_der().map_err(|error| Error::Config {
             detail: error.to_string(),
         })?;
-        rdns.push(vec![RdnTemplate { oid: attribute.oid, value: Some(value) }]);
+        rdns.push(vec![RdnTemplate {
+            oid: attribute.oid,
+            value: Some(value),
+        }]);
     }
     policy.demand.subject = rdns;
     if from_request {
@@ -184,7 +230,11 @@ async fn given(inner: &Inner, attempt: &mut Attempt, operation: Operation, answe
         204 => "no CSR attributes".to_owned(),
         _ => format!("{} answered", operation.segment()),
     };
-    attempt.note(Entry::new(inner.service.now(), step_name(operation), summary));
+    attempt.note(Entry::new(
+        inner.service.now(),
+        step_name(operation),
+        summary,
+    ));
     keep(inner, attempt).await;
 }
 
@@ -231,19 +281,37 @@ async fn issue(
         entries: attempt.entries.clone(),
         detail: detail(enrolment, policy),
     };
-    let certified =
-        certify(service.store(), ca, who.names, holder, &wanted, service.now()).await?;
+    let certified = certify(
+        service.store(),
+        ca,
+        who.names,
+        holder,
+        &wanted,
+        service.now(),
+    )
+    .await?;
     match certified {
         Certified::New(certificate) => {
             service.count(attempt);
             attempt.entries.clear();
-            service.counters().step(if replaces.is_some() { "reenrol" } else { "enrol" }, None);
+            service.counters().step(
+                if replaces.is_some() {
+                    "reenrol"
+                } else {
+                    "enrol"
+                },
+                None,
+            );
             Answer::certificate(&certificate).map_err(own_fault)
         }
         Certified::Again(certificate) => {
             let line = Entry::new(
                 service.now(),
-                if replaces.is_some() { "reenrol" } else { "enrol" },
+                if replaces.is_some() {
+                    "reenrol"
+                } else {
+                    "enrol"
+                },
                 "the same request again: the same certificate again",
             );
             attempt.note(line);
@@ -292,8 +360,15 @@ async fn generate(
         entries: attempt.entries.clone(),
         detail: detail(enrolment, policy),
     };
-    let certified =
-        certify(service.store(), ca, who.names, holder, &wanted, service.now()).await?;
+    let certified = certify(
+        service.store(),
+        ca,
+        who.names,
+        holder,
+        &wanted,
+        service.now(),
+    )
+    .await?;
     match certified {
         Certified::New(certificate) | Certified::Again(certificate) => {
             service.count(attempt);

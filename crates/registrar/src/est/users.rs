@@ -77,13 +77,24 @@ impl User {
         if parts.next().is_some() || name.is_empty() || rounds > ROUNDS_MAX || hash.len() < 16 {
             return None;
         }
-        Some(Self { name: name.to_owned(), rounds: NonZeroU32::new(rounds)?, salt, hash })
+        Some(Self {
+            name: name.to_owned(),
+            rounds: NonZeroU32::new(rounds)?,
+            salt,
+            hash,
+        })
     }
 }
 
 fn derive(rounds: u32, salt: &[u8], password: &str, out: &mut [u8]) {
     let rounds = NonZeroU32::new(rounds).unwrap_or(NonZeroU32::MIN);
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), out);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        rounds,
+        salt,
+        password.as_bytes(),
+        out,
+    );
 }
 
 /// The line of the users' file for a name and a password.
@@ -122,13 +133,22 @@ impl UserCommand {
         input: &mut dyn std::io::BufRead,
         format: daemon::cli::Format,
     ) -> Result<daemon::cli::Outcome, Error> {
-        let configured =
-            config.est.without_brski.as_ref().and_then(|plain| plain.users_file.clone());
-        let path = self.file.clone().or(configured).ok_or_else(|| Error::Config {
-            detail: "[est.without_brski] users_file is not set".to_owned(),
-        })?;
+        let configured = config
+            .est
+            .without_brski
+            .as_ref()
+            .and_then(|plain| plain.users_file.clone());
+        let path = self
+            .file
+            .clone()
+            .or(configured)
+            .ok_or_else(|| Error::Config {
+                detail: "[est.without_brski] users_file is not set".to_owned(),
+            })?;
         if self.name.is_empty() || self.name.contains([':', '\n', '\r']) {
-            return Err(Error::Config { detail: format!("{:?} cannot be a user", self.name) });
+            return Err(Error::Config {
+                detail: format!("{:?} cannot be a user", self.name),
+            });
         }
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -136,16 +156,22 @@ impl UserCommand {
             Err(error) => return Err(Error::file(&path, &error)),
         };
         let prefix = format!("{}:", self.name);
-        let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(&prefix)).collect();
+        let mut lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with(&prefix))
+            .collect();
         let known = lines.len() < text.lines().count();
         let new;
         if !self.remove {
             let mut password = String::new();
-            input.read_line(&mut password).map_err(|error| Error::file(Path::new("-"), &error))?;
+            input
+                .read_line(&mut password)
+                .map_err(|error| Error::file(Path::new("-"), &error))?;
             let password = password.trim_end_matches(['\n', '\r']);
             if password.is_empty() {
                 return Err(Error::Config {
-                    detail: "the password is read from standard input, and there is none".to_owned(),
+                    detail: "the password is read from standard input, and there is none"
+                        .to_owned(),
                 });
             }
             new = hash_password(&self.name, password, &rand::random());
@@ -160,7 +186,11 @@ impl UserCommand {
         let what = if self.remove { "removed" } else { "set" };
         let value = serde_json::json!({ "ok": done, "user": self.name, "done": what });
         format.print(&value, |_| {
-            if done { format!("{}: {what}", self.name) } else { format!("{}: unknown", self.name) }
+            if done {
+                format!("{}: {what}", self.name)
+            } else {
+                format!("{}: unknown", self.name)
+            }
         });
         Ok(daemon::cli::Outcome::of(done))
     }
@@ -185,8 +215,12 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_user_is_an_error_and_no_gap() {
-        for line in ["alice", "alice:secret", ":$pbkdf2-sha256$1$YQ$YQ", "a:$pbkdf2-sha256$0$YQ$YQ"]
-        {
+        for line in [
+            "alice",
+            "alice:secret",
+            ":$pbkdf2-sha256$1$YQ$YQ",
+            "a:$pbkdf2-sha256$0$YQ$YQ",
+        ] {
             assert!(User::parse(line).is_none(), "{line}");
         }
     }

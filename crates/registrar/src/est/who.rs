@@ -28,7 +28,10 @@ pub(super) struct Who<'a> {
 impl<'a> Who<'a> {
     fn refused(inner: &'a Inner, code: &'static str, reason: impl Into<String>) -> Self {
         Self {
-            standing: Standing::Refused { code, reason: reason.into() },
+            standing: Standing::Refused {
+                code,
+                reason: reason.into(),
+            },
             holder: None,
             names: &inner.names,
         }
@@ -49,9 +52,10 @@ pub(super) async fn asks<'a>(
     operation: Operation,
 ) -> Result<Who<'a>, Error> {
     // EST-3.2.2-04: without a label the same CA answers.
-    let plain = inner.plain.as_ref().filter(|plain| {
-        plain.label.is_none() || plain.label.as_deref() == label
-    });
+    let plain = inner
+        .plain
+        .as_ref()
+        .filter(|plain| plain.label.is_none() || plain.label.as_deref() == label);
     let chain = peer.chain().unwrap_or_default();
     if let Some((leaf, others)) = chain.split_first() {
         if let Some(who) = member(inner, attempt, leaf, others).await? {
@@ -71,7 +75,9 @@ pub(super) async fn asks<'a>(
         // credentials where there are any; the rest is a matter of vouchers.
         if plain.users.is_some() && (chain.is_empty() || plain.label.is_some()) {
             return Ok(Who {
-                standing: Standing::Anonymous { credentials_offered: true },
+                standing: Standing::Anonymous {
+                    credentials_offered: true,
+                },
                 holder: None,
                 names: &plain.names,
             });
@@ -79,7 +85,9 @@ pub(super) async fn asks<'a>(
     }
     if chain.is_empty() && peer.chain().is_ok() {
         return Ok(Who {
-            standing: Standing::Anonymous { credentials_offered: false },
+            standing: Standing::Anonymous {
+                credentials_offered: false,
+            },
             holder: None,
             names: &inner.names,
         });
@@ -100,7 +108,9 @@ async fn member<'a>(
     let service = &inner.service;
     let id = hex::encode(leaf.sha256());
     let mut snapshot = service.store().snapshot().await?;
-    let Some(known) = certificates::by_id(&mut snapshot, &id).await? else { return Ok(None) };
+    let Some(known) = certificates::by_id(&mut snapshot, &id).await? else {
+        return Ok(None);
+    };
     let device = records::device(&mut snapshot, &known.holder).await?;
     drop(snapshot);
     if let Some(device) = &device {
@@ -116,11 +126,20 @@ async fn member<'a>(
     if let Some(device) = &device
         && device.decision == Some(Decision::Denied)
     {
-        return Ok(Some(Who::refused(inner, "registrar.device-denied", "an operator denied it")));
+        return Ok(Some(Who::refused(
+            inner,
+            "registrar.device-denied",
+            "an operator denied it",
+        )));
     }
     // EST-3.3.2-02: "Certificates are validated according to RFC 5280".
     let mut anchors = service.keys().anchors.clone();
-    anchors.extend(service.ca().map(|ca| ca.ca_certificates()).unwrap_or_default());
+    anchors.extend(
+        service
+            .ca()
+            .map(|ca| ca.ca_certificates())
+            .unwrap_or_default(),
+    );
     let options = PathOptions::new(Purpose::Client, service.now());
     if let Err(error) = pki::path::validate(leaf, others, &anchors, &options) {
         return Ok(Some(Who::refused(inner, error.code(), error.to_string())));
@@ -149,7 +168,10 @@ fn member_holder(
             vendor: Some(device.vendor.clone()),
             name: None,
         },
-        None => Names { name: common_name(leaf), ..Names::default() },
+        None => Names {
+            name: common_name(leaf),
+            ..Names::default()
+        },
     };
     Holder {
         id: known.holder,
@@ -198,7 +220,10 @@ async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Option<Who<'a>> {
             id: format!("est:user:{name}"),
             is_device: false,
             scope: "user".to_owned(),
-            names: Names { name: Some(name), ..Names::default() },
+            names: Names {
+                name: Some(name),
+                ..Names::default()
+            },
         }),
         names: &plain.names,
     })
@@ -221,19 +246,25 @@ fn device_without_voucher<'a>(
     attempt: &mut Attempt,
     peer: &Peer,
 ) -> Result<Who<'a>, Error> {
-    let holder = inner.service.identify(attempt, peer).ok().map(|presented| Holder {
-        id: attempt.sighting.device_id.clone(),
-        is_device: true,
-        scope: String::new(),
-        names: Names {
-            serial: Some(presented.device.key.serial.clone()),
-            product: presented.product.clone(),
-            vendor: Some(presented.device.vendor.clone()),
-            name: None,
-        },
-    });
+    let holder = inner
+        .service
+        .identify(attempt, peer)
+        .ok()
+        .map(|presented| Holder {
+            id: attempt.sighting.device_id.clone(),
+            is_device: true,
+            scope: String::new(),
+            names: Names {
+                serial: Some(presented.device.key.serial.clone()),
+                product: presented.product.clone(),
+                vendor: Some(presented.device.vendor.clone()),
+                name: None,
+            },
+        });
     Ok(Who {
-        standing: Standing::Anonymous { credentials_offered: false },
+        standing: Standing::Anonymous {
+            credentials_offered: false,
+        },
         holder,
         names: &inner.names,
     })
