@@ -271,9 +271,7 @@ impl Machine {
             Ok(Outcome::Done(_)) if answer.status == 200 => {
                 est::body::decode(answer.body, super::ANSWER_SIZE_MAX_BYTES, &tolerances)
                     .map(|(der, _)| Some(der))
-                    .map_err(|error| {
-                        Failure::CsrAttributes(Cause::new("est.body", error.to_string()))
-                    })
+                    .map_err(|error| Failure::CsrAttributes(Cause::of(&error)))
             }
             Ok(Outcome::Done(_)) => Ok(None),
             Ok(Outcome::Wait { .. } | Outcome::Redirect { .. })

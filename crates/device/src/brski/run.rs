@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use artifacts::Envelope;
 use brski::pledge::{
     ClientCertificate, Failure, Input, Machine, Phase, Request, State, Step, WaitReason, What,
 };
@@ -542,7 +543,13 @@ pub(super) fn publish(store: &Store, enrolment: &Enrolment) -> Result<(), Error>
         .collect();
     store.publish("ldevid.pem", chain.as_bytes())?;
     store.publish("ca.pem", enrolment.anchor.to_pem().as_bytes())?;
-    store.publish("voucher.bin", &enrolment.voucher)
+    let envelope = if enrolment.voucher.first() == Some(&0x30) {
+        Envelope::Cms
+    } else {
+        Envelope::Jws
+    };
+    let name = format!("voucher.{}", envelope.file_extension());
+    store.publish(&name, &enrolment.voucher)
 }
 
 pub(super) fn headers(fields: &[(&'static str, String)]) -> HeaderMap {
