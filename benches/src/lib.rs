@@ -7,4 +7,5 @@ pub mod load;
 pub mod process;
 pub mod raw;
 pub mod report;
+pub mod servers;
 pub mod world;

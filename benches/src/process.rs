@@ -18,14 +18,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `usher <arguments>` with its log in a file.
+    /// Starts `usher <arguments>` with these variables and its log in a file.
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub fn start(usher: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        usher: &Path,
+        arguments: &[&str],
+        variables: &[(&str, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let file = std::fs::File::create(log)?;
         let child = Command::new(usher)
             .args(arguments)
+            .envs(
+                variables
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str())),
+            )
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

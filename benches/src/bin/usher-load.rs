@@ -1,3 +1,332 @@
 //! `usher-load`: what a MASA and a registrar can do, measured over real sockets.
+//!
+//! The servers are child processes of the `usher` binary in temporary folders; the load comes from
+//! this process on the same machine. Each scenario runs several rounds and the medians are shown.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use daemon::Clock;
+use net::HttpVersion;
+use testkit::{Pki, PkiOptions, TempPostgres};
+use time::OffsetDateTime;
+use usher_benches::load::{connections, enrolments, vouchers};
+use usher_benches::process::cpu_of_all;
+use usher_benches::report::{Report, Round, Row};
+use usher_benches::servers::{Masa, RegistrarSetup, free_address};
+use usher_benches::{raw, world};
+
+#[derive(Debug, Parser)]
+#[command(about = "Load generator: vouchers, enrolments and idle connections over real sockets")]
+struct Arguments {
+    /// The binary under load; build it with --release.
+    #[arg(long, default_value = "target/release/usher")]
+    usher: PathBuf,
+    /// Rounds of each scenario; the medians are shown.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Vouchers in one round.
+    #[arg(long, default_value_t = 3000)]
+    vouchers: usize,
+    /// Enrolments in one round.
+    #[arg(long, default_value_t = 500)]
+    enrolments: usize,
+    /// Clients at once.
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+    /// Idle connections of each transport.
+    #[arg(long, default_value_t = 2000)]
+    idle: usize,
+    /// Devices in the large register.
+    #[arg(long, default_value_t = 1_000_000)]
+    large: usize,
+    /// Only scenarios whose name has this in it.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Leave PostgreSQL out.
+    #[arg(long)]
+    no_postgres: bool,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(measure(&arguments)) {
+        Ok(report) if arguments.json => {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&report).unwrap_or_default()
+            );
+            ExitCode::SUCCESS
+        }
+        Ok(report) => {
+            println!("{}", report.to_text());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
+    let folder = tempfile::tempdir()?;
+    let raw = raw::measure(Duration::from_secs(2), folder.path())?;
+    let mut report = Report {
+        raw,
+        rows: Vec::new(),
+        memory: Vec::new(),
+    };
+    let run = Run {
+        arguments,
+        folder: folder.path(),
+        now: Clock::system().now(),
+    };
+    let wants = |name: &str| name.contains(&arguments.only);
+    let devices = (arguments.vouchers * arguments.rounds).max(1000);
+
+    if wants("vouchers keep-alive") || wants("vouchers new TLS") || wants("idle") {
+        let sqlite = || Ok("sqlite:masa.db".to_owned());
+        run.vouchers("sqlite", &sqlite, devices, &mut report)
+            .await?;
+        if !arguments.no_postgres {
+            let postgres = TempPostgres::start_durable()?;
+            let fresh = || Ok(postgres.fresh_database()?);
+            run.vouchers("postgres", &fresh, devices, &mut report)
+                .await?;
+        }
+    }
+    if wants("register") {
+        for size in [1000, arguments.large] {
+            run.register(size, &mut report).await?;
+        }
+    }
+    if wants("enrolments") {
+        run.enrolments(&mut report).await?;
+    }
+    Ok(report)
+}
+
+struct Run<'a> {
+    arguments: &'a Arguments,
+    folder: &'a Path,
+    now: OffsetDateTime,
+}
+
+impl Run<'_> {
+    fn pki(&self, masa: std::net::SocketAddr) -> anyhow::Result<Pki> {
+        let mut options = PkiOptions::new(self.now);
+        options.masa_url = Some(format!("localhost:{}", masa.port()));
+        Ok(Pki::new(options)?)
+    }
+
+    async fn masa(
+        &self,
+        name: &str,
+        database: &str,
+        devices: usize,
+    ) -> anyhow::Result<(Masa, Pki)> {
+        let address = free_address()?;
+        let pki = self.pki(address)?;
+        let owner = pki.domain.ca.certificate().context("a CA")?.clone();
+        let masa = Masa::start(
+            &self.arguments.usher,
+            &self.folder.join(name),
+            database,
+            address,
+            &pki,
+            &owner,
+            devices,
+            self.now,
+        )
+        .await?;
+        Ok((masa, pki))
+    }
+
+    /// Vouchers of fresh devices, with a connection each and with connections kept.
+    async fn vouchers(
+        &self,
+        name: &str,
+        database: &dyn Fn() -> anyhow::Result<String>,
+        devices: usize,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        for keep_alive in [true, false] {
+            let scenario = if keep_alive {
+                "vouchers keep-alive"
+            } else {
+                "vouchers new TLS"
+            };
+            if !scenario.contains(&self.arguments.only) {
+                continue;
+            }
+            eprintln!("{scenario}, {name}");
+            let folder = format!("{name}-{keep_alive}");
+            let database = database()?;
+            let (masa, pki) = self.masa(&folder, &database, devices).await?;
+            let order = (0..devices).collect::<Vec<_>>();
+            let rounds = self
+                .voucher_rounds(&masa, &pki, &order, keep_alive, name)
+                .await?;
+            report
+                .rows
+                .push(Row::of(scenario, name, self.arguments.clients, &rounds));
+            if keep_alive && name == "sqlite" && "idle".contains(&self.arguments.only) {
+                self.idle(&masa, &pki, report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn voucher_rounds(
+        &self,
+        masa: &Masa,
+        pki: &Pki,
+        order: &[usize],
+        keep_alive: bool,
+        database: &str,
+    ) -> anyhow::Result<Vec<Round>> {
+        let Arguments {
+            vouchers: count,
+            rounds,
+            clients,
+            ..
+        } = *self.arguments;
+        let mut done = Vec::new();
+        for round in 0..rounds {
+            let numbers = order.iter().skip(round * count).take(count);
+            let now = Clock::system().now();
+            let requests = numbers
+                .map(|number| world::request(pki, &world::serial(*number), now))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            let registrar = &pki.domain.registrar;
+            let (server, other) = (masa.server.cpu()?, database_cpu(database));
+            let requests = Arc::new(requests);
+            let seen =
+                vouchers::ask(masa.address, registrar, requests, clients, keep_alive).await?;
+            done.push(Round {
+                time: seen.time,
+                done: count,
+                server_cpu: masa.server.cpu()?.saturating_sub(server),
+                database_cpu: database_cpu(database).saturating_sub(other),
+                latency: seen.latency,
+            });
+        }
+        Ok(done)
+    }
+
+    async fn idle(&self, masa: &Masa, pki: &Pki, report: &mut Report) -> anyhow::Result<()> {
+        for http in [HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http3] {
+            eprintln!("idle connections, {http}");
+            let identity = &pki.domain.registrar;
+            let count = self.arguments.idle;
+            let memory =
+                connections::idle(&masa.server, masa.address, identity, http, count).await?;
+            report.memory.push(memory);
+        }
+        Ok(())
+    }
+
+    /// The same load on registers of different sizes, the devices spread over the whole register.
+    async fn register(&self, size: usize, report: &mut Report) -> anyhow::Result<()> {
+        let scenario = format!("vouchers, register of {size}");
+        eprintln!("{scenario}");
+        let (masa, pki) = self
+            .masa(&format!("register-{size}"), "sqlite:masa.db", size)
+            .await?;
+        let wanted = self.arguments.vouchers * self.arguments.rounds;
+        // A small register is asked for its devices again and again, each time with a new nonce.
+        let stride = (size / wanted.max(1)).max(1);
+        let order: Vec<usize> = (0..wanted).map(|number| (number * stride) % size).collect();
+        let rounds = self
+            .voucher_rounds(&masa, &pki, &order, true, "sqlite")
+            .await?;
+        report.rows.push(Row::of(
+            &scenario,
+            "sqlite",
+            self.arguments.clients,
+            &rounds,
+        ));
+        Ok(())
+    }
+
+    async fn enrolments(&self, report: &mut Report) -> anyhow::Result<()> {
+        eprintln!("enrolments");
+        let Arguments {
+            enrolments: count,
+            rounds,
+            clients,
+            ..
+        } = *self.arguments;
+        let usher = &self.arguments.usher;
+        let folder = self.folder.join("registrar");
+        let setup = RegistrarSetup::new(usher, &folder, "sqlite:registrar.sqlite")?;
+        let address = free_address()?;
+        let pki = self.pki(address)?;
+        let masa = Masa::start(
+            usher,
+            &self.folder.join("enrolments"),
+            "sqlite:masa.db",
+            address,
+            &pki,
+            &setup.domain_ca,
+            count * rounds,
+            self.now,
+        )
+        .await?;
+        let registrar = setup.start(usher, &pki, &masa.ca).await?;
+        let mut done = Vec::new();
+        for round in 0..rounds {
+            let now = Clock::system().now();
+            let devices = (round * count..(round + 1) * count)
+                .map(|number| {
+                    let serial = world::serial(number);
+                    let identity = pki.idevid(&serial)?;
+                    enrolments::Device::new(identity, &serial, &registrar.certificate, now)
+                })
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            let before = masa.server.cpu()? + registrar.server.cpu()?;
+            let seen = enrolments::enrol(registrar.address, Arc::new(devices), clients).await?;
+            let after = masa.server.cpu()? + registrar.server.cpu()?;
+            done.push(Round {
+                time: seen.time,
+                done: count,
+                server_cpu: after.saturating_sub(before),
+                database_cpu: Duration::ZERO,
+                latency: seen.latency,
+            });
+        }
+        report.rows.push(Row::of(
+            "enrolments (MASA and registrar)",
+            "sqlite",
+            clients,
+            &done,
+        ));
+        Ok(())
+    }
+}
+
+fn database_cpu(database: &str) -> Duration {
+    if database == "postgres" {
+        cpu_of_all("postgres")
+    } else {
+        Duration::ZERO
+    }
+}

@@ -1,6 +1,7 @@
 //! The load itself: many clients, each doing one thing after the other.
 
 pub mod connections;
+pub mod enrolments;
 pub mod vouchers;
 
 use std::sync::Arc;
