@@ -18,8 +18,7 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 /// Requirements: BRSKI-5.2-04, BRSKI-5.3-03, BRSKI-5.7-11
-#[tokio::test]
-async fn each_bad_input_has_its_status_and_its_line() {
+pub(crate) async fn each_bad_input_has_its_status_and_its_line() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let good = device.request().await;
@@ -113,8 +112,7 @@ async fn each_bad_input_has_its_status_and_its_line() {
 }
 
 /// Requirements: BRSKI-5-03, BRSKI-1.5-02
-#[tokio::test]
-async fn other_methods_and_paths_are_refused_and_old_paths_need_their_switch() {
+pub(crate) async fn other_methods_and_paths_are_refused_and_old_paths_need_their_switch() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let mut connection = device.connect().await;
@@ -145,8 +143,7 @@ async fn other_methods_and_paths_are_refused_and_old_paths_need_their_switch() {
 }
 
 /// One bad peer never blocks the others.
-#[tokio::test]
-async fn peers_that_hang_or_flood_do_not_hold_up_a_proper_device() {
+pub(crate) async fn peers_that_hang_or_flood_do_not_hold_up_a_proper_device() {
     let lab = Lab::start(ALLOW).await;
     let address = lab.address();
     // Connections that never speak, and connections that speak no TLS.

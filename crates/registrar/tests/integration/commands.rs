@@ -6,8 +6,7 @@ use crate::harness::{Lab, command};
 
 const ALLOW: &str = "[policy]\ndefault = \"allow\"\n";
 
-#[tokio::test]
-async fn init_makes_a_registrar_that_its_doctor_finds_well() {
+pub(crate) async fn init_makes_a_registrar_that_its_doctor_finds_well() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let lab = Lab::prepare(ALLOW).await;
@@ -29,8 +28,7 @@ async fn init_makes_a_registrar_that_its_doctor_finds_well() {
 }
 
 /// Requirements: BRSKI-5.8.2-03
-#[tokio::test]
-async fn keys_can_be_encrypted_and_rsa_stands_beside() {
+pub(crate) async fn keys_can_be_encrypted_and_rsa_stands_beside() {
     let lab = Lab::prepare(ALLOW).await;
     let folder = tempfile::tempdir().unwrap();
     let passphrase = folder.path().join("passphrase");
@@ -56,8 +54,7 @@ async fn keys_can_be_encrypted_and_rsa_stands_beside() {
     }
 }
 
-#[tokio::test]
-async fn imports_rehearse_repeat_and_refuse_as_a_whole() {
+pub(crate) async fn imports_rehearse_repeat_and_refuse_as_a_whole() {
     let lab = Lab::prepare(ALLOW).await;
     let list = lab.path("list.csv");
     let file = list.display().to_string();
@@ -92,8 +89,7 @@ async fn imports_rehearse_repeat_and_refuse_as_a_whole() {
     assert_eq!(lab.run(&["device", "import", "/absent.csv"]).await, Outcome::CouldNotRun);
 }
 
-#[tokio::test]
-async fn devices_are_listed_shown_and_decided_with_exit_codes() {
+pub(crate) async fn devices_are_listed_shown_and_decided_with_exit_codes() {
     let lab = Lab::start("[policy]\ndefault = \"ask\"\n").await;
     assert_eq!(lab.device("SN-1").ask().await.status, 202);
     assert_eq!(lab.run(&["device", "list", "--state", "pending"]).await, Outcome::Yes);
@@ -113,8 +109,7 @@ async fn devices_are_listed_shown_and_decided_with_exit_codes() {
     lab.stop().await;
 }
 
-#[tokio::test]
-async fn the_audit_log_is_verified_proven_and_exported() {
+pub(crate) async fn the_audit_log_is_verified_proven_and_exported() {
     let lab = Lab::start("[policy]\ndefault = \"ask\"\n").await;
     let device = lab.device("SN-1");
     let request = device.request().await;

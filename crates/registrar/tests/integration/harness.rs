@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use artifacts::{
@@ -43,6 +43,25 @@ pub(crate) async fn command(clock: &Clock, arguments: &[&str]) -> Outcome {
     }
 }
 
+tokio::task_local! {
+    static ENGINE: store::Engine;
+}
+
+/// Runs a test body on an engine.
+pub(crate) async fn on(engine: store::Engine, body: impl Future<Output = ()>) {
+    ENGINE.scope(engine, body).await;
+}
+
+/// The URL of an empty database on the engine that the test runs on, SQLite if it runs on none.
+fn database() -> String {
+    static POSTGRES: LazyLock<testkit::TempPostgres> =
+        LazyLock::new(|| testkit::TempPostgres::start().unwrap());
+    match ENGINE.try_with(|engine| *engine).unwrap_or(store::Engine::Sqlite) {
+        store::Engine::Sqlite => "sqlite:registrar.sqlite".to_owned(),
+        store::Engine::Postgres => POSTGRES.fresh_database().unwrap(),
+    }
+}
+
 /// Everything that one test needs.
 pub(crate) struct Lab {
     pub(crate) folder: tempfile::TempDir,
@@ -72,8 +91,12 @@ impl Lab {
         let masa = Masa::start(Arc::clone(&pki), pki.masa_tls.clone(), clock.clone()).await;
         let mut lab = Self { folder, pki, clock, hand, masa, running: None, made: Mutex::default() };
         let dir = lab.path("").display().to_string();
+        let database = database();
         let made = lab
-            .run(&["init", "--dir", &dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:1"])
+            .run(&[
+                "init", "--dir", &dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:1",
+                "--database", &database,
+            ])
             .await;
         assert_eq!(made, Outcome::Yes);
         lab.configure(policy);

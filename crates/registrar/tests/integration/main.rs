@@ -2,6 +2,10 @@
 
 mod bad_input;
 mod commands;
+mod engines;
+mod enrolment;
+mod est_tools;
+mod est_upstream;
 mod harness;
 mod onboarding;
 mod policies;

@@ -11,8 +11,7 @@ const GOOD: &str = "{\"version\":1,\"status\":true}";
 /// Requirements: BRSKI-5.5-01, BRSKI-5.5-09, BRSKI-5.5-10, BRSKI-5.5-12, BRSKI-5.5-13,
 /// BRSKI-5.5-14, BRSKI-5.6-02, BRSKI-3-02, BRSKI-3.4-05, BRSKI-5.4-07, BRSKI-2.3.2-01,
 /// BRSKI-2.3.2-02, JWS-8-01
-#[tokio::test]
-async fn a_device_gets_its_voucher_over_every_http_version_and_format() {
+pub(crate) async fn a_device_gets_its_voucher_over_every_http_version_and_format() {
     let lab = Lab::start(ALLOW).await;
     let mut number = 0;
     for http in [HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http3] {
@@ -71,8 +70,7 @@ async fn a_device_gets_its_voucher_over_every_http_version_and_format() {
 
 /// Requirements: BRSKI-5.7-07, BRSKI-5.7-09, BRSKI-5.7-10, BRSKI-5.7-12, BRSKI-5.7-13,
 /// BRSKI-5.8-01, BRSKI-5.8-06, BRSKI-5.8.2-02
-#[tokio::test]
-async fn telemetry_is_recorded_and_the_history_fetched() {
+pub(crate) async fn telemetry_is_recorded_and_the_history_fetched() {
     let lab = Lab::start(ALLOW).await;
     for (serial, history) in [
         ("SN-1", History::Clean),
@@ -109,8 +107,7 @@ async fn telemetry_is_recorded_and_the_history_fetched() {
 }
 
 /// Requirements: BRSKI-5.9.4-05, BRSKI-5.9.4-06
-#[tokio::test]
-async fn an_enrolment_status_is_recorded_with_the_certificate_it_came_under() {
+pub(crate) async fn an_enrolment_status_is_recorded_with_the_certificate_it_came_under() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let got = device.report(brski::paths::ENROL_STATUS, GOOD).await;
@@ -127,8 +124,7 @@ async fn an_enrolment_status_is_recorded_with_the_certificate_it_came_under() {
 }
 
 /// Requirements: BRSKI-5.1-14
-#[tokio::test]
-async fn a_server_certificate_can_be_exchanged_while_it_runs() {
+pub(crate) async fn a_server_certificate_can_be_exchanged_while_it_runs() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let before = device.connect().await.peer_chain()[0].clone();

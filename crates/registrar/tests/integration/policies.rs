@@ -15,8 +15,7 @@ use testkit::NOW;
 use crate::harness::{Lab, Script};
 
 /// Requirements: BRSKI-7.3-01, BRSKI-5.3-02, BRSKI-5.3-04, BRSKI-5.6-18, BRSKI-9.1.2-01
-#[tokio::test]
-async fn list_rules_and_default_decide_in_this_order() {
+pub(crate) async fn list_rules_and_default_decide_in_this_order() {
     let lab = Lab::start(
         "[policy]\n[[policy.rule]]\nmanufacturer = \"acme\"\nserial = \"GOOD-*\"\naction = \"allow\"\n\
          [[policy.rule]]\nname = \"stolen\"\nserial = [\"BAD-*\"]\naction = \"deny\"\n",
@@ -47,8 +46,7 @@ async fn list_rules_and_default_decide_in_this_order() {
 }
 
 /// Requirements: BRSKI-5.6-06, BRSKI-5.6-09, BRSKI-5.6-32
-#[tokio::test]
-async fn a_device_waits_for_a_person_and_the_same_request_then_succeeds() {
+pub(crate) async fn a_device_waits_for_a_person_and_the_same_request_then_succeeds() {
     let lab = Lab::start("[policy]\ndefault = \"ask\"\nretry_after_seconds = 17\n").await;
     let device = lab.device("SN-1");
     let request = device.request().await;
@@ -82,8 +80,7 @@ async fn a_device_waits_for_a_person_and_the_same_request_then_succeeds() {
     lab.stop().await;
 }
 
-#[tokio::test]
-async fn nobody_waits_for_ever() {
+pub(crate) async fn nobody_waits_for_ever() {
     let lab = Lab::start("[policy]\ndefault = \"ask\"\npending_max_hours = 2\n").await;
     let device = lab.device("SN-1");
     let request = device.request().await;
@@ -136,8 +133,7 @@ async fn hook(status: StatusCode, answer: &'static str, delay: Duration) -> Hook
     }
 }
 
-#[tokio::test]
-async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
+pub(crate) async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
     let now = Duration::ZERO;
     let late = Duration::from_secs(30);
     let ok = StatusCode::OK;
@@ -204,8 +200,7 @@ fn offline(lab: &Lab, serial: &str, pin: &Certificate, days: i64) -> Vec<u8> {
 }
 
 /// Requirements: BRSKI-5.6.2-06, BRSKI-3.1-01
-#[tokio::test]
-async fn vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_away() {
+pub(crate) async fn vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_away() {
     for mode in ["fallback", "prefer", "only"] {
         let lab = Lab::prepare(&format!("[policy]\ndefault = \"allow\"\noffline = \"{mode}\"\n")).await;
         let signer = lab.pki.masa_nonceless_signer.chain.last().unwrap().to_pem();

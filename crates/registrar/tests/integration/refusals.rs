@@ -25,8 +25,7 @@ async fn only(lab: &Lab, filter: &str) -> serde_json::Value {
 }
 
 /// Requirements: BRSKI-11.5-01, BRSKI-5.1-07, BRSKI-5.1-06, BRSKI-7.3-02, BRSKI-5.3-01
-#[tokio::test]
-async fn strangers_are_refused_seen_and_never_lead_to_a_masa() {
+pub(crate) async fn strangers_are_refused_seen_and_never_lead_to_a_masa() {
     let lab = Lab::start(ALLOW).await;
     let rogue = lab.with_identity(lab.pki.self_signed_device("SN-R").unwrap(), "SN-R");
     let got = rogue.ask().await;
@@ -58,8 +57,7 @@ async fn strangers_are_refused_seen_and_never_lead_to_a_masa() {
 
 /// Requirements: BRSKI-2.3.1-04, BRSKI-5.2-11, BRSKI-5.2-12, BRSKI-5.2-13, BRSKI-5.2-14,
 /// BRSKI-5.2-15, BRSKI-5.5-11
-#[tokio::test]
-async fn a_request_that_does_not_fit_its_device_or_its_registrar_is_refused() {
+pub(crate) async fn a_request_that_does_not_fit_its_device_or_its_registrar_is_refused() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let registrar = device.connect().await.peer_chain()[0].clone();
@@ -105,8 +103,7 @@ async fn a_request_that_does_not_fit_its_device_or_its_registrar_is_refused() {
 }
 
 /// Requirements: BRSKI-5-07, BRSKI-5.6-05
-#[tokio::test]
-async fn a_clone_of_a_serial_number_and_a_replay_are_refused() {
+pub(crate) async fn a_clone_of_a_serial_number_and_a_replay_are_refused() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let request = device.request().await;
@@ -135,8 +132,7 @@ async fn a_clone_of_a_serial_number_and_a_replay_are_refused() {
 }
 
 /// Requirements: BRSKI-5.6-04, BRSKI-5.4-06, BRSKI-5.6.2-06, BRSKI-5.4-01
-#[tokio::test]
-async fn whatever_a_masa_answers_its_device_gets_a_clear_refusal_and_others_go_on() {
+pub(crate) async fn whatever_a_masa_answers_its_device_gets_a_clear_refusal_and_others_go_on() {
     let lab = Lab::start(ALLOW).await;
     let cases = [
         (Script::Status(403, "not sold to you"), 403, "registrar.masa-refused"),
@@ -172,8 +168,7 @@ async fn whatever_a_masa_answers_its_device_gets_a_clear_refusal_and_others_go_o
 }
 
 /// Requirements: BRSKI-5.6-04
-#[tokio::test]
-async fn a_masa_that_is_slow_or_away_holds_back_its_own_devices_only() {
+pub(crate) async fn a_masa_that_is_slow_or_away_holds_back_its_own_devices_only() {
     let lab = Lab::start(ALLOW).await;
     lab.masa.plays(Script::Slow(Duration::from_secs(60)));
     let slow = lab.device("SN-SLOW");
@@ -195,8 +190,7 @@ async fn a_masa_that_is_slow_or_away_holds_back_its_own_devices_only() {
 }
 
 /// Requirements: BRSKI-5.4-02, BRSKI-2.5.3-01
-#[tokio::test]
-async fn a_masa_with_another_name_or_another_anchor_gets_nothing() {
+pub(crate) async fn a_masa_with_another_name_or_another_anchor_gets_nothing() {
     let lab = Lab::prepare(ALLOW).await;
     let mut lab = lab;
     // Under the right CA, with another host's name.
@@ -235,8 +229,7 @@ async fn a_masa_with_another_name_or_another_anchor_gets_nothing() {
 
 /// Requirements: BRSKI-5.8.3-01, BRSKI-5.8.3-02, BRSKI-5.8.3-04, BRSKI-5.8.1-08, BRSKI-5.8.1-09,
 /// BRSKI-5-09
-#[tokio::test]
-async fn a_history_that_breaks_the_policy_is_an_alarm_and_ends_in_refusal() {
+pub(crate) async fn a_history_that_breaks_the_policy_is_an_alarm_and_ends_in_refusal() {
     let lab = Lab::start(ALLOW).await;
     for (serial, history, state, code) in [
         ("SN-1", History::Foreign, "refused", "registrar.audit-violation"),
@@ -263,8 +256,7 @@ async fn a_history_that_breaks_the_policy_is_an_alarm_and_ends_in_refusal() {
 }
 
 /// Requirements: BRSKI-2.6.2-02
-#[tokio::test]
-async fn an_expired_idevid_is_refused_unless_its_profile_says_otherwise() {
+pub(crate) async fn an_expired_idevid_is_refused_unless_its_profile_says_otherwise() {
     let lab = Lab::start(ALLOW).await;
     let short = lab
         .pki
@@ -288,8 +280,7 @@ async fn an_expired_idevid_is_refused_unless_its_profile_says_otherwise() {
 }
 
 /// A bit that flips anywhere in a request never yields a voucher, a 500 or an empty answer.
-#[tokio::test]
-async fn no_flipped_bit_gets_through() {
+pub(crate) async fn no_flipped_bit_gets_through() {
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let good = device.request().await;

@@ -1,0 +1,31 @@
+//! The same test bodies on both database engines.
+
+macro_rules! on_both_engines {
+    ($($module:ident: $($name:ident),+;)+) => {
+        mod sqlite {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $name() {
+                    crate::harness::on(store::Engine::Sqlite, crate::$module::$name()).await;
+                })+
+            })+
+        }
+
+        mod postgres {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $name() {
+                    crate::harness::on(store::Engine::Postgres, crate::$module::$name()).await;
+                })+
+            })+
+        }
+    };
+}
+
+on_both_engines! {
+    bad_input: each_bad_input_has_its_status_and_its_line, other_methods_and_paths_are_refused_and_old_paths_need_their_switch, peers_that_hang_or_flood_do_not_hold_up_a_proper_device;
+    commands: init_makes_a_registrar_that_its_doctor_finds_well, keys_can_be_encrypted_and_rsa_stands_beside, imports_rehearse_repeat_and_refuse_as_a_whole, devices_are_listed_shown_and_decided_with_exit_codes, the_audit_log_is_verified_proven_and_exported;
+    onboarding: a_device_gets_its_voucher_over_every_http_version_and_format, telemetry_is_recorded_and_the_history_fetched, an_enrolment_status_is_recorded_with_the_certificate_it_came_under, a_server_certificate_can_be_exchanged_while_it_runs;
+    policies: list_rules_and_default_decide_in_this_order, a_device_waits_for_a_person_and_the_same_request_then_succeeds, nobody_waits_for_ever, a_webhook_decides_and_its_failure_has_a_stated_outcome, vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_away;
+    refusals: strangers_are_refused_seen_and_never_lead_to_a_masa, a_request_that_does_not_fit_its_device_or_its_registrar_is_refused, a_clone_of_a_serial_number_and_a_replay_are_refused, whatever_a_masa_answers_its_device_gets_a_clear_refusal_and_others_go_on, a_masa_that_is_slow_or_away_holds_back_its_own_devices_only, a_masa_with_another_name_or_another_anchor_gets_nothing, a_history_that_breaks_the_policy_is_an_alarm_and_ends_in_refusal, an_expired_idevid_is_refused_unless_its_profile_says_otherwise, no_flipped_bit_gets_through;
+}
