@@ -123,15 +123,36 @@ pub struct DevicesConfig {
 pub struct AuditConfig {
     /// Name of the log, like a URL without a scheme.
     pub origin: String,
-    /// Ed25519 key that signs the log's checkpoints and nothing else.
-    #[serde(flatten)]
-    pub key: KeyConfig,
+    /// Ed25519 key that signs the log's checkpoints and nothing else; see [`KeyConfig::key`].
+    pub key: String,
+    /// See [`KeyConfig::passphrase_file`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
+    /// See [`KeyConfig::passphrase_env`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_env: Option<String>,
+    /// See [`KeyConfig::module`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<PathBuf>,
     /// The newest checkpoint is kept here too, outside the database.
     #[serde(default = "anchor")]
     pub anchor: PathBuf,
     /// How often a checkpoint is signed, if there is something new.
     #[serde(default = "seal_seconds")]
     pub seal_seconds: u64,
+}
+
+impl AuditConfig {
+    /// Where the key is.
+    #[must_use]
+    pub fn key_config(&self) -> KeyConfig {
+        KeyConfig {
+            key: self.key.clone(),
+            passphrase_file: self.passphrase_file.clone(),
+            passphrase_env: self.passphrase_env.clone(),
+            module: self.module.clone(),
+        }
+    }
 }
 
 fn anchor() -> PathBuf {
@@ -352,7 +373,7 @@ impl Config {
     /// # Errors
     /// When the key cannot be read or is not Ed25519.
     pub fn audit_log(&self, store: &Store) -> Result<Log, Error> {
-        let signer: Arc<dyn Signer> = self.audit.key.load(&self.directory)?;
+        let signer: Arc<dyn Signer> = self.audit.key_config().load(&self.directory)?;
         let log = Log::new(store.clone(), &self.audit.origin, signer)?;
         Ok(log.with_anchor(self.resolve(&self.audit.anchor)))
     }

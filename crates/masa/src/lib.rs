@@ -8,6 +8,7 @@
 mod config;
 mod error;
 mod facts;
+mod init;
 mod issue;
 pub mod register;
 mod schema;
@@ -20,5 +21,6 @@ pub use config::{
     PolicyConfig, SigningConfig,
 };
 pub use error::Error;
+pub use init::{InitOptions, Initialised, init};
 pub use schema::SCHEMA;
 pub use server::{Running, serve};

@@ -1,0 +1,387 @@
+//! `usher masa init`: a folder with everything that a MASA needs to start.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use pki::issue::{AltName, CertificateBuilder, Profile};
+use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
+use serde::Serialize;
+use store::Store;
+use store::audit::NoteKey;
+use time::{Duration, OffsetDateTime};
+
+use crate::{Config, Error, SCHEMA};
+
+/// Lifetime of the CAs.
+const CA_LIFETIME: Duration = Duration::days(30 * 365);
+/// Lifetime of the certificates that sign vouchers: a voucher is worth nothing without it.
+const SIGNER_LIFETIME: Duration = Duration::days(10 * 365);
+/// Lifetime of the TLS server's certificate.
+const SERVER_LIFETIME: Duration = Duration::days(2 * 365);
+/// Certificates begin a little before now, for peers whose clock is late.
+const BACKDATE: Duration = Duration::hours(1);
+
+/// What [`init`] makes.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// The folder; it is made if it is not there.
+    pub directory: PathBuf,
+    /// The manufacturer, in the subjects of the CAs.
+    pub manufacturer: String,
+    /// DNS names and addresses of the MASA.
+    pub names: Vec<String>,
+    /// Where registrars connect.
+    pub listen: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The database: `sqlite:FILE` or `postgres://…`.
+    pub database: String,
+    /// The kind of the CA's and the voucher keys.
+    pub key: KeyKind,
+    /// The kind of the TLS server's key.
+    pub tls_key: KeyKind,
+    /// PEM files with the CAs of the devices. Without any, a device CA is made for trials.
+    pub device_anchors: Vec<PathBuf>,
+    /// First line is the passphrase for the keys. Without it they are readable by their owner only.
+    pub passphrase_file: Option<PathBuf>,
+    /// Name of the audit log; by default the first name of the MASA with `/audit`.
+    pub audit_origin: Option<String>,
+}
+
+impl InitOptions {
+    /// P-256 keys, SQLite, a device CA for trials, loopback and free ports.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            manufacturer: "Usher Manufacturer".to_owned(),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database: "sqlite:masa.db".to_owned(),
+            key: KeyKind::EcdsaP256,
+            tls_key: KeyKind::EcdsaP256,
+            device_anchors: Vec::new(),
+            passphrase_file: None,
+            audit_origin: None,
+        }
+    }
+}
+
+/// What was made, for whoever has to put it into firmware and registrars.
+#[derive(Clone, Debug, Serialize)]
+pub struct Initialised {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The CA of vouchers and of the TLS server: it goes into each device's firmware.
+    pub masa_ca: PathBuf,
+    /// SHA-256 of that certificate, in hex.
+    pub masa_ca_sha256: String,
+    /// CAs of the devices.
+    pub device_anchors: Vec<PathBuf>,
+    /// The public key of the audit log.
+    pub audit_key: String,
+    /// Whether the keys are encrypted.
+    pub keys_encrypted: bool,
+}
+
+/// Makes the folder: keys, certificates, configuration, database.
+///
+/// # Errors
+/// When something is there already or cannot be written.
+pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initialised, Error> {
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| Error::file(&options.directory, error))?;
+    let config = directory.join("masa.toml");
+    if config.exists() {
+        let name = config.display().to_string();
+        let detail = "; nothing was changed".to_owned();
+        return Err(Error::Exists {
+            what: "file",
+            name,
+            detail,
+        });
+    }
+    if options.listen == options.admin && options.listen.port() != 0 {
+        let text = "registrars and operators need different addresses";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let folder = Folder::make(&directory, options.passphrase_file.as_deref())?;
+    let ca = root(&folder, options, "masa-ca", "MASA CA", now)?;
+    let device_anchors = if options.device_anchors.is_empty() {
+        root(&folder, options, "device-ca", "Device CA", now)?;
+        vec![PathBuf::from("device-ca.pem")]
+    } else {
+        let absolute = |path: &PathBuf| {
+            // Read them now: a wrong path is better found here than at the first device.
+            Certificate::load_all(path).map_err(|error| Error::malformed(path, error))?;
+            std::path::absolute(path).map_err(|error| Error::file(path, error))
+        };
+        options
+            .device_anchors
+            .iter()
+            .map(absolute)
+            .collect::<Result<_, Error>>()?
+    };
+    signer(&folder, options, &ca, "voucher", "Voucher Signer", now)?;
+    signer(
+        &folder,
+        options,
+        &ca,
+        "voucher-nonceless",
+        "Nonceless Voucher Signer",
+        now,
+    )?;
+    server(&folder, options, &ca, now)?;
+    let audit = SoftwareKey::generate(KeyKind::Ed25519)?;
+    folder.write_key("audit.key", &audit)?;
+    let origin = options.audit_origin.clone().unwrap_or_else(|| {
+        format!(
+            "{}/audit",
+            options.names.first().map_or("masa", String::as_str)
+        )
+    });
+    let audit_key = NoteKey::of(&origin, &audit)?.to_string();
+    folder.write("audit.pub", format!("{audit_key}\n").as_bytes(), 0o644)?;
+    let text = config_text(options, &folder, &device_anchors, &origin);
+    let parsed = Config::parse(&text, &directory)?;
+    Store::migrate(&parsed.database.url, &SCHEMA, now).await?;
+    // The configuration comes last: with it there, the folder is complete.
+    folder.write("masa.toml", text.as_bytes(), 0o640)?;
+    Ok(Initialised {
+        config,
+        masa_ca: directory.join("masa-ca.pem"),
+        masa_ca_sha256: ca
+            .certificate()
+            .map(|c| hex::encode(c.sha256()))
+            .unwrap_or_default(),
+        device_anchors: device_anchors
+            .iter()
+            .map(|path| directory.join(path))
+            .collect(),
+        audit_key,
+        keys_encrypted: folder.passphrase.is_some(),
+    })
+}
+
+struct Folder {
+    path: PathBuf,
+    passphrase: Option<String>,
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Folder {
+    fn make(path: &Path, passphrase_file: Option<&Path>) -> Result<Self, Error> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(path)
+            .map_err(|error| Error::file(path, error))?;
+        let passphrase_file = passphrase_file
+            .map(|file| std::path::absolute(file).map_err(|error| Error::file(file, error)))
+            .transpose()?;
+        let passphrase = match &passphrase_file {
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                let line = text.lines().next().unwrap_or_default().to_owned();
+                if line.is_empty() {
+                    return Err(Error::malformed(file, "the passphrase is empty"));
+                }
+                Some(line)
+            }
+            None => None,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            passphrase,
+            passphrase_file,
+        })
+    }
+
+    /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
+    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(|error| Error::file(&path, error))?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| Error::file(&path, error))
+    }
+
+    fn write_key(&self, name: &str, key: &SoftwareKey) -> Result<(), Error> {
+        let pem = match &self.passphrase {
+            Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
+            None => key.to_pkcs8_pem()?,
+        };
+        self.write(name, pem.as_bytes(), 0o600)
+    }
+}
+
+fn serial() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| pki::Error::KeyGeneration)?;
+    Ok(bytes)
+}
+
+/// A value in an RFC 4514 name.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for (index, c) in text.trim().chars().enumerate() {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') || (index == 0 && c == '#') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn subject(options: &InitOptions, common_name: &str) -> String {
+    let manufacturer = escape(&options.manufacturer);
+    format!("CN={},O={manufacturer}", escape(common_name))
+}
+
+fn root(
+    folder: &Folder,
+    options: &InitOptions,
+    stem: &str,
+    common_name: &str,
+    now: OffsetDateTime,
+) -> Result<Identity, Error> {
+    let key = SoftwareKey::generate(options.key)?;
+    let certificate = CertificateBuilder::new(
+        Profile::RootCa,
+        pki::issue::name(&subject(options, common_name))?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        now + CA_LIFETIME,
+    )
+    .self_sign(&key)?;
+    folder.write(
+        &format!("{stem}.pem"),
+        certificate.to_pem().as_bytes(),
+        0o644,
+    )?;
+    folder.write_key(&format!("{stem}.key"), &key)?;
+    Ok(Identity::new(vec![certificate], std::sync::Arc::new(key))?)
+}
+
+/// Issues a certificate under the MASA's CA and writes chain and key.
+fn issue(
+    folder: &Folder,
+    ca: &Identity,
+    stem: &str,
+    key: &SoftwareKey,
+    builder: CertificateBuilder,
+) -> Result<(), Error> {
+    let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
+    let certificate = builder.issue(issuer, ca.signer.as_ref())?;
+    // The CA goes along, so that a registrar's operator can see and compare it.
+    let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
+    folder.write(&format!("{stem}.pem"), chain.as_bytes(), 0o644)?;
+    folder.write_key(&format!("{stem}.key"), key)
+}
+
+fn signer(
+    folder: &Folder,
+    options: &InitOptions,
+    ca: &Identity,
+    stem: &str,
+    common_name: &str,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let key = SoftwareKey::generate(options.key)?;
+    let builder = CertificateBuilder::new(
+        Profile::MasaSigner,
+        pki::issue::name(&subject(options, common_name))?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        now + SIGNER_LIFETIME,
+    );
+    issue(folder, ca, stem, &key, builder)
+}
+
+fn server(
+    folder: &Folder,
+    options: &InitOptions,
+    ca: &Identity,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let key = SoftwareKey::generate(options.tls_key)?;
+    let first = options.names.first().map_or("masa", String::as_str);
+    let mut builder = CertificateBuilder::new(
+        Profile::TlsServer,
+        pki::issue::name(&subject(options, first))?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        now + SERVER_LIFETIME,
+    );
+    for name in &options.names {
+        builder = match name.parse::<IpAddr>() {
+            Ok(address) => builder.alt_name(AltName::Ip(address)),
+            Err(_) => builder.dns_name(name),
+        };
+    }
+    issue(folder, ca, "tls", &key, builder)
+}
+
+fn config_text(
+    options: &InitOptions,
+    folder: &Folder,
+    device_anchors: &[PathBuf],
+    origin: &str,
+) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let secret = folder
+        .passphrase_file
+        .as_deref()
+        .map_or_else(String::new, |file| {
+            format!(
+                "passphrase_file = {}\n",
+                quoted(&file.display().to_string())
+            )
+        });
+    let anchors: Vec<String> = device_anchors
+        .iter()
+        .map(|path| quoted(&path.display().to_string()))
+        .collect();
+    format!(
+        "# The MASA. docs/samples/masa.toml names every field.\n\n\
+         [database]\nurl = {database}\n\n\
+         [listen]\naddress = {listen}\n\n\
+         [admin]\naddress = {admin}\n\n\
+         [[identity]]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n{secret}\n\
+         # Vouchers with a nonce, and nonceless ones under another key.\n\
+         [signing.nonced]\ncertificate = \"voucher.pem\"\nkey = \"voucher.key\"\n{secret}\n\
+         [signing.nonceless]\ncertificate = \"voucher-nonceless.pem\"\n\
+         key = \"voucher-nonceless.key\"\n{secret}\n\
+         # The CAs under which IDevIDs are made.\n\
+         [devices]\nanchors = [{anchors}]\n\n\
+         [audit]\norigin = {origin}\nkey = \"audit.key\"\n{secret}",
+        database = quoted(&options.database),
+        listen = quoted(&options.listen.to_string()),
+        admin = quoted(&options.admin.to_string()),
+        anchors = anchors.join(", "),
+        origin = quoted(origin),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn names_are_escaped() {
+        assert_eq!(escape(" Plain GmbH "), "Plain GmbH");
+        assert_eq!(escape("#1, Big+Co"), "\\#1\\, Big\\+Co");
+    }
+}

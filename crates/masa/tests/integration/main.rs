@@ -1,0 +1,7 @@
+//! The MASA over real sockets, on SQLite and on PostgreSQL.
+
+mod bad_input;
+mod concurrency;
+mod register;
+mod support;
+mod vouchers;
