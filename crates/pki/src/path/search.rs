@@ -588,19 +588,17 @@ mod profile {
         Ok(())
     }
 
-    /// §4.2.1.1: authorityKeyIdentifier with keyIdentifier MUST be there, except that a self-signed
-    /// certificate may leave it out. Where that one has it, it has to be its own.
+    /// §4.2.1.1: where a self-signed certificate has an authorityKeyIdentifier at all, it has to be its
+    /// own. An anchor that is not self-signed may lack one: nothing above it is looked for.
     pub(super) fn anchor(view: &View<'_>) -> Result<(), Fault> {
         match &view.authority_key_id {
-            None if view.is_self_issued() => Ok(()),
-            None => key_identifier("there is no authorityKeyIdentifier"),
             Some(id) if id.value.key_id.is_none() => {
                 key_identifier("authorityKeyIdentifier has no keyIdentifier")
             }
             Some(_) if view.is_self_issued() && view.key_id_matches(view) == Some(false) => {
                 key_identifier("authorityKeyIdentifier of a self-signed CA is not its own")
             }
-            Some(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
