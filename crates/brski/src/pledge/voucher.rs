@@ -80,7 +80,7 @@ pub fn judge_voucher(
         && let Some(created_on) = verified.voucher.created_on
         && created_on - now > CLOCK_SKEW_MAX
     {
-        let cause = Cause::new("voucher.in-future", "it was created in the future");
+        let cause = Cause::new("pledge.voucher-time", "it was created in the future");
         return Err(Failure::VoucherTime(cause));
     }
     Ok(verified.voucher)

@@ -105,7 +105,7 @@ fn json_text(bytes: &[u8]) -> Value {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
-        .filter(|c| !c.is_control())
+        .map(|c| if c.is_control() { ' ' } else { c })
         .take(1000)
         .collect()
 }
