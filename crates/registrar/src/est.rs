@@ -104,6 +104,10 @@ pub struct WithoutBrski {
     /// Their subject alternative names, as in `[ca]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alt_names: Vec<String>,
+    /// Whether a client of `client_cas` whose certificate has the extended key usage cmcRA speaks
+    /// for others: it then gets certificates for the names in its requests. Another registrar that
+    /// has this one as its `[ca.upstream]` needs that.
+    pub registration_authorities: bool,
 }
 
 impl Default for WithoutBrski {
@@ -114,6 +118,7 @@ impl Default for WithoutBrski {
             users_file: None,
             subject: "CN={name}".to_owned(),
             alt_names: Vec::new(),
+            registration_authorities: false,
         }
     }
 }
@@ -234,6 +239,7 @@ struct Plain {
     anchors: Anchors,
     users: Option<Users>,
     names: NamePlan,
+    registration_authorities: bool,
 }
 
 /// The routes for the device listener.
@@ -286,6 +292,7 @@ impl Plain {
             anchors,
             users,
             names: NamePlan::parse(&config.subject, &config.alt_names)?,
+            registration_authorities: config.registration_authorities,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use pki::issue::{self, CertificateBuilder, CrlBuilder, Profile};
+use pki::issue::{CertificateBuilder, CrlBuilder, Profile};
 use pki::{Certificate, Crl, Signer};
 use rand::RngCore;
 use time::{Duration, OffsetDateTime};
@@ -181,10 +181,4 @@ impl CertificateAuthority for BuiltinCa {
         }
         Ok(Some(builder.issue(&self.issuer, self.signer.as_ref())?))
     }
-}
-
-/// The profile of every device certificate, for `usher registrar doctor`.
-#[must_use]
-pub fn lint(certificate: &Certificate) -> Vec<issue::Finding> {
-    issue::lint(certificate, Profile::Ldevid)
 }

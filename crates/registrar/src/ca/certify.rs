@@ -7,7 +7,7 @@ use pki::{Certificate, Csr, PublicKey};
 use store::Store;
 use time::OffsetDateTime;
 
-use super::names::alt_names_of;
+use super::names::{alt_names_in, alt_names_of};
 use super::records::{self, IssuedCertificate, NewCertificate};
 use super::{CaError, CertificateAuthority, Issued, NamePlan, Names, Order};
 use crate::records::{Entry, Outcome, State, append, set_state};
@@ -19,6 +19,8 @@ pub struct Holder {
     pub id: String,
     /// Whether there is a row in the device table to keep up to date.
     pub is_device: bool,
+    /// Whether the names are taken from the request, because the peer speaks for others.
+    pub names_from_request: bool,
     /// What the certificate is issued for: the voucher exchange, or the certificate that is
     /// renewed. The same request in the same scope gets the same certificate.
     pub scope: String,
@@ -143,6 +145,14 @@ fn order(
             let tbs = current.x509().tbs_certificate();
             (tbs.subject().clone(), alt_names_of(current)?)
         }
+        None if holder.names_from_request => (
+            wanted.csr.subject_name().clone(),
+            wanted
+                .csr
+                .subject_alt_name_der()
+                .map_err(|_| CaError::CsrNames)
+                .and_then(|der| alt_names_in(der.as_deref()).map_err(|_| CaError::CsrNames))?,
+        ),
         None => (plan.subject(&holder.names)?, plan.alt_names(&holder.names)?),
     };
     let order = Order {

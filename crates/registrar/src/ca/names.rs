@@ -194,10 +194,15 @@ impl NamePlan {
 
 /// The subject alternative names of a certificate, to be given again.
 pub(super) fn alt_names_of(certificate: &Certificate) -> Result<Vec<AltName>, CaError> {
-    let Some(der) = certificate.extension(SUBJECT_ALT_NAME) else {
+    alt_names_in(certificate.extension(SUBJECT_ALT_NAME))
+}
+
+/// The names in the DER of GeneralNames.
+pub(super) fn alt_names_in(der: Option<&[u8]>) -> Result<Vec<AltName>, CaError> {
+    let Some(der) = der else {
         return Ok(Vec::new());
     };
-    let unusable = || CaError::Name("the names of the old certificate cannot be read".to_owned());
+    let unusable = || CaError::Name("the subjectAltName cannot be given as it is".to_owned());
     let names = Vec::<GeneralName>::from_der(der).map_err(|_| unusable())?;
     names
         .into_iter()

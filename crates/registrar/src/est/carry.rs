@@ -107,6 +107,14 @@ async fn answer(
         }
     };
     demand_names(inner, &who, &mut policy)?;
+    if who
+        .holder
+        .as_ref()
+        .is_some_and(|holder| holder.names_from_request)
+    {
+        // RFC 7030 §3.7: a registration authority has verified the binding to its own connection.
+        policy.channel_binding = ChannelBinding::Ignore;
+    }
     let request = Request {
         method: call.method,
         operation,

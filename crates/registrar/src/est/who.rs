@@ -176,6 +176,7 @@ fn member_holder(
     Holder {
         id: known.holder,
         is_device: device.is_some(),
+        names_from_request: false,
         // A request to renew is a repetition only for the same old certificate.
         scope: known.certificate_id,
         names,
@@ -191,11 +192,20 @@ fn trusted_client<'a>(
 ) -> Option<Who<'a>> {
     let options = PathOptions::new(Purpose::Client, inner.service.now());
     pki::path::validate(leaf, others, &plain.anchors, &options).ok()?;
+    // EST-3.7-01: "If the client's certificate was issued by the EST CA, and it includes the
+    // id-kp-cmcRA [...] extended key usage extension, then the client is a Registration Authority".
+    let speaks_for_others = plain.registration_authorities && leaf.has_cmc_ra();
+    let kind = if speaks_for_others {
+        "authority"
+    } else {
+        "client"
+    };
     Some(Who {
         standing: Standing::MayEnrol,
         holder: Some(Holder {
-            id: format!("est:client:{}", hex::encode(leaf.public_key().sha256())),
+            id: format!("est:{kind}:{}", hex::encode(leaf.public_key().sha256())),
             is_device: false,
+            names_from_request: speaks_for_others,
             scope: hex::encode(leaf.sha256()),
             names: Names {
                 serial: leaf.subject_serial_number(),
@@ -219,6 +229,7 @@ async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Option<Who<'a>> {
         holder: Some(Holder {
             id: format!("est:user:{name}"),
             is_device: false,
+            names_from_request: false,
             scope: "user".to_owned(),
             names: Names {
                 name: Some(name),
@@ -253,6 +264,7 @@ fn device_without_voucher<'a>(
         .map(|presented| Holder {
             id: attempt.sighting.device_id.clone(),
             is_device: true,
+            names_from_request: false,
             scope: String::new(),
             names: Names {
                 serial: Some(presented.device.key.serial.clone()),
@@ -292,6 +304,7 @@ async fn device<'a>(
         holder: Some(Holder {
             id,
             is_device: true,
+            names_from_request: false,
             // A device that was bootstrapped anew gets a new certificate, even for an old request.
             scope: exchange.map(|row| row.exchange_id).unwrap_or_default(),
             names: Names {

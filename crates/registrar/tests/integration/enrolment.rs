@@ -1,5 +1,7 @@
 //! From the voucher to the certificate, and what stands in between.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -524,6 +526,17 @@ async fn keys_are_generated_where_that_is_offered() {
     lab.stop().await;
 }
 
+/// Case, method, path, media type, body; status and code of the answer.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Vec<u8>,
+    u16,
+    &'static str,
+);
+
 /// Each endpoint with what it should not get; the registrar answers with status and code, notes
 /// it, and goes on.
 /// Requirements: EST-3.2.2-03, EST-4.2.3-04, EST-4.3-01, BRSKI-5.9-03
@@ -542,8 +555,8 @@ async fn bad_input_has_its_status_and_code() {
     *flipped.last_mut().unwrap() ^= 1;
     let p384 = SoftwareKey::generate(KeyKind::EcdsaP384).unwrap();
     let p384 = client::request(&Requirements::none(), &facts(&device), None, &p384).unwrap();
-    let nested = vec![0x30_u8, 0x80].repeat(2000);
-    let table: Vec<(&str, &str, &str, &str, Vec<u8>, u16, &str)> = vec![
+    let nested = [0x30_u8, 0x80].repeat(2000);
+    let table: Vec<Row> = vec![
         (
             "unknown operation",
             "GET",

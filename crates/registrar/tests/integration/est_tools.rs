@@ -2,6 +2,8 @@
 //!
 //! These tools look at the system's clock, so here the registrar does too.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -267,6 +269,88 @@ async fn strongswan_enrols_and_renews() {
                --cert gw.pem --key gw.key --outform pem")
         .await;
     assert!(!ok && text.contains("400"), "{text}");
+    plain.stop().await;
+}
+
+/// Requirements: EST-3.7-01
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_authority_speaks_for_others() {
+    let script = "openssl ecparam -genkey -name prime256v1 -noout -out $NAME.key
+         openssl req -new -key $NAME.key -subj /O=Plant/CN=$NAME -addext subjectAltName=DNS:$NAME.example \
+           -outform DER | base64 -w0 > $NAME.b64
+         curl -sS --cacert domain-ca.pem --cert registrar.pem --key registrar.key \
+           -H 'Content-Type: application/pkcs10' --data-binary @$NAME.b64 $EST/simpleenroll \
+           | base64 -d | openssl pkcs7 -inform DER -print_certs | openssl x509 -noout -subject -ext subjectAltName";
+    let anchors = "[est]\n[est.without_brski]\nclient_cas = [\"domain-ca.pem\"]\n";
+    let plain = Plain::start(&format!("{anchors}registration_authorities = true\n")).await;
+    for name in ["valve-1", "valve-2"] {
+        let text = plain.run(&format!("NAME={name}\n{script}")).await;
+        assert!(
+            text.contains(&format!("subject=O = Plant, CN = {name}")),
+            "{text}"
+        );
+        assert!(text.contains(&format!("DNS:{name}.example")), "{text}");
+    }
+    plain.stop().await;
+    // Where that is off, the same certificate is an ordinary client's.
+    let plain = Plain::start(anchors).await;
+    let text = plain.run(&format!("NAME=valve-1\n{script}")).await;
+    assert!(
+        text.contains("subject=CN = localhost") && !text.contains("valve"),
+        "{text}"
+    );
+    plain.stop().await;
+}
+
+/// Requirements: EST-3.2.3-04, EST-3.3-01, EST-3.3-02, EST-4.4-02, EST-6-01
+#[tokio::test(flavor = "multi_thread")]
+async fn old_tls_and_weak_suites_are_not_spoken() {
+    let plain = Plain::start(PLAIN).await;
+    let connect =
+        "openssl s_client -connect ${HOST#https://} -CAfile domain-ca.pem -brief </dev/null";
+    for option in ["-tls1_2", "-tls1_3"] {
+        plain.run(&format!("{connect} {option}")).await;
+    }
+    for option in [
+        "-tls1_1 -cipher ALL:@SECLEVEL=0",
+        "-tls1 -cipher ALL:@SECLEVEL=0",
+        "-tls1_2 -cipher eNULL:@SECLEVEL=0",
+        "-tls1_2 -cipher aNULL:@SECLEVEL=0",
+        "-tls1_2 -cipher kRSA:@SECLEVEL=0",
+        "-tls1_2 -cipher ECDHE-ECDSA-AES256-SHA",
+    ] {
+        let (ok, text) = plain.sh(&format!("{connect} {option}")).await;
+        assert!(!ok && text.contains("alert"), "{option}: {text}");
+    }
+    let (ok, _) = plain
+        .sh("curl -sS http://${HOST#https://}/.well-known/est/cacerts")
+        .await;
+    assert!(!ok, "no answer in the clear");
+    plain.stop().await;
+}
+
+/// Requirements: EST-4.1.3-05
+#[tokio::test(flavor = "multi_thread")]
+async fn cacerts_carry_the_certificates_of_a_root_rollover() {
+    let plain = Plain::start("").await;
+    let text = std::fs::read_to_string(&plain.config).unwrap();
+    let text = text.replace("[ca]\n", "[ca]\nrollover = \"factory-ca.pem\"\n");
+    let config = Config::parse(&text, plain.folder.path()).unwrap();
+    let second = registrar::serve(config, Clock::system()).await.unwrap();
+    let url = format!(
+        "https://localhost:{}/.well-known/est/cacerts",
+        second.device_address().port()
+    );
+    let text = plain
+        .run(&format!(
+            "curl -sS --cacert domain-ca.pem {url} | base64 -d | openssl pkcs7 -inform DER -print_certs"
+        ))
+        .await;
+    assert!(
+        text.contains("CN = Usher Domain CA") && text.contains("CN = Factory CA"),
+        "{text}"
+    );
+    second.stop().await;
     plain.stop().await;
 }
 
