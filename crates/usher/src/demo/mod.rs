@@ -21,7 +21,8 @@ use self::{
 /// Arguments of `usher demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Keep databases, keys and certificates here instead of in a temporary folder.
+    /// Keep databases, keys and certificates here, in a new or empty folder, instead of in a
+    /// temporary one.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Run only the rows whose id starts like this.
@@ -43,7 +44,10 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(code: &'static str, detail: &(impl fmt::Display + ?Sized)) -> Self {
-        Self { code, detail: detail.to_string() }
+        Self {
+            code,
+            detail: detail.to_string(),
+        }
     }
 }
 
@@ -69,7 +73,11 @@ impl Scene {
         title: impl Into<String>,
         play: impl for<'a> Fn(&'a World) -> Pin<Box<dyn Future<Output = Told> + 'a>> + 'static,
     ) -> Self {
-        Self { id: id.into(), title: title.into(), play: Box::new(play) }
+        Self {
+            id: id.into(),
+            title: title.into(),
+            play: Box::new(play),
+        }
     }
 }
 
@@ -89,7 +97,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             .map(|scene| serde_json::json!({ "id": scene.id, "title": scene.title }))
             .collect();
         arguments.format.print(&list, |_| {
-            scenes.iter().map(|scene| format!("{}  {}", scene.id, scene.title)).collect::<Vec<_>>().join("\n")
+            scenes
+                .iter()
+                .map(|scene| format!("{}  {}", scene.id, scene.title))
+                .collect::<Vec<_>>()
+                .join("\n")
         });
         return Outcome::Yes;
     }
@@ -107,13 +119,26 @@ fn play(arguments: &Arguments, scenes: &[Scene]) -> Result<Report, Failure> {
     // Removed with everything in it when it goes out of scope.
     let temporary;
     let folder = match &arguments.dir {
-        Some(folder) => folder.clone(),
+        Some(folder) => {
+            // Yesterday's databases know yesterday's keys.
+            if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+                let detail = format!("{} is not empty", folder.display());
+                return Err(Failure::new("config.usage", &detail));
+            }
+            folder.clone()
+        }
         None => {
-            temporary = tempfile::Builder::new().prefix("usher-demo-").tempdir().map_err(ours)?;
+            temporary = tempfile::Builder::new()
+                .prefix("usher-demo-")
+                .tempdir()
+                .map_err(ours)?;
             temporary.path().to_path_buf()
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ours)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ours)?;
     runtime.block_on(async {
         let world = World::start(&folder).await?;
         let mut rows = Vec::new();
@@ -128,7 +153,13 @@ fn play(arguments: &Arguments, scenes: &[Scene]) -> Result<Report, Failure> {
                 Ok(detail) => (true, detail),
                 Err(failure) => (false, failure.to_string()),
             };
-            rows.push(Row { id: scene.id.clone(), title: scene.title.clone(), ok, ms, detail });
+            rows.push(Row {
+                id: scene.id.clone(),
+                title: scene.title.clone(),
+                ok,
+                ms,
+                detail,
+            });
         }
         world.stop().await;
         Ok(Report::new(rows))

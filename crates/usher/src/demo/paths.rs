@@ -11,8 +11,11 @@ use super::{
     world::World,
 };
 
-const VERSIONS: [(HttpVersion, &str); 3] =
-    [(HttpVersion::Http1, "http1.1"), (HttpVersion::Http2, "http2"), (HttpVersion::Http3, "http3")];
+const VERSIONS: [(HttpVersion, &str); 3] = [
+    (HttpVersion::Http1, "http1.1"),
+    (HttpVersion::Http2, "http2"),
+    (HttpVersion::Http3, "http3"),
+];
 
 pub(crate) fn scenes() -> Vec<Scene> {
     let mut scenes = Vec::new();
@@ -43,14 +46,23 @@ async fn whole_way(world: &World, serial: &str, envelope: Envelope, http: HttpVe
     config.http = http;
     let outcome = enrol(&config).await?;
     let told = enrolled(&outcome)?;
-    let renewal = renew(&config).await.map_err(|error| Failure::new(error.code(), &error))?;
+    let renewal = renew(&config)
+        .await
+        .map_err(|error| Failure::new(error.code(), &error))?;
     let Some(renewed) = &renewal.identity else {
-        let text = renewal.refusal.map(|(status, text)| format!("{status} {text}"));
+        let text = renewal
+            .refusal
+            .map(|(status, text)| format!("{status} {text}"));
         return Err(Failure::new("est.refused", &text.unwrap_or_default()));
     };
-    let new = renewed.certificate().map(|certificate| certificate.public_key().sha256());
+    let new = renewed
+        .certificate()
+        .map(|certificate| certificate.public_key().sha256());
     if new == Some(renewal.previous.public_key().sha256()) {
-        return Err(Failure::new("est.refused", &"the renewed certificate has the old key"));
+        return Err(Failure::new(
+            "est.refused",
+            &"the renewed certificate has the old key",
+        ));
     }
     Ok(format!("{told}; renewed with a new key"))
 }

@@ -22,32 +22,46 @@ use super::{
 
 pub(crate) fn scenes() -> Vec<Scene> {
     vec![
-        Scene::new("brski-cms-clockless", "a device that believes it is 1970 enrols", |world| {
-            Box::pin(clockless(world))
-        }),
-        Scene::new("brski-cms-power-cut", "a device loses power before each step and goes on", |world| {
-            Box::pin(power_cuts(world))
-        }),
-        Scene::new("brski-cms-approve", "a device waits until a human says yes", |world| {
-            Box::pin(approve(world))
-        }),
-        Scene::new("brski-cms-rogue", "refused: a device that signed its own identity", |world| {
-            Box::pin(rogue(world))
-        }),
-        Scene::new("brski-cms-clone", "refused: a second device with the serial number of another", |world| {
-            Box::pin(clone(world))
-        }),
-        Scene::new("brski-cms-replay", "refused: an old voucher request, sent once more", |world| {
-            Box::pin(replay(world))
-        }),
+        Scene::new(
+            "brski-cms-clockless",
+            "a device that believes it is 1970 enrols",
+            |world| Box::pin(clockless(world)),
+        ),
+        Scene::new(
+            "brski-cms-power-cut",
+            "a device loses power before each step and goes on",
+            |world| Box::pin(power_cuts(world)),
+        ),
+        Scene::new(
+            "brski-cms-approve",
+            "a device waits until a human says yes",
+            |world| Box::pin(approve(world)),
+        ),
+        Scene::new(
+            "brski-cms-rogue",
+            "refused: a device that signed its own identity",
+            |world| Box::pin(rogue(world)),
+        ),
+        Scene::new(
+            "brski-cms-clone",
+            "refused: a second device with the serial number of another",
+            |world| Box::pin(clone(world)),
+        ),
+        Scene::new(
+            "brski-cms-replay",
+            "refused: an old voucher request, sent once more",
+            |world| Box::pin(replay(world)),
+        ),
         Scene::new(
             "brski-cms-stolen-registrar",
             "refused: somebody who has the registrar's certificate and not its key",
             |world| Box::pin(stolen_registrar(world)),
         ),
-        Scene::new("brski-cms-sold-elsewhere", "refused: a device that was sold to another network", |world| {
-            Box::pin(sold_elsewhere(world))
-        }),
+        Scene::new(
+            "brski-cms-sold-elsewhere",
+            "refused: a device that was sold to another network",
+            |world| Box::pin(sold_elsewhere(world)),
+        ),
     ]
 }
 
@@ -85,7 +99,10 @@ async fn power_cuts(world: &World) -> Told {
     config.power_cut_before = None;
     let outcome = enrol(&config).await?;
     enrolled(&outcome)?;
-    Ok(format!("enrolled after {CUTS_MAX} power cuts: {}", steps(&outcome)))
+    Ok(format!(
+        "enrolled after {CUTS_MAX} power cuts: {}",
+        steps(&outcome)
+    ))
 }
 
 /// The device asks, is told to wait, and asks again with the same bytes; meanwhile the operator runs
@@ -101,7 +118,10 @@ async fn approve(world: &World) -> Told {
     if outcome.steps.iter().any(|step| step.status == Some(202)) {
         Ok(told)
     } else {
-        Err(Failure::new("registrar.internal", &format!("it did not have to wait: {told}")))
+        Err(Failure::new(
+            "registrar.internal",
+            &format!("it did not have to wait: {told}"),
+        ))
     }
 }
 
@@ -111,7 +131,14 @@ async fn say_yes(world: &World, serial: &str) -> Result<(), Failure> {
     let usher = std::env::current_exe().map_err(ours)?;
     for _ in 0..TRIES_MAX {
         let output = tokio::process::Command::new(&usher)
-            .args(["registrar", "device", "approve", serial, "--json", "--config"])
+            .args([
+                "registrar",
+                "device",
+                "approve",
+                serial,
+                "--json",
+                "--config",
+            ])
             .arg(world.registrar_config())
             .output()
             .await
@@ -122,7 +149,10 @@ async fn say_yes(world: &World, serial: &str) -> Result<(), Failure> {
         // The device has not asked yet.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    Err(Failure::new("registrar.internal", &"the device never came up for approval"))
+    Err(Failure::new(
+        "registrar.internal",
+        &"the device never came up for approval",
+    ))
 }
 
 async fn rogue(world: &World) -> Told {
@@ -169,26 +199,37 @@ async fn stolen_registrar(world: &World) -> Told {
     let mut fields = RequestFields::new(number);
     fields.created_on = Some(world.now());
     let request = VoucherRequest::new(fields).map_err(coded)?;
-    let body =
-        sign_request(&request, Envelope::Cms, &stolen, Some(world.now())).map_err(coded)?;
+    let body = sign_request(&request, Envelope::Cms, &stolen, Some(world.now())).map_err(coded)?;
     let (status, text) = post_to_masa(world, Envelope::Cms, body).await?;
     if (400..500).contains(&status) && text.contains("masa.request-signature") {
         Ok(format!("requestvoucher {status}: {}", text.trim()))
     } else {
-        Err(Failure::new("masa.internal", &format!("the MASA said {status}: {text}")))
+        Err(Failure::new(
+            "masa.internal",
+            &format!("the MASA said {status}: {text}"),
+        ))
     }
 }
 
 async fn sold_elsewhere(world: &World) -> Told {
     let serial = "DEMO-SOLD";
     world.ship(serial, Some(OTHER_NETWORK)).await?;
-    let told = refused(&enrol(&world.device(serial)?).await?, "registrar.masa-refused")?;
+    let told = refused(
+        &enrol(&world.device(serial)?).await?,
+        "registrar.masa-refused",
+    )?;
     // The device is not told why; the manufacturer's timeline is.
     let code = "masa.not-the-owner";
     let events = world.masa_timeline(serial).await?;
     match events.iter().find(|event| event.code == code) {
-        Some(event) => Ok(format!("{told}; the MASA's timeline: {} {code}", event.http)),
-        None => Err(Failure::new("masa.internal", &format!("the timeline has no {code}"))),
+        Some(event) => Ok(format!(
+            "{told}; the MASA's timeline: {} {code}",
+            event.http
+        )),
+        None => Err(Failure::new(
+            "masa.internal",
+            &format!("the timeline has no {code}"),
+        )),
     }
 }
 
@@ -199,7 +240,10 @@ async fn post_to_masa(
 ) -> Result<(u16, String), Failure> {
     let anchors: Anchors = std::iter::once(world.masa_anchor().clone()).collect();
     let trust = ServerTrust::anchors(anchors, PathOptions::new(Purpose::Server, world.now()));
-    let config = ClientConfig { trust, ..ClientConfig::default() };
+    let config = ClientConfig {
+        trust,
+        ..ClientConfig::default()
+    };
     let target = Target::from_address(world.masa_address());
     let mut connection = Connection::open(&target, &config).await.map_err(coded)?;
     let mut headers = HeaderMap::new();

@@ -54,16 +54,30 @@ impl World {
 
         let masa_folder = Folder::make(folder, "masa")?;
         masa_folder.certificate("manufacturer-ca.pem", &masa_anchor)?;
-        let server = below(&manufacturer.identity, Profile::TlsServer, "CN=Demo MASA", now)?;
+        let server = below(
+            &manufacturer.identity,
+            Profile::TlsServer,
+            "CN=Demo MASA",
+            now,
+        )?;
         masa_folder.identity("tls", &server)?;
         let signer = |subject| below(&manufacturer.identity, Profile::MasaSigner, subject, now);
         masa_folder.identity("nonced", &signer("CN=Demo Voucher Signer")?)?;
         masa_folder.identity("nonceless", &signer("CN=Demo Nonceless Voucher Signer")?)?;
-        masa_folder.key("audit.key", &SoftwareKey::generate(KeyKind::Ed25519).map_err(coded)?)?;
+        masa_folder.key(
+            "audit.key",
+            &SoftwareKey::generate(KeyKind::Ed25519).map_err(coded)?,
+        )?;
         let config = masa::Config::parse(MASA_CONFIG, &masa_folder.0).map_err(coded)?;
         let url = config.database.url.clone();
-        Store::migrate(&url, &masa::SCHEMA, now).await.map_err(coded)?;
+        Store::migrate(&url, &masa::SCHEMA, now)
+            .await
+            .map_err(coded)?;
         let masa = masa::serve(config, clock.clone()).await.map_err(coded)?;
+        // The file for whoever starts the servers again by hand: the devices that were made know
+        // this address, so it is no longer the system's choice.
+        let text = fixed(MASA_CONFIG, masa.device_address(), masa.admin_address());
+        masa_folder.write("masa.toml", text.as_bytes())?;
         let masa_store = Store::open(&url, &masa::SCHEMA).await.map_err(coded)?;
         for (id, ca) in [(OUR_NETWORK, &domain), (OTHER_NETWORK, &other)] {
             let change = masa::register::OwnerChange {
@@ -71,25 +85,39 @@ impl World {
                 certificates: vec![certificate(&ca.identity)?],
                 ..masa::register::OwnerChange::default()
             };
-            masa::register::add_owner(&masa_store, id, change, now).await.map_err(coded)?;
+            masa::register::add_owner(&masa_store, id, change, now)
+                .await
+                .map_err(coded)?;
         }
 
         let registrar_folder = Folder::make(folder, "registrar")?;
         registrar_folder.identity("domain-ca", &domain)?;
-        let identity = below(&domain.identity, Profile::Registrar, "CN=Demo Registrar", now)?;
+        let identity = below(
+            &domain.identity,
+            Profile::Registrar,
+            "CN=Demo Registrar",
+            now,
+        )?;
         registrar_folder.identity("registrar", &identity)?;
         let audit_key = SoftwareKey::generate(KeyKind::Ed25519).map_err(coded)?;
         registrar_folder.key("audit.key", &audit_key)?;
         let vendors = Folder::make(&registrar_folder.0, "vendors.d")?;
         vendors.certificate("demo-manufacturer.pem", &masa_anchor)?;
         vendors.write("demo-manufacturer.toml", VENDOR.as_bytes())?;
-        registrar_folder.write("registrar.toml", REGISTRAR_CONFIG.as_bytes())?;
         let config =
             registrar::Config::parse(REGISTRAR_CONFIG, &registrar_folder.0).map_err(coded)?;
         Store::migrate(&config.database.url, &registrar::schema::SCHEMA, now)
             .await
             .map_err(coded)?;
-        let registrar = registrar::serve(config, clock.clone()).await.map_err(coded)?;
+        let registrar = registrar::serve(config, clock.clone())
+            .await
+            .map_err(coded)?;
+        let text = fixed(
+            REGISTRAR_CONFIG,
+            registrar.device_address(),
+            registrar.admin_address(),
+        );
+        registrar_folder.write("registrar.toml", text.as_bytes())?;
         Ok(Self {
             clock,
             folder: folder.to_path_buf(),
@@ -112,13 +140,19 @@ impl World {
         };
         let options = masa::register::ImportOptions::default();
         let import = masa::register::Import::prepare(&vec![Ok(row)], options, "demo");
-        import.run(&self.masa_store, self.clock.now(), |_| {}).await.map_err(coded)?;
+        import
+            .run(&self.masa_store, self.clock.now(), |_| {})
+            .await
+            .map_err(coded)?;
         Ok(())
     }
 
     /// A device fresh from the factory, with a state folder of its own.
     pub(crate) fn device(&self, serial: &str) -> Result<DeviceConfig, Failure> {
-        self.device_with(serial, self.idevid(serial, &self.manufacturer.identity)?)
+        let made = self.make_idevid(serial, &self.manufacturer.identity)?;
+        let config = self.device_with(serial, made.identity.clone())?;
+        Folder(self.folder.join("devices").join(serial)).identity("idevid", &made)?;
+        Ok(config)
     }
 
     /// A device with an IDevID of the caller's.
@@ -127,14 +161,17 @@ impl World {
         serial: &str,
         idevid: Identity,
     ) -> Result<DeviceConfig, Failure> {
-        let url = Url::parse(&format!("https://localhost:{}/", self.registrar_address().port()))
-            .map_err(|error| Failure::new("config.usage", &error))?;
+        let url = Url::parse(&format!(
+            "https://localhost:{}/",
+            self.registrar_address().port()
+        ))
+        .map_err(|error| Failure::new("config.usage", &error))?;
         let anchors: Anchors = std::iter::once(self.masa_anchor.clone()).collect();
         let mut config = DeviceConfig::new(vec![url], idevid, anchors, self.clock.now());
         config.address = Some(self.registrar_address());
         config.attempts_max = Some(1);
         config.time_max = Some(DEVICE_TIME_MAX);
-        let folder = self.folder.join("devices").join(serial);
+        let folder = self.folder.join("devices").join(serial).join("state");
         std::fs::create_dir_all(&folder).map_err(|error| Failure::new("config.file", &error))?;
         config.state_folder = Some(folder);
         Ok(config)
@@ -142,6 +179,10 @@ impl World {
 
     /// A factory identity under this CA.
     pub(crate) fn idevid(&self, serial: &str, ca: &Identity) -> Result<Identity, Failure> {
+        Ok(self.make_idevid(serial, ca)?.identity)
+    }
+
+    fn make_idevid(&self, serial: &str, ca: &Identity) -> Result<Made, Failure> {
         let key = SoftwareKey::generate(KeyKind::EcdsaP256).map_err(coded)?;
         let issued = CertificateBuilder::new(
             Profile::Idevid,
@@ -154,7 +195,7 @@ impl World {
         .masa_url(format!("localhost:{}", self.masa_address().port()))
         .issue(&certificate(ca)?, ca.signer.as_ref())
         .map_err(coded)?;
-        Identity::new(vec![issued], Arc::new(key)).map_err(coded)
+        Made::new(vec![issued], key)
     }
 
     /// A CA that nobody knows.
@@ -177,7 +218,9 @@ impl World {
     ) -> Result<Vec<masa::timeline::Event>, Failure> {
         const EVENTS_MAX: u32 = 100;
         self.masa.flush().await;
-        masa::timeline::list(&self.masa_store, Some(serial), EVENTS_MAX).await.map_err(coded)
+        masa::timeline::list(&self.masa_store, Some(serial), EVENTS_MAX)
+            .await
+            .map_err(coded)
     }
 
     pub(crate) fn registrar_address(&self) -> SocketAddr {
@@ -211,7 +254,10 @@ pub(crate) fn coded(error: impl Coded) -> Failure {
 }
 
 fn certificate(identity: &Identity) -> Result<Certificate, Failure> {
-    identity.certificate().cloned().ok_or_else(|| Failure::new("pki.identity", &"no certificate"))
+    identity
+        .certificate()
+        .cloned()
+        .ok_or_else(|| Failure::new("pki.identity", &"no certificate"))
 }
 
 fn root(subject: &str, now: OffsetDateTime) -> Result<Made, Failure> {
@@ -268,6 +314,14 @@ impl Made {
     }
 }
 
+/// A configuration with the addresses that the system picked, devices' listener first.
+fn fixed(config: &str, peers: SocketAddr, admin: SocketAddr) -> String {
+    const ANY: &str = "127.0.0.1:0";
+    config
+        .replacen(ANY, &peers.to_string(), 1)
+        .replacen(ANY, &admin.to_string(), 1)
+}
+
 /// A folder of a role, with what belongs into it.
 struct Folder(PathBuf);
 
@@ -299,7 +353,12 @@ impl Folder {
     }
 
     fn identity(&self, stem: &str, made: &Made) -> Result<(), Failure> {
-        let chain: String = made.identity.chain.iter().map(Certificate::to_pem).collect();
+        let chain: String = made
+            .identity
+            .chain
+            .iter()
+            .map(Certificate::to_pem)
+            .collect();
         self.write(&format!("{stem}.pem"), chain.as_bytes())?;
         self.key(&format!("{stem}.key"), &made.key)
     }
