@@ -148,8 +148,7 @@ fn certificate(got: &Got) -> Certificate {
 /// Requirements: BRSKI-5.9-01, BRSKI-5.9.1-01, BRSKI-5.9.4-08, EST-3.1-01, EST-3.2.2-01,
 /// EST-3.2.2-02, EST-3.2.2-04, EST-3.7-02, EST-4.1.3-03, EST-4.1.3-04, EST-4.2.3-01,
 /// EST-4.2.3-02, EST-4.2.3-07, EST-4.5.2-01, EST8951-3-01
-#[tokio::test]
-async fn a_device_enrols_and_renews_over_every_http_version() {
+pub(crate) async fn a_device_enrols_and_renews_over_every_http_version() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| text + "[est]\nlabels = [\"factory\"]\n");
     let lab = lab.serving().await;
@@ -222,8 +221,7 @@ async fn a_device_enrols_and_renews_over_every_http_version() {
 
 /// What a device asks for beyond its key is not granted.
 /// Requirements: EST-3.7-02
-#[tokio::test]
-async fn names_are_the_registrars_choice() {
+pub(crate) async fn names_are_the_registrars_choice() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| {
         text.replace(
@@ -251,8 +249,7 @@ async fn names_are_the_registrars_choice() {
 }
 
 /// Requirements: EST-4.2-02
-#[tokio::test]
-async fn nobody_enrols_without_a_voucher() {
+pub(crate) async fn nobody_enrols_without_a_voucher() {
     let lab = Lab::start(ALLOW).await;
     let key = key();
     let csr = client::request(&Requirements::none(), &Facts::default(), None, key.as_ref());
@@ -302,8 +299,7 @@ async fn nobody_enrols_without_a_voucher() {
 }
 
 /// Requirements: EST-3.3.2-02, EST-4.2.2-02
-#[tokio::test]
-async fn a_certificate_that_is_revoked_or_expired_renews_nothing() {
+pub(crate) async fn a_certificate_that_is_revoked_or_expired_renews_nothing() {
     let lab = Lab::start(ALLOW).await;
     let (_, member) = enrolled(&lab, "SN-1").await;
     let current = member.identity.as_ref().unwrap().chain[0].clone();
@@ -328,8 +324,7 @@ async fn a_certificate_that_is_revoked_or_expired_renews_nothing() {
     lab.stop().await;
 }
 
-#[tokio::test]
-async fn the_crl_follows_a_revocation_at_once() {
+pub(crate) async fn the_crl_follows_a_revocation_at_once() {
     let lab = Lab::start(ALLOW).await;
     let (device, member) = enrolled(&lab, "SN-1").await;
     let current = member.identity.as_ref().unwrap().chain[0].clone();
@@ -382,8 +377,7 @@ async fn the_crl_follows_a_revocation_at_once() {
 }
 
 /// Requirements: EST-4.2.1-02
-#[tokio::test]
-async fn a_request_that_somebody_else_sends_is_refused() {
+pub(crate) async fn a_request_that_somebody_else_sends_is_refused() {
     let lab = Lab::start(ALLOW).await;
     let victim = vouchered(&lab, "SN-1").await;
     let thief = vouchered(&lab, "SN-2").await;
@@ -419,8 +413,7 @@ async fn a_request_that_somebody_else_sends_is_refused() {
     lab.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_many_times_at_once_is_one_certificate() {
+pub(crate) async fn the_same_request_many_times_at_once_is_one_certificate() {
     let lab = Lab::start(ALLOW).await;
     let device = vouchered(&lab, "SN-1").await;
     let csr = client::request(&Requirements::none(), &facts(&device), None, key().as_ref());
@@ -441,8 +434,7 @@ async fn the_same_request_many_times_at_once_is_one_certificate() {
 }
 
 /// A new voucher exchange is a new scope: the device lost everything and starts again.
-#[tokio::test]
-async fn a_device_that_starts_anew_gets_a_new_certificate() {
+pub(crate) async fn a_device_that_starts_anew_gets_a_new_certificate() {
     let lab = Lab::start(ALLOW).await;
     let device = vouchered(&lab, "SN-1").await;
     let csr = client::request(&Requirements::none(), &facts(&device), None, key().as_ref());
@@ -462,8 +454,7 @@ async fn a_device_that_starts_anew_gets_a_new_certificate() {
 }
 
 /// Requirements: EST-3.5-02, EST-3.5-03, EST-3.5-04, EST-4.5.2-05
-#[tokio::test]
-async fn a_channel_binding_is_verified_and_can_be_demanded() {
+pub(crate) async fn a_channel_binding_is_verified_and_can_be_demanded() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| text + "[est]\nchannel_binding = \"require\"\n");
     let lab = lab.serving().await;
@@ -491,8 +482,7 @@ async fn a_channel_binding_is_verified_and_can_be_demanded() {
 }
 
 /// Requirements: EST-4.4.1-01, EST-4.4.1-02, EST-4.4.2-01, EST-4.4.2-02
-#[tokio::test]
-async fn keys_are_generated_where_that_is_offered() {
+pub(crate) async fn keys_are_generated_where_that_is_offered() {
     let lab = Lab::start(ALLOW).await;
     let device = vouchered(&lab, "SN-1").await;
     let csr = client::request(&Requirements::none(), &facts(&device), None, key().as_ref());
@@ -540,8 +530,7 @@ type Row = (
 /// Each endpoint with what it should not get; the registrar answers with status and code, notes
 /// it, and goes on.
 /// Requirements: EST-3.2.2-03, EST-4.2.3-04, EST-4.3-01, BRSKI-5.9-03
-#[tokio::test]
-async fn bad_input_has_its_status_and_code() {
+pub(crate) async fn bad_input_has_its_status_and_code() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| {
         text + "[est]\nkey = \"ec-p256\"\nserver_keygen = true\nlabels = [\"one\"]\n"
