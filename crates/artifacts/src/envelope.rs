@@ -230,6 +230,7 @@ fn jws_policy(tolerances: &Tolerances) -> JwsPolicy {
     // JWS-3.2-02: the typ parameter, if present, MUST contain the value voucher-jws+json.
     let mut policy = JwsPolicy::strict(TYPE_VOUCHER);
     policy.allow_other_serialization = tolerances.jws_serialization;
+    policy.allow_base64_forms = tolerances.jws_base64;
     policy.allow_certificate_base64url = tolerances.jws_x5c_base64url;
     // JWS-3-03: several signatures are allowed; each has to verify, and the first is judged.
     policy.several_signers = SeveralSigners::All;
@@ -266,6 +267,17 @@ pub fn open(
             }
             oddities.push(Oddity::new("text-armour", armour));
             inner
+        }
+    };
+    let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        None => bytes,
+        Some(_) if !tolerances.byte_order_mark => {
+            let detail = "it begins with a byte order mark".to_owned();
+            return Err(fail(Fault::ByteOrderMark, detail));
+        }
+        Some(rest) => {
+            oddities.push(Oddity::new("byte-order-mark", "before the artefact"));
+            rest.to_vec()
         }
     };
     let guessed = guess(&bytes);
@@ -309,6 +321,7 @@ fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
         pki::Oddity::LegacyAlgorithm => "sha1",
         pki::Oddity::TrailingData(_) => "trailing-bytes",
         pki::Oddity::NotGeneralSerialization => "jws-serialization",
+        pki::Oddity::Base64Form => "jws-base64",
         pki::Oddity::CertificateBase64Form => "jws-x5c-base64url",
         _ => "envelope",
     };

@@ -73,6 +73,8 @@ tolerances! {
     idevid_issuer_forms = "idevid-issuer-forms", true,
     /// A registrar's request without idevid-issuer, as RFC 8995 allowed.
     idevid_issuer_missing = "idevid-issuer-missing", true,
+    /// JWS with padding or the standard alphabet where base64url without padding belongs.
+    jws_base64 = "jws-base64", true,
     /// JWS in compact or flattened serialisation.
     jws_serialization = "jws-serialization", true,
     /// JWS with base64url in x5c.
@@ -81,6 +83,8 @@ tolerances! {
     last_renewal_without_expires_on = "last-renewal-without-expires-on", true,
     /// nonce and expires-on in one voucher; both are then enforced.
     nonce_and_expires_on = "nonce-and-expires-on", true,
+    /// A voucher signed with a certificate that is for TLS only. Off in lenient mode.
+    masa_tls_certificate = "masa-tls-certificate", false,
     /// A nonce that came back in another base64 spelling of the same octets.
     nonce_reencoded = "nonce-reencoded", true,
     /// A nonce that is no base64 at all; its octets are then those of the text.

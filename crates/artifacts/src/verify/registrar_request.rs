@@ -31,7 +31,8 @@ pub struct RegistrarRequestContext<'a> {
     /// Anchors of domains that are known. `None` lets the top of the chain that came along be
     /// a temporary anchor: the request is then consistent, its origin is not authenticated.
     pub domain: Option<Trust<'a>>,
-    /// The manufacturer's anchors for IDevIDs; `None` leaves the request inside unjudged.
+    /// The manufacturer's anchors for IDevIDs. With `None` the request inside is only held against
+    /// the outer one, and nothing is proven by it.
     pub pledge: Option<Trust<'a>>,
     /// The time, for a request from an unknown domain.
     pub now: Option<OffsetDateTime>,
@@ -365,10 +366,6 @@ fn prior(
         checks.rest_not_made(names, "there is no request of the pledge inside");
         return (None, false);
     };
-    let Some(trust) = context.pledge else {
-        checks.rest_not_made(names, "no anchors for IDevIDs were given");
-        return (None, false);
-    };
     let opened = open(Document::Request, bytes, None, tolerances);
     let Ok(inner) = opened else {
         let detail = opened
@@ -386,6 +383,11 @@ fn prior(
         );
         return (None, false);
     };
+    // Without anchors the inner signer's own chain stands in for them, and that is not counted.
+    let stand_in = own_anchor(&inner);
+    let trust = context
+        .pledge
+        .unwrap_or_else(|| Trust::new(&stand_in, None));
     let chain = proximity_chain(signer, signer_path);
     // The serial number that the rule takes from the inner signer's certificate; which
     // certificate that is, the signature itself then proves.
@@ -413,7 +415,14 @@ fn prior(
     let (proximity, others): (Vec<_>, Vec<_>) = list
         .into_iter()
         .partition(|check| check.name == "proximity");
-    record_inner(checks, "prior-signature", Fault::PriorInvalid, &others);
+    let failed = others
+        .iter()
+        .any(|check| matches!(check.result, CheckResult::Failed { .. }));
+    if context.pledge.is_none() && !failed {
+        checks.not_made("prior-signature", "no anchors for IDevIDs were given");
+    } else {
+        record_inner(checks, "prior-signature", Fault::PriorInvalid, &others);
+    }
     record_inner(
         checks,
         "prior-proximity",
@@ -437,7 +446,16 @@ fn prior(
         let detail = "the pledge saw another server certificate";
         checks.compare("prior-server", saw, Fault::ProximityMismatch, detail);
     }
-    (Some(prior), true)
+    let proven = context.pledge.is_some();
+    (proven.then_some(prior), proven)
+}
+
+fn own_anchor(inner: &Unverified<Signed>) -> Anchors {
+    let inner = inner.dangerous_peek();
+    match inner.signer_certificate() {
+        Some(signer) => temporary_anchor(&signer, inner.certificates()).into(),
+        None => Anchors::new(),
+    }
 }
 
 /// Where the key that the pledge saw may be: the path of the registrar's signature, or a

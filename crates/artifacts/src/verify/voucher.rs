@@ -124,7 +124,10 @@ fn judge(
         return None;
     };
     let path = context.trust.path(&signer, Purpose::Masa, tolerances);
-    let path = path.and_then(|path| not_a_device(checks, signer.certificate()).map(|()| path));
+    let path = path.and_then(|path| {
+        not_another(checks, signer.certificate(), tolerances)?;
+        Ok(path)
+    });
     let Some(signer_path) = checks.record("trust", path) else {
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
@@ -155,16 +158,42 @@ fn judge(
 /// Where one CA signs IDevIDs and the MASA's certificate (as in RFC 8995 appendix C), a
 /// device that was opened could sign vouchers for all the others. An IDevID is recognised by
 /// its MASA URL or its hardwareModuleName; a registrar by cmcRA.
-fn not_a_device(checks: &Checks, signer: &Certificate) -> Result<(), Error> {
+fn not_another(
+    checks: &mut Checks,
+    signer: &Certificate,
+    tolerances: &Tolerances,
+) -> Result<(), Error> {
     let what = if signer.masa_url().is_some() || signer.hardware_module_name().is_some() {
         "an IDevID"
     } else if signer.has_cmc_ra() {
         "a registrar's"
+    } else if is_for_tls_only(signer) {
+        if tolerances.masa_tls_certificate {
+            let detail = "the signer's certificate is for TLS only";
+            checks
+                .oddities
+                .push(Oddity::new("masa-tls-certificate", detail));
+            return Ok(());
+        }
+        "for TLS only"
     } else {
         return Ok(());
     };
     let detail = format!("the signer's certificate is {what}, not a MASA's");
     Err(checks.fail(Fault::SignerMismatch, detail))
+}
+
+/// A certificate with key purposes may be used for these only
+/// ([RFC 5280 §4.2.1.12](https://www.rfc-editor.org/rfc/rfc5280.html#section-4.2.1.12)), so the
+/// key of the MASA's web server, which is easier to get at, signs no vouchers.
+fn is_for_tls_only(signer: &Certificate) -> bool {
+    const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+    const CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
+    let usages = signer.extended_key_usages();
+    !usages.is_empty()
+        && usages
+            .iter()
+            .all(|usage| [SERVER_AUTH, CLIENT_AUTH].contains(&usage.to_string().as_str()))
 }
 
 fn assertion(checks: &mut Checks, voucher: &Voucher, context: &VoucherContext<'_>) {

@@ -7,12 +7,12 @@ use artifacts::{Document, Envelope, Tolerances, open};
 
 use crate::common::{AT_8995, World};
 
-/// Calls `judge` with every octet of `bytes` changed in three ways, removed, and doubled.
+/// Calls `judge` with every octet of `bytes` changed by each of `flips`, removed, and doubled.
 /// It gives what an artefact says when it verifies; that must be `said`.
-fn each_flip(bytes: &[u8], said: &[u8], judge: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+fn each_flip(bytes: &[u8], said: &[u8], flips: &[u8], judge: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     assert_eq!(judge(bytes).as_deref(), Some(said), "unchanged");
     for index in 0..bytes.len() {
-        for flip in [0x01, 0x20, 0x80] {
+        for flip in flips.iter().copied() {
             let mut changed = bytes.to_vec();
             changed[index] ^= flip;
             if let Some(found) = judge(&changed) {
@@ -64,7 +64,7 @@ fn no_flipped_octet_of_a_voucher_verifies_to_something_else() {
     for envelope in Envelope::ALL {
         let bytes = world.voucher(envelope, world.voucher_fields());
         let said = judge_voucher(&world, &bytes, &Tolerances::strict()).unwrap();
-        each_flip(&bytes, &said, |bytes| {
+        each_flip(&bytes, &said, &[0x01, 0x20, 0x80], |bytes| {
             judge_voucher(&world, bytes, &Tolerances::strict())
         });
     }
@@ -76,7 +76,7 @@ fn nor_does_one_when_everything_is_tolerated() {
     for envelope in Envelope::ALL {
         let bytes = world.voucher(envelope, world.voucher_fields());
         let said = judge_voucher(&world, &bytes, &Tolerances::strict()).unwrap();
-        each_flip(&bytes, &said, |bytes| {
+        each_flip(&bytes, &said, &[0x01, 0x20, 0x80], |bytes| {
             judge_voucher(&world, bytes, &Tolerances::lenient())
         });
     }
@@ -88,7 +88,7 @@ fn nor_does_one_of_a_registrars_request() {
     let pledge = world.pledge_request(Envelope::Jws, world.pledge_fields());
     let bytes = world.registrar_request(Envelope::Cms, world.registrar_fields(pledge));
     let said = judge_request(&world, &bytes, &Tolerances::strict()).unwrap();
-    each_flip(&bytes, &said, |bytes| {
+    each_flip(&bytes, &said, &[0x01, 0x20, 0x80], |bytes| {
         judge_request(&world, bytes, &Tolerances::strict())
     });
 }

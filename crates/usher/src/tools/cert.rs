@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use daemon::{Clock, Format, Outcome};
 use pki::path::{self, PathOptions, PolicyOptions, Purpose, Revocation, ServerName};
-use pki::{Certificate, Coded, ObjectIdentifier};
+use pki::{Certificate, Coded, Crl, ObjectIdentifier};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -38,9 +38,9 @@ pub(crate) struct Arguments {
     /// Revocation lists.
     #[arg(long, value_name = "CRL", num_args = 1..)]
     crl: Vec<String>,
-    /// Refuse unless a current CRL covers each certificate.
-    #[arg(long)]
-    require_crl: bool,
+    /// Refuse unless a current CRL covers each certificate; on where CRLs are given.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_crl: Option<bool>,
     /// Acceptable certificate policies.
     #[arg(long, value_name = "OID", num_args = 1..)]
     policy: Vec<String>,
@@ -53,9 +53,10 @@ pub(crate) struct Arguments {
     /// anyPolicy counts for nothing.
     #[arg(long)]
     inhibit_any: bool,
-    /// Enforce what RFC 5280 §4 demands of issuers, not only the path rules of §6.
-    #[arg(long)]
-    strict_profile: bool,
+    /// Enforce what RFC 5280 §4 demands of issuers, not only the path rules of §6; on for purpose
+    /// server.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    strict_profile: Option<bool>,
     /// Accept SHA-1 signatures and short RSA keys.
     #[arg(long)]
     legacy: bool,
@@ -155,12 +156,12 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         purpose: arguments.purpose.clone(),
         name: arguments.name.clone(),
         crl: Names(arguments.crl.clone()),
-        require_crl: arguments.require_crl.then_some(true),
+        require_crl: arguments.require_crl,
         policy: Names(arguments.policy.clone()),
         require_policy: arguments.require_policy.then_some(true),
         inhibit_mapping: arguments.inhibit_mapping.then_some(true),
         inhibit_any: arguments.inhibit_any.then_some(true),
-        strict_profile: arguments.strict_profile.then_some(true),
+        strict_profile: arguments.strict_profile,
         legacy: arguments.legacy.then_some(true),
     };
     if arguments.batch {
@@ -180,8 +181,20 @@ fn judge(case: &Case, clock: &Clock) -> Result<(Map<String, Value>, Outcome), Pr
         return Err(Problem::usage("no chain to validate"));
     }
     let anchors = input::anchors(&case.anchors.0)?;
-    let options = options(case, clock)?;
+    // A CRL that does not parse is a fault of the CA's: a verdict, as with the chain.
+    let (crls, bad_crl) = match input::crls(&case.crl.0) {
+        Ok(crls) => (crls, None),
+        Err(Problem::Material { name, source }) => (Vec::new(), Some((name, source))),
+        Err(problem) => return Err(problem),
+    };
+    let options = options(case, crls, clock)?;
     let at = options.at.map(describe::date);
+    if let Some((name, error)) = bad_crl {
+        return Ok(verdict(
+            Err((error.code(), format!("{name}: {error}"))),
+            &at,
+        ));
+    }
     let mut chain = Vec::new();
     for name in &case.chain.0 {
         let bytes = input::read(name)?;
@@ -206,7 +219,7 @@ fn judge(case: &Case, clock: &Clock) -> Result<(Map<String, Value>, Outcome), Pr
     ))
 }
 
-fn options(case: &Case, clock: &Clock) -> Result<PathOptions, Problem> {
+fn options(case: &Case, crls: Vec<Crl>, clock: &Clock) -> Result<PathOptions, Problem> {
     let at = match (&case.at, case.no_clock) {
         (Some(_), Some(true)) => {
             return Err(Problem::usage("a time and no clock exclude each other"));
@@ -233,12 +246,17 @@ fn options(case: &Case, clock: &Clock) -> Result<PathOptions, Problem> {
             .map_err(|error| Problem::usage(format!("policy {text:?} is no identifier: {error}")))
     });
     let on = |switch: Option<bool>| switch == Some(true);
+    // Who names CRLs wants to know that nothing is revoked, not that nothing was found out.
+    let require_crl = case.require_crl.unwrap_or(!crls.is_empty());
+    // Devices and their manufacturers' CAs do not all keep the rules for issuers; servers on the
+    // Internet do.
+    let strict_profile = case.strict_profile.unwrap_or(purpose == Purpose::Server);
     Ok(PathOptions {
         at,
         purpose,
         name,
-        crls: input::crls(&case.crl.0)?,
-        revocation: if on(case.require_crl) {
+        crls,
+        revocation: if require_crl {
             Revocation::Required
         } else {
             Revocation::BestEffort
@@ -250,7 +268,7 @@ fn options(case: &Case, clock: &Clock) -> Result<PathOptions, Problem> {
             inhibit_any: on(case.inhibit_any),
         },
         tolerate_legacy_algorithms: on(case.legacy),
-        strict_profile: on(case.strict_profile),
+        strict_profile,
         ..PathOptions::default()
     })
 }

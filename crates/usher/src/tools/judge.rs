@@ -529,16 +529,48 @@ impl Known {
     }
 
     fn registrar_request(&self, signed: &Unverified<Signed>) -> Verdict {
-        // The domain's certificate is the anchor of the outer signature when it is given.
         let domain: Anchors = self.domain.iter().cloned().collect();
-        let outer = if domain.is_empty() {
-            &self.anchors
-        } else {
-            &domain
+        if !domain.is_empty() {
+            // The domain's certificate is then the anchor of the outer signature.
+            return self.registrar_request_by(signed, Some(&domain), Some(&self.anchors));
+        }
+        let both = self.registrar_request_by(signed, Some(&self.anchors), Some(&self.anchors));
+        if both.outcome == Outcome::Yes || self.anchors.len() > 1 {
+            return both;
+        }
+        // One anchor cannot be that of two hierarchies. If the request inside is under it, the
+        // domain is one that is not known, as for a MASA; if the outer one is, nothing is known
+        // about the manufacturer.
+        let unknown = |check: &str| {
+            let list = both.members.get("checks").and_then(Value::as_array);
+            list.into_iter().flatten().any(|made| {
+                made["name"] == check
+                    && made["result"] == "failed"
+                    && made["detail"]
+                        .as_str()
+                        .is_some_and(|text| text.contains("unknown-issuer"))
+            })
         };
+        if unknown("trust") {
+            let as_masa = self.registrar_request_by(signed, None, Some(&self.anchors));
+            let proven = as_masa.members["verified"]["proximity_proven"] == true;
+            return if proven { as_masa } else { both };
+        }
+        if unknown("prior-signature") {
+            return self.registrar_request_by(signed, Some(&self.anchors), None);
+        }
+        both
+    }
+
+    fn registrar_request_by(
+        &self,
+        signed: &Unverified<Signed>,
+        domain: Option<&Anchors>,
+        manufacturer: Option<&Anchors>,
+    ) -> Verdict {
         let context = RegistrarRequestContext {
-            domain: Some(self.trust(outer)),
-            pledge: Some(self.trust(&self.anchors)),
+            domain: domain.map(|anchors| self.trust(anchors)),
+            pledge: manufacturer.map(|anchors| self.trust(anchors)),
             peer: self.peer.first(),
             serial_number: self.serial.as_ref(),
             nonce: self
@@ -555,11 +587,19 @@ impl Known {
             json!({
                 "serial_number": verified.request.serial_number.as_str(),
                 "nonce": verified.request.nonce.as_ref().map(Nonce::as_str),
+                "domain_known": verified.domain_known,
                 "proximity_proven": verified.proximity_proven,
                 "signer_path": subjects(&verified.signer_path),
             })
         });
-        verdict(Kind::RegistrarRequest, signed, judged, summary)
+        let mut verdict = verdict(Kind::RegistrarRequest, signed, judged, summary);
+        if domain.is_none()
+            && let Some(Value::Array(checks)) = verdict.members.get_mut("checks")
+        {
+            let why = "no anchor of the domain was given; its chain is consistent in itself";
+            checks.push(json!({ "name": "domain-trust", "result": "not made", "detail": why }));
+        }
+        verdict
     }
 }
 

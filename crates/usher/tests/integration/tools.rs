@@ -95,7 +95,13 @@ fn published_examples_get_the_right_verdict() {
         (pledge, &vendor, &[lenient, "--idevid", idevid], "0 valid pledge-voucher-request cms -"),
         (pledge, &vendor, &[lenient, "--peer", idevid], "1 invalid pledge-voucher-request cms request.signer-mismatch"),
         (registrar, &vendor, &[lenient, "--domain", owner], "0 valid registrar-voucher-request cms -"),
-        (registrar, &vendor, &[lenient], "1 invalid registrar-voucher-request cms path.unknown-issuer"),
+        // One anchor alone is the manufacturer's, and the domain is then not known, or the domain's,
+        // and then nothing is known about the device.
+        (registrar, &vendor, &[lenient], "0 valid registrar-voucher-request cms -"),
+        (registrar, &["--anchors", owner, "--at", AT], &[lenient], "0 valid registrar-voucher-request cms -"),
+        (registrar, &["--anchors", owner, "rfc8995/vendor.crt", "--at", AT], &[lenient], "0 valid registrar-voucher-request cms -"),
+        (registrar, &["--anchors", "jws-voucher/8.2-rvr-2.crt", "rfc8995/vendor.crt", "--at", AT], &[lenient], "1 invalid registrar-voucher-request cms path.unknown-issuer"),
+        (registrar, &["--anchors", "jws-voucher/8.2-rvr-2.crt", "--no-clock"], &[lenient], "1 invalid registrar-voucher-request cms path.unknown-issuer"),
         (registrar, &vendor, &[lenient, "--domain", owner, "--request", pledge, "--registrar", jrc], "0 valid registrar-voucher-request cms -"),
         (registrar, &vendor, &["--tolerate", "id-data", "--domain", owner], "1 invalid registrar-voucher-request cms request.idevid-issuer-missing"),
         ("jws-voucher/8.3-voucher.jws.json", &jws, &[], "0 valid voucher jws -"),
@@ -350,7 +356,8 @@ fn certificates_are_judged_for_a_purpose() {
     assert_eq!(verify(vendor, masa, &["--purpose", "masa"]), "0 -");
     assert_eq!(verify(vendor, idevid, &["--purpose", "idevid"]), "0 -");
     assert_eq!(verify(owner, jrc, &["--purpose", "registrar"]), "0 -");
-    assert_eq!(verify(owner, jrc, &["--purpose", "server"]), "1 path.eku");
+    let any_profile = ["--purpose", "server", "--strict-profile=false"];
+    assert_eq!(verify(owner, jrc, &any_profile), "1 path.eku");
     assert_eq!(
         verify(vendor, masa, &["--purpose", "registrar"]),
         "1 path.eku"
@@ -374,6 +381,8 @@ fn whois_names_the_identity_and_its_rule() {
     expect![[r#"
         serial_number: 00-D0-E5-F2-00-02
         rule: subject-serial-number
+        profile: none
+        product: none
         issuer_key_id: 4588cc9696006437b0ba236564645408066c56ad
         idevid_issuer: BBgwFoAURYjMlpYAZDewuiNlZGRUCAZsVq0=
         masa_url: highway-test.example.com:9443
@@ -391,6 +400,31 @@ fn whois_names_the_identity_and_its_rule() {
     let output = usher(&["whois", "rfc8995/vendor.crt", "--json"], b"");
     assert_eq!(output.status.code(), Some(1), "a CA is no device");
     assert_eq!(json_of(&output)["serial_number"], Value::Null);
+}
+
+/// Requirements: BRSKI-2.3.1-02
+#[test]
+fn whois_follows_a_vendor_profile() {
+    let scratch = tempfile::tempdir().unwrap();
+    let profile = scratch.path().join("vendor.toml");
+    let text =
+        "name = \"acme\"\nserial = \"common-name\"\n[masa]\nurl = \"https://masa.acme.example\"\n";
+    std::fs::write(&profile, text).unwrap();
+    let profile = profile.display().to_string();
+    let idevid = "jws-voucher/8.1-pvr-1.crt";
+    let value = json_of(&usher(
+        &["whois", idevid, "--profile", &profile, "--json"],
+        b"",
+    ));
+    assert_eq!(value["serial_number"], "ABC3.E75-100A");
+    assert_eq!(value["rule"], "common-name");
+    assert_eq!(value["masa_authority"], "masa.acme.example");
+    let value = json_of(&usher(&["whois", idevid, "--json"], b""));
+    assert_eq!(value["serial_number"], "kit-987654321");
+    assert_eq!(value["masa_url"], "masa-test.xyzmanufacturer.com:9443");
+    std::fs::write(&profile, "serial = 7").unwrap();
+    let output = usher(&["whois", idevid, "--profile", &profile], b"");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
@@ -608,43 +642,44 @@ fn help_is_a_contract() {
     help(
         &["cert", "verify", "--help"],
         &expect![[r#"
-        Validate the path from a certificate to an anchor, as the servers do
+            Validate the path from a certificate to an anchor, as the servers do
 
-        Usage: usher cert verify [OPTIONS]
+            Usage: usher cert verify [OPTIONS]
 
-        Options:
-              --anchors <PEM>...   Certificates to trust
-              --chain <PEM>...     The certificate to validate, then whatever may help to build its path, in any order
-              --at <RFC3339>       The time at which to judge; now, if it is not given
-              --no-clock           Judge without a clock: no date counts
-              --purpose <PURPOSE>  What the certificate is to be used for: any, server, client, masa, registrar, idevid
-              --name <DNS>         The DNS name or IP address that it must have
-              --crl <CRL>...       Revocation lists
-              --require-crl        Refuse unless a current CRL covers each certificate
-              --policy <OID>...    Acceptable certificate policies
-              --require-policy     The path must be valid for an acceptable policy
-              --inhibit-mapping    Ignore policy mappings
-              --inhibit-any        anyPolicy counts for nothing
-              --strict-profile     Enforce what RFC 5280 §4 demands of issuers, not only the path rules of §6
-              --legacy             Accept SHA-1 signatures and short RSA keys
-              --batch              Read one JSON object a line from standard input (`id` and these options as members) and write one verdict a line. Options given here hold for every line. Exits 0 only if all are valid
-              --json               Print one JSON document on stdout
-          -h, --help               Print help
-    "#]],
+            Options:
+                  --anchors <PEM>...         Certificates to trust
+                  --chain <PEM>...           The certificate to validate, then whatever may help to build its path, in any order
+                  --at <RFC3339>             The time at which to judge; now, if it is not given
+                  --no-clock                 Judge without a clock: no date counts
+                  --purpose <PURPOSE>        What the certificate is to be used for: any, server, client, masa, registrar, idevid
+                  --name <DNS>               The DNS name or IP address that it must have
+                  --crl <CRL>...             Revocation lists
+                  --require-crl[=<BOOL>]     Refuse unless a current CRL covers each certificate; on where CRLs are given [possible values: true, false]
+                  --policy <OID>...          Acceptable certificate policies
+                  --require-policy           The path must be valid for an acceptable policy
+                  --inhibit-mapping          Ignore policy mappings
+                  --inhibit-any              anyPolicy counts for nothing
+                  --strict-profile[=<BOOL>]  Enforce what RFC 5280 §4 demands of issuers, not only the path rules of §6; on for purpose server [possible values: true, false]
+                  --legacy                   Accept SHA-1 signatures and short RSA keys
+                  --batch                    Read one JSON object a line from standard input (`id` and these options as members) and write one verdict a line. Options given here hold for every line. Exits 0 only if all are valid
+                  --json                     Print one JSON document on stdout
+              -h, --help                     Print help
+        "#]],
     );
     help(
         &["whois", "--help"],
         &expect![[r#"
-        Say what device identity would be taken from a certificate, and by which rule
+            Say what device identity would be taken from a certificate, and by which rule
 
-        Usage: usher whois [OPTIONS] <CERT>
+            Usage: usher whois [OPTIONS] <CERT>
 
-        Arguments:
-          <CERT>  The certificate, PEM or DER; `-` is standard input
+            Arguments:
+              <CERT>  The certificate, PEM or DER; `-` is standard input
 
-        Options:
-              --json  Print one JSON document on stdout
-          -h, --help  Print help
-    "#]],
+            Options:
+                  --profile <TOML>  The vendor profile whose rule applies; without one it is the standard's rule
+                  --json            Print one JSON document on stdout
+              -h, --help            Print help
+        "#]],
     );
 }

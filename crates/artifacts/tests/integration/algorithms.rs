@@ -1,0 +1,131 @@
+//! The whole exchange with each kind of key, in both envelopes.
+
+use artifacts::verify::{
+    ExpectedNonce, PledgeRequestContext, ProximityTarget, RegistrarRequestContext, Trust,
+    VoucherContext, verify_pledge_request, verify_registrar_request, verify_voucher,
+};
+use artifacts::{
+    Assertion, Document, Envelope, IdevidIssuer, Nonce, RequestFields, SerialNumber, Signed,
+    Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_voucher,
+};
+use pki::{Coded, Identity, KeyKind, Unverified};
+use testkit::{Pki, PkiOptions};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+fn opened(bytes: &[u8], envelope: Envelope) -> Unverified<Signed> {
+    open(
+        Document::Request,
+        bytes,
+        Some(envelope),
+        &Tolerances::strict(),
+    )
+    .unwrap()
+}
+
+/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02
+fn exchange(kind: KeyKind, envelope: Envelope) {
+    let pki = Pki::new(PkiOptions::new(NOW).with_kind(kind)).unwrap();
+    let strict = Tolerances::strict();
+    let pledge = pki.idevid("SN-1").unwrap();
+    let registrar = &pki.domain.registrar;
+    let manufacturer = pki.manufacturer_anchors();
+    let domain = pki.domain.anchors();
+    let nonce = Nonce::from_octets(&[7; 16]).unwrap();
+
+    let fields = RequestFields {
+        assertion: Some(Assertion::Proximity),
+        nonce: Some(nonce.clone()),
+        proximity_registrar_cert: Some(registrar.chain[0].clone()),
+        ..RequestFields::new(SerialNumber::new("SN-1").unwrap())
+    };
+    let request = VoucherRequest::new(fields).unwrap();
+    let pvr = sign_request(&request, envelope, &pledge, None).unwrap();
+    let context = PledgeRequestContext {
+        peer: Some(&pledge.chain[0]),
+        proximity: ProximityTarget::ServerCertificate(&registrar.chain[..1]),
+        ..PledgeRequestContext::new(Trust::new(&manufacturer, Some(NOW)))
+    };
+    let judged = verify_pledge_request(&opened(&pvr, envelope), &context, &strict);
+    // The pledge has no clock, and says nothing of idevid-issuer.
+    let verified = judged.complete(&["idevid-issuer"]).unwrap().unwrap();
+
+    let fields = RequestFields {
+        created_on: Some(NOW),
+        nonce: verified.request.nonce.clone(),
+        idevid_issuer: Some(IdevidIssuer::of(&pledge.chain[0])),
+        prior_signed_voucher_request: Some(pvr),
+        ..RequestFields::new(verified.serial_number)
+    };
+    let request = VoucherRequest::new(fields).unwrap();
+    let rvr = sign_request(&request, envelope, registrar, Some(NOW)).unwrap();
+    let context =
+        RegistrarRequestContext::new(Some(NOW)).with_pledge(Trust::new(&manufacturer, Some(NOW)));
+    let judged = verify_registrar_request(&opened(&rvr, envelope), &context, &strict);
+    let verified = judged
+        .into_result()
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(verified.proximity_proven && !verified.domain_known);
+
+    let fields = VoucherFields {
+        created_on: Some(NOW),
+        assertion: Some(Assertion::Proximity),
+        pinned_domain_cert: verified.signer_path.last().cloned(),
+        nonce: verified.request.nonce.clone(),
+        ..VoucherFields::new(verified.request.serial_number.clone())
+    };
+    let sign = |identity: &Identity| {
+        let voucher = Voucher::new(fields.clone()).unwrap();
+        sign_voucher(&voucher, envelope, identity, NOW).unwrap()
+    };
+    let serial = SerialNumber::new("SN-1").unwrap();
+    let context = VoucherContext {
+        serial_number: Some(&serial),
+        nonce: ExpectedNonce::Exactly(&nonce),
+        idevid: Some(&pledge.chain[0]),
+        accepted_assertions: Some(&[Assertion::Proximity]),
+        registrar_chain: Some(&registrar.chain[..1]),
+        domain: domain.iter().next(),
+        ..VoucherContext::new(Trust::new(&manufacturer, Some(NOW)))
+    };
+    let judge = |bytes: &[u8]| {
+        let judged = verify_voucher(&opened(bytes, envelope), &context, &strict);
+        match judged.complete(&["idevid-issuer", "expires-on"]) {
+            Ok(result) => result.map_or_else(|error| error.code(), |_| "valid"),
+            Err(open) => open,
+        }
+    };
+    assert_eq!(judge(&sign(&pki.masa_signer)), "valid", "{kind:?}");
+    // The MASA's web server, a device and a registrar sign no vouchers.
+    assert_eq!(
+        judge(&sign(&pki.masa_tls)),
+        "voucher.signer-mismatch",
+        "{kind:?}"
+    );
+    assert_eq!(judge(&sign(&pledge)), "voucher.signer-mismatch", "{kind:?}");
+    assert_eq!(judge(&sign(registrar)), "path.unknown-issuer", "{kind:?}");
+}
+
+macro_rules! kinds {
+    ($( $name:ident = $kind:ident ),* $(,)?) => {
+        $( #[test]
+        fn $name() {
+            for envelope in Envelope::ALL {
+                exchange(KeyKind::$kind, envelope);
+            }
+        } )*
+    };
+}
+
+kinds! {
+    ecdsa_p256 = EcdsaP256,
+    ecdsa_p384 = EcdsaP384,
+    ecdsa_p521 = EcdsaP521,
+    ed25519 = Ed25519,
+    rsa_2048 = Rsa2048,
+    ml_dsa_44 = MlDsa44,
+    ml_dsa_65 = MlDsa65,
+    ml_dsa_87 = MlDsa87,
+}
