@@ -367,10 +367,7 @@ impl Certificate {
 }
 
 fn is_certificate(label: &str) -> bool {
-    matches!(
-        label,
-        "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE"
-    )
+    matches!(label, "CERTIFICATE" | "X509 CERTIFICATE")
 }
 
 /// The ranges come from reading the same octets, so they are always inside.

@@ -37,5 +37,5 @@ pub use crate::key::{Identity, Signer, SoftwareKey};
 pub use crate::pkcs11::Pkcs11Key;
 pub use crate::public_key::{KeyKind, PublicKey};
 pub use crate::signed::{IncludeCertificates, Oddity, SeveralSigners, SignOptions, VerifiedSigner};
-pub use crate::unverified::{Evidence, Unverified};
+pub use crate::unverified::Unverified;
 pub use const_oid::ObjectIdentifier;

@@ -56,9 +56,20 @@ fn read_block(after_begin: &str) -> Result<(Block<'_>, &str), &'static str> {
         .strip_prefix(label)
         .ok_or("END line has another label")?;
     let after = after.strip_prefix("-----").ok_or("END line is malformed")?;
-    if body.contains(':') {
-        return Err("header lines (old encrypted keys) are not supported");
-    }
+    // Header lines, as RFC 1421 and OpenSSL's old formats have them, end with an empty line. That
+    // of an encrypted key says that what follows is no DER.
+    let body = if body.contains(':') {
+        if body.contains("ENCRYPTED") {
+            return Err("old encrypted keys are not supported; use PKCS#8");
+        }
+        let (_, after) = body
+            .split_once("\n\n")
+            .or_else(|| body.split_once("\r\n\r\n"))
+            .ok_or("header lines have no end")?;
+        after
+    } else {
+        body
+    };
     let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let der = STANDARD.decode(body).map_err(|_| "body is not base64")?;
     Ok((Block { label, der }, after))

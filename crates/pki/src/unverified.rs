@@ -2,9 +2,8 @@
 
 /// A parsed value that nobody has vouched for yet.
 ///
-/// It becomes a `T` only in a verification method. The parser wraps it with
-/// [`Unverified::new`]; the verifier takes it out with [`Unverified::into_verified`], whose
-/// argument is the evidence: a verified signer or a validated path.
+/// The parser wraps what it read with [`Unverified::new`]. There is no way to take the value out:
+/// a verification method looks at it and answers with another type, which says what was proven.
 #[derive(Clone)]
 pub struct Unverified<T>(T);
 
@@ -24,17 +23,7 @@ impl<T> Unverified<T> {
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Unverified<U> {
         Unverified(f(self.0))
     }
-
-    /// Takes the value out. Call it only in a verification method, after the checks.
-    pub fn into_verified<E: Evidence + ?Sized>(self, _evidence: &E) -> T {
-        self.0
-    }
 }
-
-/// What turns [`Unverified`] into a plain value: proof that a check was made and passed.
-pub trait Evidence {}
-
-impl Evidence for crate::VerifiedSigner {}
 
 /// Shows that something is there, not what it says.
 impl<T> std::fmt::Debug for Unverified<T> {

@@ -312,12 +312,10 @@ impl<'s, 'a> Search<'s, 'a> {
             }
         }
         let mut policies = Policies::new(&self.options.policies, path.len());
-        let mut above = anchor;
         for (index, &view) in path.iter().enumerate() {
             let last = index + 1 == path.len();
             // §6.1.3 (a): signature and name chaining were checked when the path was built.
-            self.check_form(view, above)
-                .map_err(|fault| at(view, fault))?;
+            check_form(view).map_err(|fault| at(view, fault))?;
             self.check_validity(view).map_err(|fault| at(view, fault))?;
             if !view.is_self_issued() || last {
                 let mut budget = self.name_comparisons_left.get();
@@ -360,7 +358,6 @@ impl<'s, 'a> Search<'s, 'a> {
             {
                 max_path_length = max_path_length.min(length);
             }
-            above = view;
         }
         let leaf = path.last().copied().unwrap_or(anchor);
         if path.is_empty() {
@@ -383,6 +380,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 .wrap_up(leaf, &initial)
                 .map_err(|detail| at(leaf, (Reason::Policy, detail.into())))?
         };
+        self.check_profile(&path, anchor)?;
         self.check_revocation(&path, below, anchor_index, goal)?;
         Ok(Found {
             below: below.to_vec(),
@@ -442,31 +440,38 @@ impl<'s, 'a> Search<'s, 'a> {
         if anchor.version >= 2 || self.options.strict_profile {
             check_ca(anchor)?;
         }
-        if self.options.strict_profile {
-            check_critical(anchor)?;
-            profile::ca(anchor)?;
-            profile::anchor(anchor)?;
-        }
         Ok(())
     }
 
-    fn check_form(&self, view: &View<'_>, issuer: &View<'_>) -> Result<(), Fault> {
-        // RFC 5280 §4.1.2.4: the issuer field MUST contain a non-empty distinguished name.
-        if view.issuer.is_empty() {
-            return Err((Reason::Malformed, "the issuer is empty".into()));
+    /// The rules for issuers, after all rules of §6: of two faults the one that matters most is told.
+    fn check_profile(&self, path: &[&'s View<'a>], anchor: &View<'a>) -> Result<(), PathError> {
+        if !self.options.strict_profile || path.is_empty() {
+            return Ok(());
         }
-        // RFC 5280 §4.2.1.10: the name constraints extension MUST be used only in a CA certificate.
-        if view.name_constraints.is_some() && !view.is_ca() {
-            return Err((
-                Reason::Malformed,
-                "name constraints in a certificate that is no CA's".into(),
-            ));
-        }
-        if self.options.strict_profile {
-            profile::any(view, issuer)?;
+        check_critical(anchor)
+            .and_then(|()| profile::ca(anchor))
+            .and_then(|()| profile::anchor(anchor))
+            .map_err(|fault| self.fault_at(Some(anchor), fault))?;
+        let mut above = anchor;
+        for &view in path {
+            profile::any(view, above).map_err(|fault| self.fault_at(Some(view), fault))?;
+            above = view;
         }
         Ok(())
     }
+}
+
+fn check_form(view: &View<'_>) -> Result<(), Fault> {
+    // RFC 5280 §4.1.2.4: the issuer field MUST contain a non-empty distinguished name.
+    if view.issuer.is_empty() {
+        return Err((Reason::Malformed, "the issuer is empty".into()));
+    }
+    // RFC 5280 §4.2.1.10: the name constraints extension MUST be used only in a CA certificate.
+    if view.name_constraints.is_some() && !view.is_ca() {
+        let detail = "name constraints in a certificate that is no CA's";
+        return Err((Reason::Malformed, detail.into()));
+    }
+    Ok(())
 }
 
 /// Whether the goal may end in this anchor.

@@ -174,6 +174,24 @@ fn an_extension_twice_is_malformed() {
 }
 
 #[test]
+fn pem_with_header_lines() {
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+    let certificate = issue(&Template::default(), &key, &key);
+    let begin = "-----BEGIN CERTIFICATE-----\n";
+    for end in ["\n", "\r\n"] {
+        let headers = format!("{begin}X-One: a{end} folded{end}X-Two: b{end}{end}");
+        let with_headers = certificate.to_pem().replace(begin, &headers);
+        assert_eq!(Certificate::from_pem(&with_headers).unwrap(), certificate);
+    }
+    let encrypted = format!("{begin}Proc-Type: 4,ENCRYPTED\n\n");
+    let encrypted = certificate.to_pem().replace(begin, &encrypted);
+    assert_eq!(
+        Certificate::from_pem(&encrypted).unwrap_err().code(),
+        "pki.pem-malformed"
+    );
+}
+
+#[test]
 fn pem_that_is_none() {
     for text in [
         "",
