@@ -5,6 +5,8 @@
 //! before the bytes leave. The register ([`register`]) is managed by commands which work on the
 //! database directly, with the server up or down.
 
+pub mod batch;
+pub mod cli;
 mod config;
 mod error;
 mod facts;

@@ -30,6 +30,8 @@ enum Command {
     /// The reference device.
     #[command(subcommand)]
     Device(device::cli::Command),
+    /// The MASA of a manufacturer.
+    Masa(masa::cli::Command),
     /// The registrar of a network.
     Registrar(registrar::cli::Command),
     /// Say what device identity would be taken from a certificate, and by which rule.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Cert(command) => command.run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Device(command) => command.run(),
+        Command::Masa(command) => command.run(),
         Command::Registrar(command) => command.run(),
         Command::Whois(arguments) => tools::whois(&arguments),
     };
