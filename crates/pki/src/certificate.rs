@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use const_oid::ObjectIdentifier;
 use der::Decode as _;
@@ -23,6 +23,9 @@ struct Inner {
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     layout: Layout,
+    /// The key by which the signature was found to hold. It cannot stop holding, and the same
+    /// certificate is judged several times for one request and for each request of a connection.
+    verified_by: OnceLock<PublicKey>,
 }
 
 /// Where the parts are in the DER, so that nothing is ever encoded again.
@@ -88,6 +91,7 @@ impl Certificate {
             not_before,
             not_after,
             layout,
+            verified_by: OnceLock::new(),
         })))
     }
 
@@ -340,6 +344,9 @@ impl Certificate {
     }
 
     fn verify_signature(&self, key: &PublicKey, allow_legacy: bool) -> Result<(), Error> {
+        if self.0.verified_by.get() == Some(key) {
+            return Ok(());
+        }
         let algorithm = self.part(&self.0.layout.outer_algorithm);
         // RFC 5280 §4.1.1.2: This field MUST contain the same algorithm identifier as the
         // signature field in the sequence tbsCertificate.
@@ -358,7 +365,12 @@ impl Certificate {
                     Error::malformed(Document::Certificate, "RSASSA-PSS parameters are missing")
                 }
                 other => other,
-            })
+            })?;
+        // A legacy algorithm is not remembered: where none is allowed it has to be refused again.
+        if !allow_legacy {
+            let _ = self.0.verified_by.set(key.clone());
+        }
+        Ok(())
     }
 
     fn part(&self, range: &Range<usize>) -> &[u8] {
