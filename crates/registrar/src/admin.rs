@@ -64,7 +64,10 @@ async fn devices(State(service): State<Service>, Query(wanted): Query<Wanted>) -
     match page(&service, &filter).await {
         Ok(devices) => {
             let full = devices.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
-            let next = devices.last().filter(|_| full).map(|device| device.device_id.clone());
+            let next = devices
+                .last()
+                .filter(|_| full)
+                .map(|device| device.device_id.clone());
             axum::Json(Page { devices, next }).into_response()
         }
         Err(error) => problem(&error),
@@ -88,11 +91,7 @@ async fn device(
     }
 }
 
-async fn shown(
-    service: &Service,
-    serial: &str,
-    vendor: Option<&str>,
-) -> Result<Vec<Shown>, Error> {
+async fn shown(service: &Service, serial: &str, vendor: Option<&str>) -> Result<Vec<Shown>, Error> {
     let mut snapshot = service.store().snapshot().await?;
     let mut list = Vec::new();
     for device in records::find_devices(&mut snapshot, serial, vendor).await? {

@@ -128,7 +128,10 @@ pub struct Vendors {
 
 impl Default for Vendors {
     fn default() -> Self {
-        Self { directory: PathBuf::from("vendors.d"), expiry_warning_days: 90 }
+        Self {
+            directory: PathBuf::from("vendors.d"),
+            expiry_warning_days: 90,
+        }
     }
 }
 
@@ -252,7 +255,11 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { timeline_days: 400, entries_per_device: 500, untrusted_devices: 10_000 }
+        Self {
+            timeline_days: 400,
+            entries_per_device: 500,
+            untrusted_devices: 10_000,
+        }
     }
 }
 
@@ -312,13 +319,10 @@ impl Config {
             .ignore_before
             .as_deref()
             .map(|text| {
-                time::OffsetDateTime::parse(
-                    text,
-                    &time::format_description::well_known::Rfc3339,
-                )
-                .map_err(|error| Error::Config {
-                    detail: format!("[audit] ignore_before is not an RFC 3339 date: {error}"),
-                })
+                time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
+                    .map_err(|error| Error::Config {
+                        detail: format!("[audit] ignore_before is not an RFC 3339 date: {error}"),
+                    })
             })
             .transpose()
     }
@@ -331,8 +335,10 @@ impl Config {
         }
         let audit_key = &mut self.identity.audit_key;
         audit_key.key = anchored_key(base, &audit_key.key);
-        audit_key.passphrase_file =
-            audit_key.passphrase_file.as_deref().map(|path| anchored(base, path));
+        audit_key.passphrase_file = audit_key
+            .passphrase_file
+            .as_deref()
+            .map(|path| anchored(base, path));
         self.identity.domain_ca = anchored(base, &self.identity.domain_ca);
         self.vendors.directory = anchored(base, &self.vendors.directory);
         if let Some(file) = self.database.url.strip_prefix("sqlite:") {
@@ -354,7 +360,11 @@ impl Config {
 /// `path` seen from `base`, unless it is absolute.
 #[must_use]
 pub fn anchored(base: &Path, path: &Path) -> PathBuf {
-    if path.is_absolute() { path.to_path_buf() } else { base.join(path) }
+    if path.is_absolute() {
+        path.to_path_buf()
+    } else {
+        base.join(path)
+    }
 }
 
 /// A key file seen from `base`; the URI of a token's key stays what it is.
@@ -363,7 +373,9 @@ pub fn anchored_key(base: &Path, key: &str) -> String {
     if key.starts_with("pkcs11:") {
         return key.to_owned();
     }
-    anchored(base, Path::new(key)).to_string_lossy().into_owned()
+    anchored(base, Path::new(key))
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]
@@ -381,7 +393,10 @@ mod tests {
         assert_eq!(basic.database.url, "sqlite:/etc/usher/registrar.sqlite");
         assert_eq!(basic.identity.tls[0].key, "/etc/usher/registrar.key");
         let full = Config::parse(ANNOTATED, base).unwrap();
-        assert_eq!(full.identity.tls[1].key, "pkcs11:token=usher;object=registrar-rsa");
+        assert_eq!(
+            full.identity.tls[1].key,
+            "pkcs11:token=usher;object=registrar-rsa"
+        );
         assert_eq!(full.policy.rules.len(), 3);
         let vendor: crate::vendor::Profile = toml::from_str(VENDOR).unwrap();
         assert_eq!(vendor.name, "acme");
@@ -400,10 +415,16 @@ mod tests {
         assert_eq!(text(&full.retention), text(&basic.retention));
         assert_eq!(text(&full.compatibility), text(&basic.compatibility));
         assert_eq!(text(&full.vendors), text(&basic.vendors));
-        let masa = MasaClientConfig { addresses: BTreeMap::new(), ..full.masa };
+        let masa = MasaClientConfig {
+            addresses: BTreeMap::new(),
+            ..full.masa
+        };
         assert_eq!(text(&masa), text(&basic.masa));
-        let audit =
-            AuditConfig { known_domain_ids: Vec::new(), ignore_before: None, ..full.audit };
+        let audit = AuditConfig {
+            known_domain_ids: Vec::new(),
+            ignore_before: None,
+            ..full.audit
+        };
         assert_eq!(text(&audit), text(&basic.audit));
         let policy = PolicyConfig {
             rules: Vec::new(),
@@ -421,12 +442,20 @@ mod tests {
             ("[policy]\ndefault = \"perhaps\"", "policy.default"),
             ("[policy]\ndefualt = \"deny\"", "defualt"),
             ("[policy]\ndefault = \"webhook\"", "no [policy.webhook]"),
-            ("[policy.webhook]\nurl = \"http://policy.example/\"", "has to be https"),
-            ("[audit]\nignore_before = \"yesterday\"", "not an RFC 3339 date"),
+            (
+                "[policy.webhook]\nurl = \"http://policy.example/\"",
+                "has to be https",
+            ),
+            (
+                "[audit]\nignore_before = \"yesterday\"",
+                "not an RFC 3339 date",
+            ),
             ("[surprise]\n", "surprise"),
         ] {
             let (kept, _) = BASIC.split_once("[policy]").unwrap();
-            let error = Config::parse(&format!("{kept}{change}\n"), base).unwrap_err().to_string();
+            let error = Config::parse(&format!("{kept}{change}\n"), base)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{change}: {error}");
         }
         let (kept, rest) = BASIC.split_once("[[identity.tls]]").unwrap();

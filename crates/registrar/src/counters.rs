@@ -63,7 +63,9 @@ impl Counters {
     /// So many devices are in a state.
     pub fn devices(&self, state: crate::records::State, number: i64) {
         self.devices
-            .get_or_create(&StateLabels { state: state.as_str().to_owned() })
+            .get_or_create(&StateLabels {
+                state: state.as_str().to_owned(),
+            })
             .set(number);
     }
 

@@ -106,6 +106,15 @@ pub enum Error {
     /// The database failed.
     #[error("database: {0}")]
     Store(#[from] store::Error),
+    /// No vendor profile vouches for the device that is to be approved.
+    #[error(
+        "no vendor profile vouches for {serial}; import its manufacturer's anchors with \
+         `usher registrar trust import` first"
+    )]
+    Untrusted {
+        /// The serial number that it claims.
+        serial: String,
+    },
     /// A voucher that somebody wants to load does not fit.
     #[error("voucher not loaded: {detail} ({cause})")]
     VoucherNotLoaded {
@@ -138,7 +147,10 @@ impl Error {
     /// A file that cannot be read or written.
     #[must_use]
     pub fn file(path: &Path, error: &std::io::Error) -> Self {
-        Self::File { path: path.display().to_string(), detail: error.to_string() }
+        Self::File {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+        }
     }
 
     /// What the device gets. Total, so that a new cause cannot become a 500 by accident.
@@ -158,6 +170,7 @@ impl Error {
             | Self::OfflineVoucherMissing { .. }
             | Self::Pki(_)
             | Self::Store(_)
+            | Self::Untrusted { .. }
             | Self::VoucherNotLoaded { .. }
             | Self::WebhookFailed { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => {
@@ -196,10 +209,9 @@ impl Error {
     pub fn device_text(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.body(),
-            Self::BodyTooLarge { .. }
-            | Self::BodyUnreadable { .. }
-            | Self::Busy
-            | Self::Est(_) => format!("{}: {self}\n", self.code()),
+            Self::BodyTooLarge { .. } | Self::BodyUnreadable { .. } | Self::Busy | Self::Est(_) => {
+                format!("{}: {self}\n", self.code())
+            }
             _ => format!("{}\n", self.code()),
         }
     }
@@ -212,8 +224,12 @@ impl Error {
             Self::BodyTooLarge { .. } | Self::BodyUnreadable { .. } => {
                 "report the code to the manufacturer of the device"
             }
-            Self::Audit(_) | Self::Busy | Self::Store(_) | Self::Net(_) => "none: the device tries again by itself",
-            Self::Config { .. } | Self::Daemon(_) | Self::File { .. } | Self::Pki(_) => "run `usher registrar doctor`",
+            Self::Audit(_) | Self::Busy | Self::Store(_) | Self::Net(_) => {
+                "none: the device tries again by itself"
+            }
+            Self::Config { .. } | Self::Daemon(_) | Self::File { .. } | Self::Pki(_) => {
+                "run `usher registrar doctor`"
+            }
             Self::DeviceUnknown { .. } | Self::DeviceAmbiguous { .. } => {
                 "look it up with `usher registrar device list`"
             }
@@ -229,6 +245,7 @@ impl Error {
             Self::PendingExpired { .. } => {
                 "approve with `usher registrar device approve`, then restart the device"
             }
+            Self::Untrusted { .. } => "`usher registrar trust import`",
             Self::VoucherNotLoaded { .. } => "ask the manufacturer for another voucher",
             Self::WebhookDenied { .. } | Self::WebhookFailed { .. } => "look at the webhook's log",
         }
@@ -240,7 +257,9 @@ const fn refused_next_action(refusal: &Refusal) -> &'static str {
         Refusal::ManufacturerUnknown(_) => {
             "if the device is yours, import its manufacturer's anchors with `usher registrar trust import`"
         }
-        Refusal::IdevidInvalid(_) => "if only its lifetime is over: `accept_expired_idevid` in the vendor profile",
+        Refusal::IdevidInvalid(_) => {
+            "if only its lifetime is over: `accept_expired_idevid` in the vendor profile"
+        }
         Refusal::SerialMissing => "set `serial` in the vendor profile",
         Refusal::VendorDenied(_) | Refusal::DeviceDenied(_) => {
             "approve with `usher registrar device approve`, or write a rule under [policy]"
@@ -291,6 +310,7 @@ impl Coded for Error {
             Self::Pki(error) => error.code(),
             Self::Refused(refusal) => refusal.code(),
             Self::Store(error) => error.code(),
+            Self::Untrusted { .. } => "registrar.device-untrusted",
             Self::VoucherNotLoaded { .. } => "registrar.voucher-not-loaded",
             Self::WebhookDenied { .. } => "registrar.webhook-denied",
             Self::WebhookFailed { .. } => "registrar.webhook-failed",
@@ -320,7 +340,8 @@ impl Coded for Error {
             | Self::DeviceAmbiguous { .. }
             | Self::DeviceUnknown { .. }
             | Self::File { .. }
-            | Self::Import { .. } => Blame::Caller,
+            | Self::Import { .. }
+            | Self::Untrusted { .. } => Blame::Caller,
         }
     }
 }

@@ -200,18 +200,27 @@ impl PolicyConfig {
     pub fn decide(&self, subject: Subject<'_>) -> Verdict {
         for (index, rule) in self.rules.iter().enumerate() {
             if rule.matches(subject) {
-                let rule_name =
-                    rule.name.clone().unwrap_or_else(|| format!("rule {}", index + 1));
-                return Verdict { action: rule.action, rule: rule_name };
+                let rule_name = rule
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| format!("rule {}", index + 1));
+                return Verdict {
+                    action: rule.action,
+                    rule: rule_name,
+                };
             }
         }
-        Verdict { action: self.default, rule: "default".to_owned() }
+        Verdict {
+            action: self.default,
+            rule: "default".to_owned(),
+        }
     }
 
     /// Oldest `created-on` of a device's request that is served.
     #[must_use]
     pub fn request_age_max(&self) -> Option<time::Duration> {
-        self.request_age_max_minutes.map(|minutes| time::Duration::minutes(i64::from(minutes)))
+        self.request_age_max_minutes
+            .map(|minutes| time::Duration::minutes(i64::from(minutes)))
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -231,7 +240,10 @@ impl PolicyConfig {
     pub(crate) fn anchor_paths(&mut self, base: &Path) {
         if let Some(webhook) = &mut self.webhook {
             webhook.anchors = webhook.anchors.as_deref().map(|path| anchored(base, path));
-            webhook.token_file = webhook.token_file.as_deref().map(|path| anchored(base, path));
+            webhook.token_file = webhook
+                .token_file
+                .as_deref()
+                .map(|path| anchored(base, path));
         }
     }
 }
@@ -264,14 +276,19 @@ impl WebhookConfig {
 
 impl Rule {
     fn matches(&self, subject: Subject<'_>) -> bool {
-        let manufacturer =
-            self.manufacturer.as_deref().is_none_or(|p| wildcard(p, subject.manufacturer));
+        let manufacturer = self
+            .manufacturer
+            .as_deref()
+            .is_none_or(|p| wildcard(p, subject.manufacturer));
         // A rule about a product never matches a device whose product is not known.
         let product = self
             .product
             .as_deref()
             .is_none_or(|pattern| subject.product.is_some_and(|text| wildcard(pattern, text)));
-        let serial = self.serial.as_ref().is_none_or(|p| p.matches(subject.serial));
+        let serial = self
+            .serial
+            .as_ref()
+            .is_none_or(|p| p.matches(subject.serial));
         manufacturer && product && serial
     }
 }
@@ -320,7 +337,11 @@ mod tests {
             ("A*B*C", "A--B-B--", false),
             ("a**b", "ab", true),
         ] {
-            assert_eq!(wildcard(pattern, text), expected, "{pattern} against {text}");
+            assert_eq!(
+                wildcard(pattern, text),
+                expected,
+                "{pattern} against {text}"
+            );
         }
     }
 
@@ -332,7 +353,13 @@ mod tests {
             product: None,
             serial: "SN-1",
         });
-        assert_eq!(verdict, Verdict { action: Action::Deny, rule: "default".to_owned() });
+        assert_eq!(
+            verdict,
+            Verdict {
+                action: Action::Deny,
+                rule: "default".to_owned()
+            }
+        );
     }
 
     #[test]
@@ -356,7 +383,11 @@ mod tests {
         )
         .unwrap();
         let decide = |manufacturer, product, serial| {
-            let verdict = policy.decide(Subject { manufacturer, product, serial });
+            let verdict = policy.decide(Subject {
+                manufacturer,
+                product,
+                serial,
+            });
             format!("{} by {}", verdict.action.as_str(), verdict.rule)
         };
         assert_eq!(decide("acme", Some("C9300"), "SN-1"), "allow by rule 2");
@@ -390,7 +421,10 @@ mod tests {
 
     #[test]
     fn a_rule_that_asks_a_webhook_needs_one() {
-        let policy = PolicyConfig { default: Action::Webhook, ..PolicyConfig::default() };
+        let policy = PolicyConfig {
+            default: Action::Webhook,
+            ..PolicyConfig::default()
+        };
         assert!(policy.check().is_err());
     }
 }

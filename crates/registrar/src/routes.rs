@@ -53,14 +53,20 @@ async fn request_voucher(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    handle(&shared, &peer, "voucher-request", request, async |headers, body| {
-        let inbound = Inbound {
-            body: &body,
-            content_type: text(&headers, &header::CONTENT_TYPE),
-            accept: text(&headers, &header::ACCEPT),
-        };
-        shared.service.request_voucher(&peer, inbound).await
-    })
+    handle(
+        &shared,
+        &peer,
+        "voucher-request",
+        request,
+        async |headers, body| {
+            let inbound = Inbound {
+                body: &body,
+                content_type: text(&headers, &header::CONTENT_TYPE),
+                accept: text(&headers, &header::ACCEPT),
+            };
+            shared.service.request_voucher(&peer, inbound).await
+        },
+    )
     .await
 }
 
@@ -69,9 +75,13 @@ async fn voucher_status(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    handle(&shared, &peer, "voucher-status", request, async |_, body| {
-        shared.service.voucher_status(&peer, &body).await
-    })
+    handle(
+        &shared,
+        &peer,
+        "voucher-status",
+        request,
+        async |_, body| shared.service.voucher_status(&peer, &body).await,
+    )
     .await
 }
 
@@ -127,7 +137,9 @@ async fn read(service: &Service, body: Body) -> Result<Bytes, Error> {
     match Limited::new(body, limit_bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::BodyTooLarge { limit_bytes }),
-        Err(error) => Err(Error::BodyUnreadable { detail: error.to_string() }),
+        Err(error) => Err(Error::BodyUnreadable {
+            detail: error.to_string(),
+        }),
     }
 }
 
@@ -140,7 +152,10 @@ pub(crate) fn respond(answer: Answer, correlation: &str) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(answer.content_type),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = answer.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

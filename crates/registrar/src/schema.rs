@@ -7,11 +7,22 @@
 use store::{Migration, Schema};
 
 /// The schema of the registrar's database.
-pub const SCHEMA: Schema = Schema { role: "registrar", migrations: MIGRATIONS };
+pub const SCHEMA: Schema = Schema {
+    role: "registrar",
+    migrations: MIGRATIONS,
+};
 
 const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "devices and exchanges", sql: DEVICES },
-    Migration { version: 2, name: "certificates and CRLs", sql: crate::ca::records::SCHEMA },
+    Migration {
+        version: 1,
+        name: "devices and exchanges",
+        sql: DEVICES,
+    },
+    Migration {
+        version: 2,
+        name: "certificates and CRLs",
+        sql: crate::ca::records::SCHEMA,
+    },
 ];
 
 const DEVICES: &str = "

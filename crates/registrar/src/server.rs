@@ -48,12 +48,17 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let service = Service::open(config, clock, &metrics).await?;
     let shutdown = CancellationToken::new();
     let router = crate::routes::brski(&service).merge(crate::est::routes(&service)?);
-    let mut listener = service.config().listen.listener(service.server_identities().clone());
+    let mut listener = service
+        .config()
+        .listen
+        .listener(service.server_identities().clone());
     // One limit for all, a little above the resources' own: these answer 413 with a code and write
     // it down; what is larger still is cut off below them.
-    let body_limit = service.config().body_size_max_bytes.saturating_add(64 * 1024);
-    listener.limits.request_body_bytes_max =
-        listener.limits.request_body_bytes_max.max(body_limit);
+    let body_limit = service
+        .config()
+        .body_size_max_bytes
+        .saturating_add(64 * 1024);
+    listener.limits.request_body_bytes_max = listener.limits.request_body_bytes_max.max(body_limit);
     listener.observer = Some(Arc::new(Witness(service.clone())));
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
@@ -61,17 +66,28 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let admin = Admin::new(metrics)
         .check("database", move || {
             let service = ready.clone();
-            async move { service.store().ping().await.map_err(|error| error.to_string()) }
+            async move {
+                service
+                    .store()
+                    .ping()
+                    .await
+                    .map_err(|error| error.to_string())
+            }
         })
         .routes(crate::admin::routes(service.clone()))
         .serve(&service.config().admin, shutdown.clone())
         .await?;
     let tasks = vec![
-        tokio::spawn(every(SEAL_PERIOD, shutdown.clone(), service.clone(), async |service| {
-            if let Err(error) = service.audit().seal(service.now()).await {
-                tracing::error!(code = error.code(), %error, "the audit log got no checkpoint");
-            }
-        })),
+        tokio::spawn(every(
+            SEAL_PERIOD,
+            shutdown.clone(),
+            service.clone(),
+            async |service| {
+                if let Err(error) = service.audit().seal(service.now()).await {
+                    tracing::error!(code = error.code(), %error, "the audit log got no checkpoint");
+                }
+            },
+        )),
         tokio::spawn(every(
             HOUSEKEEPING_PERIOD,
             shutdown.clone(),
@@ -82,13 +98,26 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
                 }
             },
         )),
-        tokio::spawn(every(RELOAD_PERIOD, shutdown.clone(), service.clone(), async |service| {
-            service.reload_if_changed();
-        })),
+        tokio::spawn(every(
+            RELOAD_PERIOD,
+            shutdown.clone(),
+            service.clone(),
+            async |service| {
+                service.reload_if_changed();
+            },
+        )),
     ];
     let (device_address, admin_address) = (devices.address(), admin.address());
     tracing::info!(%device_address, %admin_address, "the registrar serves");
-    Ok(Running { service, shutdown, devices, admin, device_address, admin_address, tasks })
+    Ok(Running {
+        service,
+        shutdown,
+        devices,
+        admin,
+        device_address,
+        admin_address,
+        tasks,
+    })
 }
 
 /// Writes down what the transport refused: bodies that are too large, too slow or broken.

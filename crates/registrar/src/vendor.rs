@@ -191,8 +191,13 @@ impl Vendors {
         match std::fs::read_dir(directory) {
             Ok(entries) => {
                 for entry in entries {
-                    let path = entry.map_err(|error| Error::file(directory, &error))?.path();
-                    if path.extension().is_some_and(|extension| extension == "toml") {
+                    let path = entry
+                        .map_err(|error| Error::file(directory, &error))?
+                        .path();
+                    if path
+                        .extension()
+                        .is_some_and(|extension| extension == "toml")
+                    {
                         files.push(path);
                     }
                 }
@@ -204,7 +209,10 @@ impl Vendors {
         let mut list: Vec<Vendor> = Vec::with_capacity(files.len());
         for file in files {
             let vendor = Vendor::load(&file)?;
-            if list.iter().any(|other| other.profile.name == vendor.profile.name) {
+            if list
+                .iter()
+                .any(|other| other.profile.name == vendor.profile.name)
+            {
                 return Err(Error::Config {
                     detail: format!(
                         "{}: another profile is already named {}",
@@ -243,8 +251,11 @@ impl Vendor {
         {
             *path = anchored(base, path);
         }
-        profile.masa.password_file =
-            profile.masa.password_file.as_deref().map(|path| anchored(base, path));
+        profile.masa.password_file = profile
+            .masa
+            .password_file
+            .as_deref()
+            .map(|path| anchored(base, path));
         // What `trust import` writes stands beside the profile, so that it never edits a file that
         // a person wrote.
         for purpose in Use::ALL {
@@ -258,16 +269,23 @@ impl Vendor {
     }
 
     fn build(profile: Profile, file: &Path) -> Result<Self, Error> {
-        let wrong = |detail: String| Error::Config { detail: format!("{}: {detail}", file.display()) };
+        let wrong = |detail: String| Error::Config {
+            detail: format!("{}: {detail}", file.display()),
+        };
         if !is_vendor_name(&profile.name) {
-            return Err(wrong(format!("{:?} cannot be a vendor's name", profile.name)));
+            return Err(wrong(format!(
+                "{:?} cannot be a vendor's name",
+                profile.name
+            )));
         }
         let tolerances =
             artifacts::Tolerances::from_names(profile.tolerances.iter().map(String::as_str))
                 .map_err(|name| wrong(format!("there is no tolerance named {name}")))?;
         let masa_url = match (&profile.masa.url, &profile.masa.fallback_url) {
             (Some(_), Some(_)) => {
-                return Err(wrong("[masa] has both url and fallback_url; one of them is meant".into()));
+                return Err(wrong(
+                    "[masa] has both url and fallback_url; one of them is meant".into(),
+                ));
             }
             (Some(url), None) => MasaUrlRule::Pinned(url.clone()),
             (None, Some(url)) => MasaUrlRule::Fallback(url.clone()),
@@ -315,14 +333,19 @@ impl Vendor {
     #[must_use]
     pub fn allows_masa_host(&self, host: &str) -> bool {
         let hosts = &self.profile.masa.hosts;
-        hosts.is_empty() || hosts.iter().any(|pattern| crate::policy::wildcard(pattern, host))
+        hosts.is_empty()
+            || hosts
+                .iter()
+                .any(|pattern| crate::policy::wildcard(pattern, host))
     }
 }
 
 /// Where `trust import` keeps the anchors of a vendor for one use.
 #[must_use]
 pub fn imported_file(directory: &Path, vendor: &str, purpose: Use) -> PathBuf {
-    directory.join(vendor).join(format!("{}.pem", purpose.as_str()))
+    directory
+        .join(vendor)
+        .join(format!("{}.pem", purpose.as_str()))
 }
 
 /// Whether a vendor's name can be a file name: letters, digits, `-`, `_` and `.`, and not dots
@@ -331,7 +354,9 @@ pub fn imported_file(directory: &Path, vendor: &str, purpose: Use) -> PathBuf {
 pub fn is_vendor_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && !name.starts_with('.')
 }
 
@@ -341,8 +366,9 @@ pub fn is_vendor_name(name: &str) -> bool {
 /// The file cannot be read, or is not a profile.
 pub fn read_profile(file: &Path) -> Result<Profile, Error> {
     let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, &error))?;
-    toml::from_str(&text)
-        .map_err(|error| Error::Config { detail: format!("{}: {error}", file.display()) })
+    toml::from_str(&text).map_err(|error| Error::Config {
+        detail: format!("{}: {error}", file.display()),
+    })
 }
 
 impl AnchorSet {
@@ -357,7 +383,10 @@ impl AnchorSet {
                 detail: format!("{}: {error}", file.display()),
             })?);
         }
-        Ok(Self { anchors: certificates.iter().cloned().collect(), certificates })
+        Ok(Self {
+            anchors: certificates.iter().cloned().collect(),
+            certificates,
+        })
     }
 }
 
@@ -378,7 +407,9 @@ impl ProductRule {
 
 /// The word after `label` in texts such as `PID:C9300-24T SN:FCW2129L0AB`.
 fn labelled<'a>(text: &'a str, label: &str) -> Option<&'a str> {
-    text.split_whitespace().find_map(|word| word.strip_prefix(label)).filter(|word| !word.is_empty())
+    text.split_whitespace()
+        .find_map(|word| word.strip_prefix(label))
+        .filter(|word| !word.is_empty())
 }
 
 /// The first attribute of that type in the RFC 4514 text of a subject.
@@ -429,13 +460,28 @@ mod tests {
     fn a_profile_with_a_mistake_names_it() {
         let folder = tempfile::tempdir().unwrap();
         for (text, expected) in [
-            ("name = \"a\"\ntolerances = [\"nonsense\"]", "there is no tolerance named nonsense"),
+            (
+                "name = \"a\"\ntolerances = [\"nonsense\"]",
+                "there is no tolerance named nonsense",
+            ),
             ("name = \"../a\"", "cannot be a vendor's name"),
             ("name = \"a\"\ntolerance = []", "unknown field"),
-            ("name = \"a\"\n[masa]\nurl = \"http://masa.example/\"", "not https"),
-            ("name = \"a\"\n[masa]\nurl = \"m\"\nfallback_url = \"m\"", "both url and fallback_url"),
-            ("name = \"a\"\n[masa]\nuser = \"u\"", "user and password_file together"),
-            ("name = \"a\"\nidevid_anchors = [\"absent.pem\"]", "absent.pem"),
+            (
+                "name = \"a\"\n[masa]\nurl = \"http://masa.example/\"",
+                "not https",
+            ),
+            (
+                "name = \"a\"\n[masa]\nurl = \"m\"\nfallback_url = \"m\"",
+                "both url and fallback_url",
+            ),
+            (
+                "name = \"a\"\n[masa]\nuser = \"u\"",
+                "user and password_file together",
+            ),
+            (
+                "name = \"a\"\nidevid_anchors = [\"absent.pem\"]",
+                "absent.pem",
+            ),
         ] {
             std::fs::write(folder.path().join("a.toml"), text).unwrap();
             let error = Vendors::load(folder.path()).unwrap_err().to_string();
@@ -450,6 +496,12 @@ mod tests {
         assert_eq!(Vendors::load(folder.path()).unwrap().list.len(), 1);
         std::fs::write(folder.path().join("b.toml"), "name = \"a\"").unwrap();
         assert!(Vendors::load(folder.path()).is_err());
-        assert_eq!(Vendors::load(&folder.path().join("absent")).unwrap().list.len(), 0);
+        assert_eq!(
+            Vendors::load(&folder.path().join("absent"))
+                .unwrap()
+                .list
+                .len(),
+            0
+        );
     }
 }

@@ -86,7 +86,14 @@ async fn verify(context: &Context, arguments: &VerifyArguments) -> Result<Outcom
             verdict.size, verdict.sealed_size, verdict.pending, verdict.root
         ));
         lines.push(format!("key {}", log.key()));
-        lines.push(if verdict.ok { "the log is whole" } else { "the log was changed" }.to_owned());
+        lines.push(
+            if verdict.ok {
+                "the log is whole"
+            } else {
+                "the log was changed"
+            }
+            .to_owned(),
+        );
         lines.join("\n")
     });
     Ok(Outcome::of(verdict.ok))
@@ -103,7 +110,9 @@ async fn prove(context: &Context, arguments: &ProveArguments) -> Result<Outcome,
             let answer = serde_json::json!({
                 "ok": true, "index": index, "file": file, "key": log.key().to_string(),
             });
-            context.format.print(&answer, |_| format!("proof of entry {index} in {}", file.display()));
+            context.format.print(&answer, |_| {
+                format!("proof of entry {index} in {}", file.display())
+            });
         }
         None => {
             let answer = serde_json::json!({
@@ -147,7 +156,9 @@ async fn export(context: &Context, arguments: &ExportArguments) -> Result<Outcom
     if let Some(directory) = &arguments.tiles {
         let count = log.export_tiles(directory).await?;
         let answer = serde_json::json!({ "ok": true, "entries": count, "directory": directory });
-        context.format.print(&answer, |_| format!("{count} entries in {}", directory.display()));
+        context.format.print(&answer, |_| {
+            format!("{count} entries in {}", directory.display())
+        });
         return Ok(Outcome::Yes);
     }
     let mut bytes = Vec::new();
@@ -156,21 +167,27 @@ async fn export(context: &Context, arguments: &ExportArguments) -> Result<Outcom
         Some(file) => {
             std::fs::write(file, &bytes).map_err(|error| Error::file(file, &error))?;
             let answer = serde_json::json!({ "ok": true, "entries": count, "file": file });
-            context.format.print(&answer, |_| format!("{count} entries in {}", file.display()));
+            context.format.print(&answer, |_| {
+                format!("{count} entries in {}", file.display())
+            });
         }
         None if context.format.json => {
             let lines: Vec<serde_json::Value> = bytes
                 .split(|byte| *byte == b'\n')
                 .filter_map(|line| serde_json::from_slice(line).ok())
                 .collect();
-            context.format.print(&serde_json::json!({ "ok": true, "entries": lines }), |_| {
-                String::new()
-            });
+            context
+                .format
+                .print(&serde_json::json!({ "ok": true, "entries": lines }), |_| {
+                    String::new()
+                });
         }
-        None => std::io::stdout().write_all(&bytes).map_err(|error| Error::File {
-            path: "stdout".to_owned(),
-            detail: error.to_string(),
-        })?,
+        None => std::io::stdout()
+            .write_all(&bytes)
+            .map_err(|error| Error::File {
+                path: "stdout".to_owned(),
+                detail: error.to_string(),
+            })?,
     }
     Ok(Outcome::Yes)
 }

@@ -176,32 +176,48 @@ async fn list(
         vendor: arguments.vendor.clone(),
         code: arguments.code.clone(),
         serial_contains: arguments.serial.clone(),
-        seen_since: arguments.within.map(|hours| now - time::Duration::hours(i64::from(hours))),
+        seen_since: arguments
+            .within
+            .map(|hours| now - time::Duration::hours(i64::from(hours))),
         after: arguments.after.clone(),
         limit: arguments.limit,
     };
     let mut snapshot = store.snapshot().await?;
     let devices = records::devices(&mut snapshot, &filter).await?;
     let full = devices.len() >= usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let next = devices.last().filter(|_| full).map(|device| device.device_id.clone());
-    format.print(&serde_json::json!({ "devices": devices, "next": next }), |_| {
-        if devices.is_empty() {
-            return "no device".to_owned();
-        }
-        let rows: Vec<Vec<String>> = devices
-            .iter()
-            .map(|device| {
-                vec![
-                    plain(if device.serial.is_empty() { &device.device_id } else { &device.serial }),
-                    plain(if device.vendor.is_empty() { "-" } else { &device.vendor }),
-                    device.state.as_str().to_owned(),
-                    device.code.clone().unwrap_or_default(),
-                    records::rfc3339(device.last_seen),
-                ]
-            })
-            .collect();
-        table(&["SERIAL", "VENDOR", "STATE", "CODE", "LAST SEEN"], &rows)
-    });
+    let next = devices
+        .last()
+        .filter(|_| full)
+        .map(|device| device.device_id.clone());
+    format.print(
+        &serde_json::json!({ "devices": devices, "next": next }),
+        |_| {
+            if devices.is_empty() {
+                return "no device".to_owned();
+            }
+            let rows: Vec<Vec<String>> = devices
+                .iter()
+                .map(|device| {
+                    vec![
+                        plain(if device.serial.is_empty() {
+                            &device.device_id
+                        } else {
+                            &device.serial
+                        }),
+                        plain(if device.vendor.is_empty() {
+                            "-"
+                        } else {
+                            &device.vendor
+                        }),
+                        device.state.as_str().to_owned(),
+                        device.code.clone().unwrap_or_default(),
+                        records::rfc3339(device.last_seen),
+                    ]
+                })
+                .collect();
+            table(&["SERIAL", "VENDOR", "STATE", "CODE", "LAST SEEN"], &rows)
+        },
+    );
     Ok(Outcome::Yes)
 }
 
@@ -214,7 +230,11 @@ async fn imported(format: Format, store: &Store, limit: u32) -> Result<Outcome, 
             .map(|line| {
                 vec![
                     line.serial.clone(),
-                    if line.vendor.is_empty() { "(any)".to_owned() } else { line.vendor.clone() },
+                    if line.vendor.is_empty() {
+                        "(any)".to_owned()
+                    } else {
+                        line.vendor.clone()
+                    },
                     line.action.as_str().to_owned(),
                     line.product.clone().unwrap_or_default(),
                     line.note.clone().unwrap_or_default(),
@@ -236,17 +256,15 @@ struct Exchanged {
     exchange: brski::registrar::Exchange,
 }
 
-async fn show(
-    format: Format,
-    store: &Store,
-    arguments: &ShowArguments,
-) -> Result<Outcome, Error> {
+async fn show(format: Format, store: &Store, arguments: &ShowArguments) -> Result<Outcome, Error> {
     let which = &arguments.which;
     let mut snapshot = store.snapshot().await?;
     let devices =
         records::find_devices(&mut snapshot, &which.serial, which.vendor.as_deref()).await?;
     if devices.is_empty() {
-        let error = Error::DeviceUnknown { serial: which.serial.clone() };
+        let error = Error::DeviceUnknown {
+            serial: which.serial.clone(),
+        };
         format.error(&error);
         return Ok(Outcome::No);
     }
@@ -286,8 +304,16 @@ async fn show(
 fn device_text(device: &Device, timeline: &[records::Recorded], detail: bool) -> String {
     let mut lines = vec![format!(
         "{}  {}  {}",
-        plain(if device.serial.is_empty() { "(no serial number)" } else { &device.serial }),
-        plain(if device.vendor.is_empty() { "(no vendor vouches for it)" } else { &device.vendor }),
+        plain(if device.serial.is_empty() {
+            "(no serial number)"
+        } else {
+            &device.serial
+        }),
+        plain(if device.vendor.is_empty() {
+            "(no vendor vouches for it)"
+        } else {
+            &device.vendor
+        }),
         device.state.as_str(),
     )];
     lines.push(format!("  subject      {}", plain(&device.subject)));
@@ -295,8 +321,14 @@ fn device_text(device: &Device, timeline: &[records::Recorded], detail: bool) ->
         lines.push(format!("  product      {}", plain(product)));
     }
     lines.push(format!("  device id    {}", device.device_id));
-    lines.push(format!("  first seen   {}", records::rfc3339(device.first_seen)));
-    lines.push(format!("  last seen    {}", records::rfc3339(device.last_seen)));
+    lines.push(format!(
+        "  first seen   {}",
+        records::rfc3339(device.first_seen)
+    ));
+    lines.push(format!(
+        "  last seen    {}",
+        records::rfc3339(device.last_seen)
+    ));
     lines.push(format!("  history      {}", device.history.as_str()));
     if let Some(decision) = device.decision {
         let word = match decision {
@@ -306,7 +338,11 @@ fn device_text(device: &Device, timeline: &[records::Recorded], detail: bool) ->
         lines.push(format!(
             "  decision     {word} by {}{}",
             device.decided_by.as_deref().unwrap_or("?"),
-            device.decision_note.as_deref().map(|note| format!(": {note}")).unwrap_or_default(),
+            device
+                .decision_note
+                .as_deref()
+                .map(|note| format!(": {note}"))
+                .unwrap_or_default(),
         ));
     }
     if let Some(code) = &device.code {
@@ -317,7 +353,11 @@ fn device_text(device: &Device, timeline: &[records::Recorded], detail: bool) ->
     }
     lines.push(String::new());
     for entry in timeline {
-        let code = entry.code.as_deref().map(|code| format!(" [{code}]")).unwrap_or_default();
+        let code = entry
+            .code
+            .as_deref()
+            .map(|code| format!(" [{code}]"))
+            .unwrap_or_default();
         lines.push(format!(
             "  {}  {}  {:8} {:16} {}{code}",
             entry.at,
@@ -391,7 +431,10 @@ async fn decide(
         "device_id": device.device_id, "decision": word, "by": order.by,
     });
     format.print(&answer, |_| {
-        format!("{} of {}: {word} by {}", device.serial, device.vendor, order.by)
+        format!(
+            "{} of {}: {word} by {}",
+            device.serial, device.vendor, order.by
+        )
     });
     Ok(Outcome::Yes)
 }
@@ -405,12 +448,8 @@ async fn write_decision(
     let id = &device.device_id;
     if !device.trusted && order.decision == Decision::Approved {
         // Approval says that a device may join, not that its manufacturer is to be believed.
-        return Err(Error::Config {
-            detail: format!(
-                "no vendor profile vouches for {}; import its manufacturer's anchors with \
-                 `usher registrar trust import` first",
-                device.serial
-            ),
+        return Err(Error::Untrusted {
+            serial: device.serial.clone(),
         });
     }
     records::decide(
@@ -444,7 +483,9 @@ async fn write_decision(
     let mut entry =
         Entry::new(now, "decision", format!("{summary} by {}", order.by)).detail(data.clone());
     if order.decision == Decision::Denied {
-        entry = entry.outcome(StepOutcome::Refused).code("registrar.device-denied");
+        entry = entry
+            .outcome(StepOutcome::Refused)
+            .code("registrar.device-denied");
     }
     records::append(connection, id, "-", &[entry]).await?;
     let audit = store::audit::Entry {
@@ -485,8 +526,8 @@ async fn import(
     vendors: &crate::vendor::Vendors,
     now: OffsetDateTime,
 ) -> Result<Outcome, Error> {
-    let bytes = std::fs::read(&arguments.file)
-        .map_err(|error| Error::file(&arguments.file, &error))?;
+    let bytes =
+        std::fs::read(&arguments.file).map_err(|error| Error::file(&arguments.file, &error))?;
     let (rows, mut outcomes) = read_csv(&bytes, arguments.vendor.as_deref(), vendors)?;
     let errors = outcomes.iter().filter(|row| row.outcome == "error").count();
     let (mut changed, mut unchanged) = (0, 0);
@@ -525,7 +566,11 @@ async fn import(
             .iter()
             .filter(|row| row.outcome == "error")
             .map(|row| {
-                format!("line {}: {}", row.line, row.detail.as_deref().unwrap_or_default())
+                format!(
+                    "line {}: {}",
+                    row.line,
+                    row.detail.as_deref().unwrap_or_default()
+                )
             })
             .collect();
         lines.push(format!(
@@ -556,8 +601,14 @@ fn read_csv(
 ) -> Result<(Rows, Vec<RowOutcome>), Error> {
     let unreadable = |detail: String| Error::Import { detail };
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(bytes);
-    let header = reader.headers().map_err(|error| unreadable(error.to_string()))?.clone();
+    let mut reader = csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .flexible(true)
+        .from_reader(bytes);
+    let header = reader
+        .headers()
+        .map_err(|error| unreadable(error.to_string()))?
+        .clone();
     let known = ["serial", "vendor", "product", "action", "note"];
     if let Some(unknown) = header.iter().find(|name| !known.contains(name)) {
         return Err(unreadable(format!(
@@ -596,31 +647,53 @@ fn read_csv(
             outcomes.push(row_error(line, "", "the serial number is empty".to_owned()));
             continue;
         };
-        let vendor = field(vendor_place).or_else(|| vendor.map(str::to_owned)).unwrap_or_default();
+        let vendor = field(vendor_place)
+            .or_else(|| vendor.map(str::to_owned))
+            .unwrap_or_default();
         let action = match field(action_place).as_deref() {
             None | Some("allow") => Action::Allow,
             Some("deny") => Action::Deny,
             Some("ask") => Action::Ask,
             Some("webhook") => Action::Webhook,
             Some(other) => {
-                outcomes.push(row_error(line, &serial, format!("there is no action {other:?}")));
+                outcomes.push(row_error(
+                    line,
+                    &serial,
+                    format!("there is no action {other:?}"),
+                ));
                 continue;
             }
         };
         if record.len() > header.len() {
-            outcomes.push(row_error(line, &serial, "more fields than columns".to_owned()));
+            outcomes.push(row_error(
+                line,
+                &serial,
+                "more fields than columns".to_owned(),
+            ));
             continue;
         }
         if !vendor.is_empty() && vendors.named(&vendor).is_none() {
-            outcomes.push(row_error(line, &serial, format!("there is no vendor {vendor:?}")));
+            outcomes.push(row_error(
+                line,
+                &serial,
+                format!("there is no vendor {vendor:?}"),
+            ));
             continue;
         }
         if serial.len() > brski::SERIAL_LENGTH_MAX_BYTES || serial.chars().any(char::is_control) {
-            outcomes.push(row_error(line, "", "this cannot be a serial number".to_owned()));
+            outcomes.push(row_error(
+                line,
+                "",
+                "this cannot be a serial number".to_owned(),
+            ));
             continue;
         }
         if let Some(first) = seen.insert((vendor.clone(), serial.clone()), line) {
-            outcomes.push(row_error(line, &serial, format!("the same device as in line {first}")));
+            outcomes.push(row_error(
+                line,
+                &serial,
+                format!("the same device as in line {first}"),
+            ));
             continue;
         }
         let admission = Admission {
@@ -636,7 +709,12 @@ fn read_csv(
 }
 
 fn row_error(line: u64, serial: &str, detail: String) -> RowOutcome {
-    RowOutcome { line, serial: serial.to_owned(), outcome: "error", detail: Some(detail) }
+    RowOutcome {
+        line,
+        serial: serial.to_owned(),
+        outcome: "error",
+        detail: Some(detail),
+    }
 }
 
 /// A transaction that is to be rolled back although nothing failed: a rehearsal.
@@ -718,11 +796,17 @@ mod tests {
         let text = "\u{feff}serial,action,note\nSN-1,allow,first\n,allow,\nSN-1,deny,\n\
                     SN-2,maybe,\nSN-3,deny,\"a, b\"\nSN-4\nSN-5,allow,x,y\n";
         let (rows, outcomes) = read_csv(text.as_bytes(), None, &vendors).unwrap();
-        let good: Vec<_> =
-            rows.iter().map(|(line, row)| (*line, row.serial.as_str(), row.action)).collect();
+        let good: Vec<_> = rows
+            .iter()
+            .map(|(line, row)| (*line, row.serial.as_str(), row.action))
+            .collect();
         assert_eq!(
             good,
-            [(2, "SN-1", Action::Allow), (6, "SN-3", Action::Deny), (7, "SN-4", Action::Allow)]
+            [
+                (2, "SN-1", Action::Allow),
+                (6, "SN-3", Action::Deny),
+                (7, "SN-4", Action::Allow)
+            ]
         );
         assert_eq!(rows[1].1.note.as_deref(), Some("a, b"));
         let bad: Vec<_> = outcomes
@@ -748,11 +832,16 @@ mod tests {
             ("vendor\nacme\n", "there is no column serial"),
             ("", "there is no column serial"),
         ] {
-            let error = read_csv(text.as_bytes(), None, &vendors).unwrap_err().to_string();
+            let error = read_csv(text.as_bytes(), None, &vendors)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
         }
         let (rows, outcomes) = read_csv(b"serial,vendor\n1,acme\n", None, &vendors).unwrap();
         assert!(rows.is_empty());
-        assert_eq!(outcomes[0].detail.as_deref(), Some("there is no vendor \"acme\""));
+        assert_eq!(
+            outcomes[0].detail.as_deref(),
+            Some("there is no vendor \"acme\"")
+        );
     }
 }

@@ -26,7 +26,10 @@ pub(super) async fn run(context: &Context) -> Result<Outcome, Error> {
     let now = context.clock.now();
     let config = match context.config(&Flags::new()) {
         Ok(config) => {
-            doctor.pass("configuration", context.config_file()?.display().to_string());
+            doctor.pass(
+                "configuration",
+                context.config_file()?.display().to_string(),
+            );
             config
         }
         Err(error) => {
@@ -38,6 +41,7 @@ pub(super) async fn run(context: &Context) -> Result<Outcome, Error> {
     files(&mut doctor, &config);
     identity(&mut doctor, &config, now);
     ca(&mut doctor, &config, now);
+    secret_in_url(&mut doctor, &config, &context.config_file()?);
     database(&mut doctor, &config).await;
     vendors(&mut doctor, &config, now).await;
     policy(&mut doctor, &config);
@@ -47,7 +51,11 @@ pub(super) async fn run(context: &Context) -> Result<Outcome, Error> {
 
 fn clock(doctor: &mut Doctor, now: OffsetDateTime) {
     if now.unix_timestamp() < EARLIEST {
-        doctor.fail("clock", now.to_string(), "set the clock; certificates are judged by it");
+        doctor.fail(
+            "clock",
+            now.to_string(),
+            "set the clock; certificates are judged by it",
+        );
     } else {
         doctor.pass("clock", now.to_string());
     }
@@ -58,14 +66,21 @@ fn files(doctor: &mut Doctor, config: &Config) {
     let mut secret: Vec<String> = vec![config.identity.audit_key.key.clone()];
     for pair in &config.identity.tls {
         secret.push(pair.key.clone());
-        secret.extend(pair.passphrase_file.iter().map(|path| path.display().to_string()));
+        secret.extend(
+            pair.passphrase_file
+                .iter()
+                .map(|path| path.display().to_string()),
+        );
     }
     secret.extend(config.ca.key.clone());
     for file in secret.iter().filter(|file| !file.starts_with("pkcs11:")) {
         match std::fs::metadata(file) {
             Ok(meta) if meta.permissions().mode() & 0o077 != 0 => doctor.fail(
                 "key file",
-                format!("{file} can be read by others (mode {:o})", meta.permissions().mode() & 0o777),
+                format!(
+                    "{file} can be read by others (mode {:o})",
+                    meta.permissions().mode() & 0o777
+                ),
                 format!("chmod 600 {file}"),
             ),
             Ok(_) => doctor.pass("key file", file.clone()),
@@ -83,13 +98,18 @@ fn identity(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
         }
     };
     for identity in &keys.identities {
-        let Some((leaf, others)) = identity.chain.split_first() else { continue };
+        let Some((leaf, others)) = identity.chain.split_first() else {
+            continue;
+        };
         let subject = leaf.subject();
         let options = PathOptions::new(Purpose::Registrar, now);
         match pki::path::validate(leaf, others, &keys.anchors, &options) {
             Ok(path) => doctor.pass(
                 "registrar certificate",
-                format!("{subject}: {} certificates up to the domain CA", path.certificates().len()),
+                format!(
+                    "{subject}: {} certificates up to the domain CA",
+                    path.certificates().len()
+                ),
             ),
             Err(error) => doctor.fail(
                 "registrar certificate",
@@ -105,11 +125,25 @@ fn identity(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
                 "issue it again with one; MASAs name this domain by it",
             );
         }
-        expiry(doctor, "registrar certificate", &subject, leaf.not_after(), now, EXPIRY_WARNING);
+        expiry(
+            doctor,
+            "registrar certificate",
+            &subject,
+            leaf.not_after(),
+            now,
+            EXPIRY_WARNING,
+        );
     }
     for certificate in &keys.domain {
         let subject = certificate.subject();
-        expiry(doctor, "domain CA", &subject, certificate.not_after(), now, Duration::days(365));
+        expiry(
+            doctor,
+            "domain CA",
+            &subject,
+            certificate.not_after(),
+            now,
+            Duration::days(365),
+        );
     }
 }
 
@@ -133,7 +167,14 @@ fn ca(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
             for certificate in ca.ca_certificates() {
                 let warning = Duration::days(i64::from(config.ca.lifetime_days));
                 let subject = certificate.subject();
-                expiry(doctor, "CA", &subject, certificate.not_after(), now, warning);
+                expiry(
+                    doctor,
+                    "CA",
+                    &subject,
+                    certificate.not_after(),
+                    now,
+                    warning,
+                );
             }
         }
         Ok(None) => doctor.fail(
@@ -145,14 +186,35 @@ fn ca(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
     }
 }
 
+/// A configuration is shown around; a password in it goes along.
+fn secret_in_url(doctor: &mut Doctor, config: &Config, file: &Path) {
+    let has_password =
+        url::Url::parse(&config.database.url).is_ok_and(|url| url.password().is_some());
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    if has_password && text.contains(&config.database.url) {
+        doctor.fail(
+            "database",
+            "the password stands in the configuration file",
+            "put it into ~/.pgpass (or PGPASSFILE), or the URL into USHER_REGISTRAR_DATABASE__URL",
+        );
+    }
+}
+
 async fn database(doctor: &mut Doctor, config: &Config) {
     match Store::open(&config.database.url, &crate::schema::SCHEMA).await {
         Ok(store) => {
-            doctor.pass("database", format!("{:?}, schema up to date", store.engine()));
+            doctor.pass(
+                "database",
+                format!("{:?}, schema up to date", store.engine()),
+            );
             match crate::service::open_audit(config, &store) {
                 Ok(log) => doctor.pass("audit log key", log.key().to_string()),
                 Err(error) => {
-                    doctor.fail("audit log key", error.to_string(), "mend [identity.audit_key]");
+                    doctor.fail(
+                        "audit log key",
+                        error.to_string(),
+                        "mend [identity.audit_key]",
+                    );
                 }
             }
             store.close().await;
@@ -191,14 +253,29 @@ async fn vendors(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
                 );
                 doctor.fail(&name, format!("no anchor for {}", purpose.as_str()), fix);
             } else {
-                doctor.pass(&name, format!("{} anchors for {}", certificates.len(), purpose.as_str()));
+                doctor.pass(
+                    &name,
+                    format!("{} anchors for {}", certificates.len(), purpose.as_str()),
+                );
             }
             for certificate in certificates {
                 let subject = certificate.subject();
-                expiry(doctor, &name, &subject, certificate.not_after(), now, warning);
+                expiry(
+                    doctor,
+                    &name,
+                    &subject,
+                    certificate.not_after(),
+                    now,
+                    warning,
+                );
             }
         }
-        let url = vendor.profile.masa.url.as_ref().or(vendor.profile.masa.fallback_url.as_ref());
+        let url = vendor
+            .profile
+            .masa
+            .url
+            .as_ref()
+            .or(vendor.profile.masa.fallback_url.as_ref());
         if let Some(url) = url {
             resolve(doctor, &name, url, config).await;
         }
@@ -217,7 +294,9 @@ async fn resolve(doctor: &mut Doctor, name: &str, url: &str, config: &Config) {
             return;
         }
     };
-    let Host::Name(host) = &target.host else { return };
+    let Host::Name(host) = &target.host else {
+        return;
+    };
     if config.masa.addresses.contains_key(host) {
         doctor.pass(name, format!("{host} is in [masa.addresses]"));
         return;
@@ -237,13 +316,24 @@ async fn resolve(doctor: &mut Doctor, name: &str, url: &str, config: &Config) {
 
 fn policy(doctor: &mut Doctor, config: &Config) {
     let policy = &config.policy;
-    let text = format!("default {}, {} rules", policy.default.as_str(), policy.rules.len());
+    let text = format!(
+        "default {}, {} rules",
+        policy.default.as_str(),
+        policy.rules.len()
+    );
     doctor.pass("policy", text);
-    let token = policy.webhook.as_ref().and_then(|webhook| webhook.token_file.clone());
+    let token = policy
+        .webhook
+        .as_ref()
+        .and_then(|webhook| webhook.token_file.clone());
     if let Some(file) = token
         && !Path::new(&file).is_file()
     {
-        doctor.fail("webhook", format!("{} is missing", file.display()), "put the token there");
+        doctor.fail(
+            "webhook",
+            format!("{} is missing", file.display()),
+            "put the token there",
+        );
     }
 }
 
@@ -255,6 +345,10 @@ async fn port(doctor: &mut Doctor, config: &Config) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             doctor.pass("port", format!("{address} is in use: a server runs"));
         }
-        Err(error) => doctor.fail("port", format!("{address}: {error}"), "mend [listen] address"),
+        Err(error) => doctor.fail(
+            "port",
+            format!("{address}: {error}"),
+            "mend [listen] address",
+        ),
     }
 }

@@ -80,12 +80,15 @@ impl From<Kind> for KeyKind {
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Error> {
     let now = context.clock.now();
-    let directory = std::path::absolute(&arguments.dir)
-        .map_err(|error| Error::file(&arguments.dir, &error))?;
+    let directory =
+        std::path::absolute(&arguments.dir).map_err(|error| Error::file(&arguments.dir, &error))?;
     let config_file = directory.join("registrar.toml");
     if config_file.exists() {
         return Err(Error::Config {
-            detail: format!("{} is there already; nothing was changed", config_file.display()),
+            detail: format!(
+                "{} is there already; nothing was changed",
+                config_file.display()
+            ),
         });
     }
     if arguments.listen == arguments.admin {
@@ -95,9 +98,23 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outc
     }
     let folder = Folder::make(&directory, arguments.passphrase_file.as_deref())?;
     let ca = make_ca(&folder, arguments, now)?;
-    let mut pairs = vec![make_registrar(&folder, arguments, &ca, "registrar", arguments.key.into(), now)?];
+    let mut pairs = vec![make_registrar(
+        &folder,
+        arguments,
+        &ca,
+        "registrar",
+        arguments.key.into(),
+        now,
+    )?];
     if arguments.rsa {
-        pairs.push(make_registrar(&folder, arguments, &ca, "registrar-rsa", KeyKind::Rsa3072, now)?);
+        pairs.push(make_registrar(
+            &folder,
+            arguments,
+            &ca,
+            "registrar-rsa",
+            KeyKind::Rsa3072,
+            now,
+        )?);
     }
     folder.write_key("audit.key", &SoftwareKey::generate(KeyKind::Ed25519)?)?;
     // The configuration comes last: with it there, the folder is complete.
@@ -156,7 +173,11 @@ impl Folder {
             }
             None => None,
         };
-        Ok(Self { path: path.to_path_buf(), passphrase, passphrase_file })
+        Ok(Self {
+            path: path.to_path_buf(),
+            passphrase,
+            passphrase_file,
+        })
     }
 
     /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
@@ -201,7 +222,10 @@ fn make_ca(folder: &Folder, arguments: &Arguments, now: OffsetDateTime) -> Resul
     .self_sign(&key)?;
     folder.write("domain-ca.pem", certificate.to_pem().as_bytes(), 0o644)?;
     folder.write_key("domain-ca.key", &key)?;
-    Ok(Ca { certificate, key: Arc::new(key) })
+    Ok(Ca {
+        certificate,
+        key: Arc::new(key),
+    })
 }
 
 /// Makes a registrar's key and certificate, and gives the stem of their file names.
@@ -231,7 +255,11 @@ fn make_registrar(
         };
     }
     let certificate = builder.issue(&ca.certificate, ca.key.as_ref())?;
-    folder.write(&format!("{stem}.pem"), certificate.to_pem().as_bytes(), 0o644)?;
+    folder.write(
+        &format!("{stem}.pem"),
+        certificate.to_pem().as_bytes(),
+        0o644,
+    )?;
     folder.write_key(&format!("{stem}.key"), &key)?;
     Ok(stem.to_owned())
 }
@@ -251,7 +279,10 @@ fn escape(text: &str) -> String {
 fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path>) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let secret = passphrase.map_or_else(String::new, |file| {
-        format!("passphrase_file = {}\n", quoted(&file.display().to_string()))
+        format!(
+            "passphrase_file = {}\n",
+            quoted(&file.display().to_string())
+        )
     });
     let mut text = format!(
         "# The registrar. docs/samples/registrar-annotated.toml names every field.\n\n\
@@ -268,7 +299,9 @@ fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path
             "[[identity.tls]]\ncertificate = \"{stem}.pem\"\nkey = \"{stem}.key\"\n{secret}\n"
         ));
     }
-    text.push_str(&format!("[identity.audit_key]\nkey = \"audit.key\"\n{secret}\n"));
+    text.push_str(&format!(
+        "[identity.audit_key]\nkey = \"audit.key\"\n{secret}\n"
+    ));
     text.push_str(&format!(
         "[ca]\ncertificate = \"domain-ca.pem\"\nkey = \"domain-ca.key\"\n{secret}\n"
     ));

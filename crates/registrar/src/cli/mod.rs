@@ -26,7 +26,13 @@ const IMPORT_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(3600
 #[derive(Debug, Args)]
 pub struct Command {
     /// The configuration; without it `registrar.toml` here or in /etc/usher.
-    #[arg(long, short, global = true, env = "USHER_REGISTRAR_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "USHER_REGISTRAR_CONFIG",
+        value_name = "FILE"
+    )]
     config: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
@@ -96,9 +102,10 @@ impl Context {
             .find(|path| path.is_file())
             .map(Path::to_path_buf)
             .ok_or_else(|| Error::Config {
-                detail: "there is no registrar.toml here or in /etc/usher; name one with --config, \
+                detail:
+                    "there is no registrar.toml here or in /etc/usher; name one with --config, \
                          or make one with `usher registrar init`"
-                    .to_owned(),
+                        .to_owned(),
             })
     }
 
@@ -106,7 +113,10 @@ impl Context {
     async fn open(&self) -> Result<(Config, Store), Error> {
         let config = self.config(&Flags::new())?;
         // A big import is one transaction, however long it takes.
-        let options = store::Options { closure_time_max: IMPORT_TIME_MAX, ..Default::default() };
+        let options = store::Options {
+            closure_time_max: IMPORT_TIME_MAX,
+            ..Default::default()
+        };
         let store =
             Store::open_with(&config.database.url, &crate::schema::SCHEMA, &options).await?;
         Ok((config, store))
@@ -117,7 +127,10 @@ impl Command {
     /// Runs the command and says how it ended.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 return self.format.problem("config.runtime", &error.to_string());
@@ -128,8 +141,24 @@ impl Command {
 
     /// [`Command::run`] inside a runtime, with a clock of the caller's.
     pub async fn run_async(&self, clock: Clock) -> Outcome {
-        let context = Context { format: self.format, config: self.config.clone(), clock };
-        daemon::cli::finish(self.format, self.dispatch(&context).await)
+        let context = Context {
+            format: self.format,
+            config: self.config.clone(),
+            clock,
+        };
+        let result = self.dispatch(&context).await;
+        // The command ran, and the answer is no.
+        if let Err(
+            error @ (Error::DeviceUnknown { .. }
+            | Error::DeviceAmbiguous { .. }
+            | Error::Import { .. }
+            | Error::Untrusted { .. }),
+        ) = &result
+        {
+            self.format.error(error);
+            return Outcome::No;
+        }
+        daemon::cli::finish(self.format, result)
     }
 
     async fn dispatch(&self, context: &Context) -> Result<Outcome, Error> {
@@ -143,7 +172,9 @@ impl Command {
             Action::Trust(command) => trust::run(context, command).await,
             Action::Cert(command) => {
                 let (config, store) = context.open().await?;
-                command.run(&config, &store, context.clock.now(), context.format).await
+                command
+                    .run(&config, &store, context.clock.now(), context.format)
+                    .await
             }
             Action::EstUser(command) => {
                 let config = context.config(&Flags::new())?;
@@ -184,17 +215,19 @@ async fn migrate(context: &Context) -> Result<Outcome, Error> {
             })
         })
         .collect();
-    context.format.print(&serde_json::json!({ "ok": true, "applied": steps }), |_| {
-        if applied.is_empty() {
-            "the schema is up to date".to_owned()
-        } else {
-            applied
-                .iter()
-                .map(|step| format!("{} {}: {}", step.component, step.version, step.name))
-                .collect::<Vec<_>>()
-                .join("\n")
-        }
-    });
+    context
+        .format
+        .print(&serde_json::json!({ "ok": true, "applied": steps }), |_| {
+            if applied.is_empty() {
+                "the schema is up to date".to_owned()
+            } else {
+                applied
+                    .iter()
+                    .map(|step| format!("{} {}: {}", step.component, step.version, step.name))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            }
+        });
     Ok(Outcome::Yes)
 }
 
@@ -214,11 +247,16 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         text.trim_end().to_owned()
     };
     let mut lines = vec![line(header.to_vec())];
-    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(row.iter().map(String::as_str).collect())),
+    );
     lines.join("\n")
 }
 
 /// What a peer said, without anything that could move the cursor of a terminal.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }

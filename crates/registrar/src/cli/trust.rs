@@ -108,7 +108,11 @@ fn import(context: &Context, arguments: &ImportArguments) -> Result<Outcome, Err
                 one.expires,
                 one.sha256
             ));
-            lines.extend(one.warnings.iter().map(|warning| format!("       warning: {warning}")));
+            lines.extend(
+                one.warnings
+                    .iter()
+                    .map(|warning| format!("       warning: {warning}")),
+            );
         }
         if arguments.dry_run {
             lines.push("nothing was written (--dry-run)".to_owned());
@@ -175,12 +179,16 @@ fn write(
     replace_file(&file, text.as_bytes())?;
     if vendors.named(&arguments.vendor).is_none() {
         let profile = Profile::named(&arguments.vendor);
-        let text = toml::to_string(&profile)
-            .map_err(|error| Error::Config { detail: error.to_string() })?;
+        let text = toml::to_string(&profile).map_err(|error| Error::Config {
+            detail: error.to_string(),
+        })?;
         let text = format!(
             "# Made by `usher registrar trust import`. docs/samples/vendor.toml names every field.\n{text}"
         );
-        replace_file(&directory.join(format!("{}.toml", arguments.vendor)), text.as_bytes())?;
+        replace_file(
+            &directory.join(format!("{}.toml", arguments.vendor)),
+            text.as_bytes(),
+        )?;
     }
     Ok(())
 }
@@ -214,7 +222,11 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<Outcome, E
     let counts = device_counts(&config).await;
     let mut listed = Vec::new();
     for vendor in &vendors.list {
-        if arguments.vendor.as_ref().is_some_and(|name| *name != vendor.profile.name) {
+        if arguments
+            .vendor
+            .as_ref()
+            .is_some_and(|name| *name != vendor.profile.name)
+        {
             continue;
         }
         for purpose in Use::ALL {
@@ -242,22 +254,27 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<Outcome, E
             }
         }
     }
-    context.format.print(&serde_json::json!({ "anchors": listed }), |_| {
-        let rows: Vec<Vec<String>> = listed
-            .iter()
-            .map(|one| {
-                vec![
-                    one.vendor.clone(),
-                    one.purpose.to_owned(),
-                    plain(&one.subject),
-                    one.expires.clone(),
-                    one.status.to_owned(),
-                    one.devices.to_string(),
-                ]
-            })
-            .collect();
-        table(&["VENDOR", "USE", "SUBJECT", "EXPIRES", "STATUS", "DEVICES"], &rows)
-    });
+    context
+        .format
+        .print(&serde_json::json!({ "anchors": listed }), |_| {
+            let rows: Vec<Vec<String>> = listed
+                .iter()
+                .map(|one| {
+                    vec![
+                        one.vendor.clone(),
+                        one.purpose.to_owned(),
+                        plain(&one.subject),
+                        one.expires.clone(),
+                        one.status.to_owned(),
+                        one.devices.to_string(),
+                    ]
+                })
+                .collect();
+            table(
+                &["VENDOR", "USE", "SUBJECT", "EXPIRES", "STATUS", "DEVICES"],
+                &rows,
+            )
+        });
     Ok(Outcome::Yes)
 }
 

@@ -80,8 +80,11 @@ async fn import(context: &Context, arguments: &ImportArguments) -> Result<Outcom
     let now = context.clock.now();
     let vendors = Vendors::load(&config.vendors.directory)?;
     let keys = Keys::load(&config)?;
-    let chains: Vec<Vec<Certificate>> =
-        keys.identities.iter().map(|identity| identity.chain.clone()).collect();
+    let chains: Vec<Vec<Certificate>> = keys
+        .identities
+        .iter()
+        .map(|identity| identity.chain.clone())
+        .collect();
     let candidates: Vec<&Vendor> = match &arguments.vendor {
         Some(name) => vec![vendors.named(name).ok_or_else(|| Error::Import {
             detail: format!("there is no vendor {name:?}"),
@@ -127,7 +130,11 @@ async fn import(context: &Context, arguments: &ImportArguments) -> Result<Outcom
         lines.push(format!(
             "{} files, {errors} errors{}",
             outcomes.len(),
-            if arguments.dry_run { "; nothing was loaded (--dry-run)" } else { "" }
+            if arguments.dry_run {
+                "; nothing was loaded (--dry-run)"
+            } else {
+                ""
+            }
         ));
         lines.join("\n")
     });
@@ -189,7 +196,9 @@ fn files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         list.extend(inside);
     }
     if list.len() > FILES_MAX {
-        return Err(Error::Import { detail: format!("more than {FILES_MAX} files") });
+        return Err(Error::Import {
+            detail: format!("more than {FILES_MAX} files"),
+        });
     }
     Ok(list)
 }
@@ -201,13 +210,21 @@ fn check(
     chains: &[Vec<Certificate>],
     now: OffsetDateTime,
 ) -> Result<OfflineVoucher, Error> {
-    let size = std::fs::metadata(file).map_err(|error| Error::file(file, &error))?.len();
+    let size = std::fs::metadata(file)
+        .map_err(|error| Error::file(file, &error))?
+        .len();
     if size > VOUCHER_SIZE_MAX_BYTES {
-        return Err(not_loaded("voucher.too-large", "the file is too large for a voucher"));
+        return Err(not_loaded(
+            "voucher.too-large",
+            "the file is too large for a voucher",
+        ));
     }
     let bytes = std::fs::read(file).map_err(|error| Error::file(file, &error))?;
     let mut first: Option<Error> = None;
-    for vendor in vendors.iter().filter(|vendor| !vendor.voucher.anchors.is_empty()) {
+    for vendor in vendors
+        .iter()
+        .filter(|vendor| !vendor.voucher.anchors.is_empty())
+    {
         match check_for(&bytes, vendor, chains, now) {
             Ok(voucher) => {
                 named_like(file, &voucher.serial)?;
@@ -232,10 +249,13 @@ fn check(
 /// A file that is named after a serial number has to hold that one: it was mixed up otherwise.
 fn named_like(file: &Path, serial: &str) -> Result<(), Error> {
     let is_voucher_name = file.extension().is_some_and(|e| e == "vcj" || e == "vjj");
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
     if is_voucher_name && stem != serial {
         return Err(not_loaded(
-            "voucher.serial-mismatch",
+            "registrar.voucher-misnamed",
             &format!("the file is named {stem}, the voucher is for {serial}"),
         ));
     }
@@ -243,7 +263,10 @@ fn named_like(file: &Path, serial: &str) -> Result<(), Error> {
 }
 
 fn not_loaded(cause: &str, detail: &str) -> Error {
-    Error::VoucherNotLoaded { cause: cause.to_owned(), detail: detail.to_owned() }
+    Error::VoucherNotLoaded {
+        cause: cause.to_owned(),
+        detail: detail.to_owned(),
+    }
 }
 
 /// `Err` says whether the vendor's anchors fitted the signer at all.
@@ -257,8 +280,8 @@ fn check_for(
         move |error: artifacts::Error| (trusted, not_loaded(error.code(), &error.to_string()))
     };
     let tolerances = &vendor.rules.tolerances;
-    let signed = artifacts::open(Document::Voucher, bytes, None, tolerances)
-        .map_err(refuse(false))?;
+    let signed =
+        artifacts::open(Document::Voucher, bytes, None, tolerances).map_err(refuse(false))?;
     let trust = Trust::new(&vendor.voucher.anchors, Some(now));
     let verified = verify_voucher(&signed, &VoucherContext::new(trust), tolerances)
         .into_result()
@@ -268,7 +291,7 @@ fn check_for(
         return Err((
             true,
             not_loaded(
-                "voucher.nonce-unexpected",
+                "registrar.voucher-with-nonce",
                 "it has a nonce: it answers one request of the device and no later one",
             ),
         ));
@@ -279,13 +302,16 @@ fn check_for(
             registrar_chain: Some(chain),
             ..VoucherContext::new(trust)
         };
-        verify_voucher(&signed, &context, tolerances).into_result().map_err(refuse(true))?;
+        verify_voucher(&signed, &context, tolerances)
+            .into_result()
+            .map_err(refuse(true))?;
     }
     let plain_signed = signed.dangerous_peek();
     Ok(OfflineVoucher {
-        voucher_id: hex::encode(
-            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, plain_signed.bytes()),
-        ),
+        voucher_id: hex::encode(aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA256,
+            plain_signed.bytes(),
+        )),
         vendor: vendor.profile.name.clone(),
         serial: voucher.serial_number.as_str().to_owned(),
         voucher: plain_signed.bytes().to_vec(),
@@ -326,21 +352,26 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<Outcome, E
     let now = context.clock.now();
     let mut snapshot = store.snapshot().await?;
     let vouchers = records::offline_vouchers(&mut snapshot, None, arguments.limit).await?;
-    context.format.print(&serde_json::json!({ "vouchers": vouchers }), |_| {
-        let rows: Vec<Vec<String>> = vouchers
-            .iter()
-            .map(|voucher| {
-                let expired = voucher.expires.is_some_and(|expires| expires <= now);
-                vec![
-                    plain(&voucher.serial),
-                    voucher.vendor.clone(),
-                    voucher.assertion.clone(),
-                    voucher.expires.map_or_else(|| "never".to_owned(), rfc3339),
-                    if expired { "expired" } else { "ready" }.to_owned(),
-                ]
-            })
-            .collect();
-        table(&["SERIAL", "VENDOR", "ASSERTION", "EXPIRES", "STATUS"], &rows)
-    });
+    context
+        .format
+        .print(&serde_json::json!({ "vouchers": vouchers }), |_| {
+            let rows: Vec<Vec<String>> = vouchers
+                .iter()
+                .map(|voucher| {
+                    let expired = voucher.expires.is_some_and(|expires| expires <= now);
+                    vec![
+                        plain(&voucher.serial),
+                        voucher.vendor.clone(),
+                        voucher.assertion.clone(),
+                        voucher.expires.map_or_else(|| "never".to_owned(), rfc3339),
+                        if expired { "expired" } else { "ready" }.to_owned(),
+                    ]
+                })
+                .collect();
+            table(
+                &["SERIAL", "VENDOR", "ASSERTION", "EXPIRES", "STATUS"],
+                &rows,
+            )
+        });
     Ok(Outcome::Yes)
 }

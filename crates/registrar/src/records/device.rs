@@ -50,7 +50,10 @@ impl Decision {
 
 /// A device as it stands in the database.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the columns are documented at the Sighting and the State")]
+#[expect(
+    missing_docs,
+    reason = "the columns are documented at the Sighting and the State"
+)]
 pub struct Device {
     pub device_id: String,
     pub serial: String,
@@ -282,7 +285,10 @@ pub async fn devices(
         condition("code =", code.into());
     }
     if let Some(text) = &filter.serial_contains {
-        let escaped = text.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        let escaped = text
+            .replace('!', "!!")
+            .replace('%', "!%")
+            .replace('_', "!_");
         values.push(format!("%{escaped}%").into());
         conditions.push(format!("serial LIKE ${} ESCAPE '!'", values.len()));
     }
@@ -300,7 +306,12 @@ pub async fn devices(
     };
     values.push(filter.limit.max(1).into());
     let rest = format!("{filtered} ORDER BY device_id LIMIT ${}", values.len());
-    connection.fetch_all(select(&rest), values).await?.iter().map(read).collect()
+    connection
+        .fetch_all(select(&rest), values)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// How many devices are in each state.
@@ -309,9 +320,14 @@ pub async fn devices(
 /// The database failed.
 pub async fn state_counts(connection: &mut Connection) -> Result<Vec<(State, i64)>, Error> {
     let rows = connection
-        .fetch_all("SELECT state, COUNT(*) AS number FROM device GROUP BY state", params![])
+        .fetch_all(
+            "SELECT state, COUNT(*) AS number FROM device GROUP BY state",
+            params![],
+        )
         .await?;
-    rows.iter().map(|row| Ok((State::parse(&row.text("state")?), row.integer("number")?))).collect()
+    rows.iter()
+        .map(|row| Ok((State::parse(&row.text("state")?), row.integer("number")?)))
+        .collect()
 }
 
 /// Sets what an operator sees.
@@ -377,19 +393,29 @@ pub async fn bind_key(
         )
         .await?;
     let bound = connection
-        .fetch_optional("SELECT bound_key FROM device WHERE device_id = $1", params![device_id])
+        .fetch_optional(
+            "SELECT bound_key FROM device WHERE device_id = $1",
+            params![device_id],
+        )
         .await?
         .map(|row| row.optional_text("bound_key"))
         .transpose()?
         .flatten();
-    Ok(if bound.as_deref() == Some(key) { Bound::Same } else { Bound::Other })
+    Ok(if bound.as_deref() == Some(key) {
+        Bound::Same
+    } else {
+        Bound::Other
+    })
 }
 
 /// Records the decision of a person. `rebind` forgets the key that the identity was bound to.
 ///
 /// # Errors
 /// The database failed.
-#[expect(clippy::too_many_arguments, reason = "each is a column of the one row that is written")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a column of the one row that is written"
+)]
 pub async fn decide(
     connection: &mut Connection,
     device_id: &str,

@@ -43,7 +43,12 @@ pub async fn exchange(
 ) -> Result<Option<ExchangeRow>, Error> {
     let sql = "SELECT exchange_id, device_id, body, offline, updated_us FROM exchange \
                WHERE exchange_id = $1";
-    connection.fetch_optional(sql, params![exchange_id]).await?.as_ref().map(read).transpose()
+    connection
+        .fetch_optional(sql, params![exchange_id])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// Another exchange of a device in which the same nonce was used.
@@ -57,7 +62,12 @@ pub async fn exchange_by_nonce(
 ) -> Result<Option<ExchangeRow>, Error> {
     let sql = "SELECT exchange_id, device_id, body, offline, updated_us FROM exchange \
                WHERE device_id = $1 AND nonce = $2 ORDER BY updated_us DESC LIMIT 1";
-    connection.fetch_optional(sql, params![device_id, nonce]).await?.as_ref().map(read).transpose()
+    connection
+        .fetch_optional(sql, params![device_id, nonce])
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// The newest exchange of a device.
@@ -82,7 +92,12 @@ pub async fn exchanges(
 ) -> Result<Vec<ExchangeRow>, Error> {
     let sql = "SELECT exchange_id, device_id, body, offline, updated_us FROM exchange \
                WHERE device_id = $1 ORDER BY created_us DESC, updated_us DESC LIMIT $2";
-    connection.fetch_all(sql, params![device_id, limit]).await?.iter().map(read).collect()
+    connection
+        .fetch_all(sql, params![device_id, limit])
+        .await?
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// Writes an exchange, new or changed.
@@ -95,8 +110,10 @@ pub async fn put_exchange(
     exchange: &Exchange,
     now: OffsetDateTime,
 ) -> Result<(), Error> {
-    let body = serde_json::to_string(exchange)
-        .map_err(|error| Error::Column { column: "body".to_owned(), detail: error.to_string() })?;
+    let body = serde_json::to_string(exchange).map_err(|error| Error::Column {
+        column: "body".to_owned(),
+        detail: error.to_string(),
+    })?;
     connection
         .execute(
             "INSERT INTO exchange (exchange_id, device_id, nonce, body, offline, created_us, \

@@ -22,8 +22,8 @@ pub use offline::{
     OfflineVoucher, has_offline_voucher, offline_voucher, offline_vouchers, put_offline_voucher,
 };
 pub use retention::{Purged, purge};
-pub use timeline::{Entry, Outcome, Recorded, append, timeline};
 pub(crate) use timeline::storable;
+pub use timeline::{Entry, Outcome, Recorded, append, timeline};
 
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,10 @@ impl State {
     }
 
     pub(crate) fn parse(text: &str) -> Self {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).unwrap_or(Self::Failed)
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .unwrap_or(Self::Failed)
     }
 }
 
@@ -97,7 +100,12 @@ pub enum History {
 }
 
 impl History {
-    const ALL: [Self; 4] = [Self::Unknown, Self::Accepted, Self::Violated, Self::Unavailable];
+    const ALL: [Self; 4] = [
+        Self::Unknown,
+        Self::Accepted,
+        Self::Violated,
+        Self::Unavailable,
+    ];
 
     /// The word in the database.
     #[must_use]
@@ -111,7 +119,10 @@ impl History {
     }
 
     pub(crate) fn parse(text: &str) -> Self {
-        Self::ALL.into_iter().find(|history| history.as_str() == text).unwrap_or(Self::Unknown)
+        Self::ALL
+            .into_iter()
+            .find(|history| history.as_str() == text)
+            .unwrap_or(Self::Unknown)
     }
 }
 

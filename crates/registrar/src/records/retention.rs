@@ -69,10 +69,16 @@ pub async fn purge(
     for row in &strangers {
         let device_id = row.text("device_id")?;
         purged.entries += connection
-            .execute("DELETE FROM timeline WHERE device_id = $1", params![&device_id])
+            .execute(
+                "DELETE FROM timeline WHERE device_id = $1",
+                params![&device_id],
+            )
             .await?;
         purged.devices += connection
-            .execute("DELETE FROM device WHERE device_id = $1", params![&device_id])
+            .execute(
+                "DELETE FROM device WHERE device_id = $1",
+                params![&device_id],
+            )
             .await?;
     }
     Ok(purged)

@@ -136,7 +136,17 @@ pub async fn append(
     for entry in entries {
         let mut detail = entry.detail.to_string();
         if detail.len() > DETAIL_LENGTH_MAX_BYTES {
-            detail = serde_json::json!({ "omitted": "too long", "length": detail.len() }).to_string();
+            // The signed bytes are the first to go: post-quantum signatures are long, and what they
+            // say stands decoded beside them.
+            let mut shorter = entry.detail.clone();
+            if let Some(object) = shorter.as_object_mut() {
+                object.remove("bytes");
+            }
+            detail = shorter.to_string();
+        }
+        if detail.len() > DETAIL_LENGTH_MAX_BYTES {
+            detail =
+                serde_json::json!({ "omitted": "too long", "length": detail.len() }).to_string();
         }
         connection
             .execute(

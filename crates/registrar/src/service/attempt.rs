@@ -43,7 +43,12 @@ impl Attempt {
     #[must_use]
     pub fn new(peer: &Peer, now: OffsetDateTime) -> Self {
         let correlation = hex::encode(rand::random::<[u8; 8]>());
-        Self { correlation, sighting: stranger(peer), entries: Vec::new(), begun: now }
+        Self {
+            correlation,
+            sighting: stranger(peer),
+            entries: Vec::new(),
+            begun: now,
+        }
     }
 
     /// Notes a step.
@@ -53,7 +58,11 @@ impl Attempt {
 
     /// Notes the step that an error ended.
     pub fn fail(&mut self, step: &'static str, error: &Error, now: OffsetDateTime) {
-        let outcome = if error.is_refusal() { Outcome::Refused } else { Outcome::Failed };
+        let outcome = if error.is_refusal() {
+            Outcome::Refused
+        } else {
+            Outcome::Failed
+        };
         self.note(
             Entry::new(now, step, error.to_string())
                 .outcome(outcome)
@@ -71,31 +80,43 @@ impl Service {
     pub fn identify(&self, attempt: &mut Attempt, peer: &Peer) -> Result<Presented, Error> {
         let now = self.now();
         let chain = peer.chain().map_err(|error| {
-            Error::Refused(brski::registrar::Refusal::IdevidInvalid(brski::Cause::of(error)))
+            Error::Refused(brski::registrar::Refusal::IdevidInvalid(brski::Cause::of(
+                error,
+            )))
         })?;
         let vendors = self.vendors();
         let device = brski::registrar::identify(chain, &vendors.profiles, now)?;
-        let vendor = vendors.named(&device.vendor).cloned().ok_or_else(|| Error::Config {
-            detail: format!("the vendor {} has no profile", device.vendor),
-        })?;
+        let vendor = vendors
+            .named(&device.vendor)
+            .cloned()
+            .ok_or_else(|| Error::Config {
+                detail: format!("the vendor {} has no profile", device.vendor),
+            })?;
         let product = vendor.profile.product.apply(&device.certificate);
         attempt.sighting = sighting(&device, product.clone());
         attempt.note(
-            Entry::new(now, "identity", format!("IDevID of {}", vendor.profile.name)).detail(
-                serde_json::json!({
-                    "subject": device.certificate.subject(),
-                    "issuer": device.certificate.issuer(),
-                    "serial": device.key.serial,
-                    "vendor": vendor.profile.name,
-                    "product": product,
-                    "key": device.key_digest(),
-                    "address": peer.address.to_string(),
-                    "http": peer.http_version.to_string(),
-                    "tls": peer.tls.as_ref().map(|tls| tls.version().to_string()),
-                }),
-            ),
+            Entry::new(
+                now,
+                "identity",
+                format!("IDevID of {}", vendor.profile.name),
+            )
+            .detail(serde_json::json!({
+                "subject": device.certificate.subject(),
+                "issuer": device.certificate.issuer(),
+                "serial": device.key.serial,
+                "vendor": vendor.profile.name,
+                "product": product,
+                "key": device.key_digest(),
+                "address": peer.address.to_string(),
+                "http": peer.http_version.to_string(),
+                "tls": peer.tls.as_ref().map(|tls| tls.version().to_string()),
+            })),
         );
-        Ok(Presented { device, vendor, product })
+        Ok(Presented {
+            device,
+            vendor,
+            product,
+        })
     }
 
     /// Writes a refused or failed attempt to the timeline.
@@ -112,13 +133,22 @@ impl Service {
         let code = error.code();
         let next_action = error.next_action();
         self.log(attempt, error);
+        if !attempt.sighting.trusted && !self.stranger_turn() {
+            self.counters().step("unrecorded", Some(code));
+            return;
+        }
         let attempt = attempt.clone();
         let written: Result<(), Error> = self
             .store()
             .transaction("record-failure", move |connection| {
                 let attempt = attempt.clone();
                 Box::pin(async move {
-                    write(connection, &attempt, Some((state, Some(code), Some(next_action)))).await
+                    write(
+                        connection,
+                        &attempt,
+                        Some((state, Some(code), Some(next_action))),
+                    )
+                    .await
                 })
             })
             .await;
@@ -139,14 +169,27 @@ impl Service {
                 .code(code)
                 .next_action(next_action),
         );
-        let state = if attempt.sighting.trusted { State::Refused } else { State::Untrusted };
+        if !attempt.sighting.trusted && !self.stranger_turn() {
+            self.counters().step("unrecorded", Some(code));
+            return;
+        }
+        let state = if attempt.sighting.trusted {
+            State::Refused
+        } else {
+            State::Untrusted
+        };
         let kept = attempt.clone();
         let written: Result<(), Error> = self
             .store()
             .transaction("record-transport", move |connection| {
                 let attempt = kept.clone();
                 Box::pin(async move {
-                    write(connection, &attempt, Some((state, Some(code), Some(next_action)))).await
+                    write(
+                        connection,
+                        &attempt,
+                        Some((state, Some(code), Some(next_action))),
+                    )
+                    .await
                 })
             })
             .await;
@@ -185,9 +228,19 @@ pub(crate) async fn write(
     state: Option<(State, Option<&str>, Option<&str>)>,
 ) -> Result<(), Error> {
     let device_id = &attempt.sighting.device_id;
-    let first = if attempt.sighting.trusted { State::Approved } else { State::Untrusted };
+    let first = if attempt.sighting.trusted {
+        State::Approved
+    } else {
+        State::Untrusted
+    };
     records::touch(connection, &attempt.sighting, first, attempt.begun).await?;
-    records::append(connection, device_id, &attempt.correlation, &attempt.entries).await?;
+    records::append(
+        connection,
+        device_id,
+        &attempt.correlation,
+        &attempt.entries,
+    )
+    .await?;
     if let Some((state, code, next_action)) = state {
         // A device that is enrolled, or that a person denied, is not shown otherwise because of
         // one bad request; the timeline has it, and the code stands beside the state.
@@ -196,7 +249,14 @@ pub(crate) async fn write(
             matches!(known, State::Enrolled | State::Denied)
                 && matches!(state, State::Refused | State::Failed | State::Untrusted)
         });
-        records::set_state(connection, device_id, kept.unwrap_or(state), code, next_action).await?;
+        records::set_state(
+            connection,
+            device_id,
+            kept.unwrap_or(state),
+            code,
+            next_action,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -206,7 +266,11 @@ fn sighting(device: &Device, product: Option<String>) -> Sighting {
     // Identity is issuer key and serial number: two factories may count from one.
     let issuer = device.path.get(1).unwrap_or(&device.certificate);
     let issuer_key = hex::encode(issuer.public_key().sha256());
-    let device_id = digest(&[b"device", issuer_key.as_bytes(), device.key.serial.as_bytes()]);
+    let device_id = digest(&[
+        b"device",
+        issuer_key.as_bytes(),
+        device.key.serial.as_bytes(),
+    ]);
     Sighting {
         device_id,
         trusted: true,

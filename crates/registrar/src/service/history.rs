@@ -7,8 +7,8 @@ use brski::registrar::{AuditFinding, AuditPolicy, AuditVerdict, Exchange, MasaAn
 use net::Peer;
 use pki::Coded as _;
 
-use super::attempt::{Attempt, Presented, write};
 use super::Service;
+use super::attempt::{Attempt, Presented, write};
 use crate::Error;
 use crate::config::{AuditMode, AuditUnavailable};
 use crate::records::{self, Entry, History, Outcome, Sighting, State};
@@ -57,7 +57,10 @@ impl Service {
         }
         // The voucher was given to this key: another one with the same serial number is a clone.
         if row.exchange.idevid_key != presented.device.key_digest()
-            || device.bound_key.as_ref().is_some_and(|key| *key != presented.device.key_digest())
+            || device
+                .bound_key
+                .as_ref()
+                .is_some_and(|key| *key != presented.device.key_digest())
         {
             return Err(Refusal::CloneSuspected.into());
         }
@@ -67,7 +70,10 @@ impl Service {
         let history = match device.history {
             History::Accepted => History::Accepted,
             _ if policy.ignore => History::Accepted,
-            _ => self.history(&attempt.sighting, &attempt.correlation).await?,
+            _ => {
+                self.history(&attempt.sighting, &attempt.correlation)
+                    .await?
+            }
         };
         if history == History::Accepted {
             return Ok(presented);
@@ -94,20 +100,25 @@ impl Service {
             return Ok(History::Accepted);
         }
         let vendors = self.vendors();
-        let vendor = vendors.named(&sighting.vendor).ok_or_else(|| Error::Config {
-            detail: format!("the vendor {} has no profile", sighting.vendor),
-        })?;
+        let vendor = vendors
+            .named(&sighting.vendor)
+            .ok_or_else(|| Error::Config {
+                detail: format!("the vendor {} has no profile", sighting.vendor),
+            })?;
         let policy = self.audit_policy(device.ignore_history, Some(vendor))?;
         let outcome = if row.exchange.preloaded {
             // There was no request that a MASA could be shown.
-            Err(Error::Refused(Refusal::AuditUnavailable(brski::Cause::new(
-                "registrar.audit-offline",
-                "the voucher was loaded beforehand, so no MASA was asked",
-            ))))
+            Err(Error::Refused(Refusal::AuditUnavailable(
+                brski::Cause::new(
+                    "registrar.audit-offline",
+                    "the voucher was loaded beforehand, so no MASA was asked",
+                ),
+            )))
         } else {
             self.ask_history(vendor, &row.exchange, &policy).await
         };
-        self.settle(sighting, correlation, row.exchange.preloaded, outcome).await
+        self.settle(sighting, correlation, row.exchange.preloaded, outcome)
+            .await
     }
 
     async fn ask_history(
@@ -195,7 +206,11 @@ impl Service {
             }
         };
         let state = refusal.as_ref().map(|error: &Error| {
-            let state = if history == History::Violated { State::Refused } else { State::Failed };
+            let state = if history == History::Violated {
+                State::Refused
+            } else {
+                State::Failed
+            };
             (state, error.code(), error.next_action())
         });
         let attempt = Attempt {
@@ -245,14 +260,19 @@ impl Service {
             nonceless: settings.allow_nonceless,
             arbitrary_truncation: settings.allow_arbitrary_truncation,
             since: self.config().audit_ignore_before()?,
-            tolerances: vendor.map(|vendor| vendor.rules.tolerances.clone()).unwrap_or_default(),
+            tolerances: vendor
+                .map(|vendor| vendor.rules.tolerances.clone())
+                .unwrap_or_default(),
         })
     }
 }
 
 /// A history without anything in it.
 const fn clean() -> AuditVerdict {
-    AuditVerdict { findings: Vec::new(), violation: None }
+    AuditVerdict {
+        findings: Vec::new(),
+        violation: None,
+    }
 }
 
 fn finding(finding: &AuditFinding) -> serde_json::Value {

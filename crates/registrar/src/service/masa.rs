@@ -44,8 +44,10 @@ impl Answered {
             object.insert("content_type".into(), self.content_type.clone().into());
             object.insert("length".into(), self.response.body.len().into());
             if !self.response.status.is_success() {
-                let text: String =
-                    String::from_utf8_lossy(&self.response.body).chars().take(500).collect();
+                let text: String = String::from_utf8_lossy(&self.response.body)
+                    .chars()
+                    .take(500)
+                    .collect();
                 object.insert("text".into(), text.into());
             }
         }
@@ -74,10 +76,7 @@ impl Service {
         let limit = self.config().masa_timeout();
         let started = std::time::Instant::now();
         let work = async {
-            let _turn = gate
-                .acquire()
-                .await
-                .map_err(|_| Error::Busy)?;
+            let _turn = gate.acquire().await.map_err(|_| Error::Busy)?;
             self.post(vendor, call).await
         };
         // The limit covers the wait at the gate too: a device's request must not hang for longer.
@@ -92,15 +91,24 @@ impl Service {
     async fn post(&self, vendor: &Vendor, call: &MasaCall) -> Result<Answered, Error> {
         let (target, config) = self.masa_target(vendor, &call.url)?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(call.content_type));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(call.content_type),
+        );
         if let Ok(accept) = HeaderValue::from_str(&call.accept) {
             headers.insert(header::ACCEPT, accept);
         }
         self.add_login(vendor, &mut headers)?;
-        let mut connection =
-            Connection::open(&target, &config).await.map_err(|error| refine(&call.url, &error))?;
+        let mut connection = Connection::open(&target, &config)
+            .await
+            .map_err(|error| refine(&call.url, &error))?;
         let response = connection
-            .request(Method::POST, call.url.path(), headers, Bytes::copy_from_slice(&call.body))
+            .request(
+                Method::POST,
+                call.url.path(),
+                headers,
+                Bytes::copy_from_slice(&call.body),
+            )
             .await
             .map_err(|error| refine(&call.url, &error))?;
         // BRSKI-5.8-06: "the MASA MAY instead return a 201 ("Created") response, with the URL to
@@ -111,7 +119,9 @@ impl Service {
             let next = call.url.join(location).map_err(|error| {
                 Error::Refused(Refusal::MasaUrlInvalid(format!("Location: {error}")))
             })?;
-            let response = self.get_location(vendor, &call.url, &next, connection).await?;
+            let response = self
+                .get_location(vendor, &call.url, &next, connection)
+                .await?;
             return Ok(answered(response));
         }
         connection.close().await;
@@ -150,7 +160,9 @@ impl Service {
     fn masa_target(&self, vendor: &Vendor, url: &Url) -> Result<(Target, ClientConfig), Error> {
         // BRSKI-2.3.2-04: HTTPS only, whatever scheme the extension names.
         if url.scheme() != "https" {
-            return Err(Error::Refused(Refusal::MasaUrlInvalid("the scheme is not https".into())));
+            return Err(Error::Refused(Refusal::MasaUrlInvalid(
+                "the scheme is not https".into(),
+            )));
         }
         let host = url.host_str().unwrap_or_default();
         if !vendor.allows_masa_host(host) {
@@ -197,7 +209,9 @@ impl Service {
                 "Basic {}",
                 BASE64.encode(format!("{user}:{password}"))
             ))
-            .map_err(|error| Error::Config { detail: error.to_string() })?;
+            .map_err(|error| Error::Config {
+                detail: error.to_string(),
+            })?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -207,7 +221,10 @@ impl Service {
 
 fn answered(response: Response) -> Answered {
     let content_type = response.header("content-type").map(str::to_owned);
-    Answered { response, content_type }
+    Answered {
+        response,
+        content_type,
+    }
 }
 
 fn unreachable(detail: &str) -> Error {
@@ -218,9 +235,10 @@ fn unreachable(detail: &str) -> Error {
 /// too large is not one either.
 fn refine(url: &Url, error: &net::Error) -> Error {
     match error {
-        net::Error::Untrusted { source, .. } => {
-            Error::MasaUntrusted { url: url.to_string(), detail: source.to_string() }
-        }
+        net::Error::Untrusted { source, .. } => Error::MasaUntrusted {
+            url: url.to_string(),
+            detail: source.to_string(),
+        },
         net::Error::ResponseTooLarge { .. } | net::Error::Http(_) => {
             Error::Refused(Refusal::MasaAnswer(brski::Cause::of(error)))
         }
@@ -270,11 +288,13 @@ pub(super) fn voucher_signer(
     now: OffsetDateTime,
 ) -> Result<VoucherChecked, Error> {
     if vendor.voucher.anchors.is_empty() {
-        return Ok(VoucherChecked { checks: Vec::new(), signer: None });
+        return Ok(VoucherChecked {
+            checks: Vec::new(),
+            signer: None,
+        });
     }
-    let unfit = |error: &artifacts::Error| {
-        Error::Refused(Refusal::VoucherUnfit(brski::Cause::of(error)))
-    };
+    let unfit =
+        |error: &artifacts::Error| Error::Refused(Refusal::VoucherUnfit(brski::Cause::of(error)));
     let tolerances = &vendor.rules.tolerances;
     let signed = artifacts::open(Document::Voucher, voucher, Some(envelope), tolerances)
         .map_err(|error| unfit(&error))?;

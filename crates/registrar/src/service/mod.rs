@@ -11,7 +11,7 @@ mod webhook;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use daemon::{Clock, Metrics};
@@ -29,6 +29,9 @@ use crate::ca::CertificateAuthority;
 use crate::config::{Config, PinScope};
 use crate::vendor::Vendors;
 use crate::{Error, counters::Counters};
+
+/// Attempts of identities that no vendor vouches for that are written down in one second.
+const STRANGERS_PER_SECOND_MAX: u32 = 100;
 
 /// A registrar, ready to serve. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +51,8 @@ struct Inner {
     /// One lock for each exchange in progress: a request that is sent twice is worked on once.
     exchange_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     ca: Option<Arc<dyn CertificateAuthority>>,
+    /// When the window began, and how many strangers were written down in it.
+    strangers: Mutex<Option<(Instant, u32)>>,
     /// Modification times of the files that a change reloads.
     stamps: Mutex<Vec<(PathBuf, Option<SystemTime>)>>,
 }
@@ -73,18 +78,21 @@ impl Keys {
         for pair in &config.identity.tls {
             identities.push(pair.load(base)?);
         }
-        let domain = Certificate::load_all(&config.identity.domain_ca).map_err(|error| {
-            Error::Config {
+        let domain =
+            Certificate::load_all(&config.identity.domain_ca).map_err(|error| Error::Config {
                 detail: format!("{}: {error}", config.identity.domain_ca.display()),
-            }
-        })?;
+            })?;
         // The chain of each identity reaches up to the domain, so that a MASA can pin it and a
         // device can build its path, also if the certificate file holds the leaf only.
         for identity in &mut identities {
             complete_chain(&mut identity.chain, &domain);
         }
         let anchors = domain.iter().cloned().collect();
-        Ok(Self { identities, domain, anchors })
+        Ok(Self {
+            identities,
+            domain,
+            anchors,
+        })
     }
 
     /// The identity that signs voucher requests.
@@ -92,9 +100,9 @@ impl Keys {
     /// # Errors
     /// There is none.
     pub fn registrar(&self) -> Result<&Identity, Error> {
-        self.identities
-            .first()
-            .ok_or_else(|| Error::Config { detail: "[identity] has no key".to_owned() })
+        self.identities.first().ok_or_else(|| Error::Config {
+            detail: "[identity] has no key".to_owned(),
+        })
     }
 }
 
@@ -141,6 +149,7 @@ impl Service {
             server_identities,
             masa_gates: Mutex::default(),
             exchange_locks: Mutex::default(),
+            strangers: Mutex::default(),
             ca,
         }));
         service.warn_about_anchors();
@@ -280,10 +289,29 @@ impl Service {
         let mut snapshot = self.store().snapshot().await?;
         let counts = crate::records::state_counts(&mut snapshot).await?;
         for state in crate::records::State::ALL {
-            let number = counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+            let number = counts
+                .iter()
+                .find(|(s, _)| *s == state)
+                .map_or(0, |(_, n)| *n);
             self.0.counters.devices(state, number);
         }
         Ok(())
+    }
+
+    /// Whether a stranger may be written down now. Each line costs the disk a write, and strangers
+    /// are free to come as fast as they like; beyond the limit they are only counted and logged.
+    pub(crate) fn stranger_turn(&self) -> bool {
+        let mut window = self
+            .0
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (begun, count) = match *window {
+            Some((begun, count)) if begun.elapsed().as_secs() == 0 => (begun, count),
+            _ => (Instant::now(), 0),
+        };
+        *window = Some((begun, count.saturating_add(1)));
+        count < STRANGERS_PER_SECOND_MAX
     }
 
     /// The chain that travels with voucher requests.
@@ -296,17 +324,27 @@ impl Service {
 
     /// The gate in front of the MASAs of one vendor.
     fn masa_gate(&self, vendor: &str) -> Arc<Semaphore> {
-        let mut gates = self.0.masa_gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self
+            .0
+            .masa_gates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let size = self.0.config.masa.concurrency_max_per_vendor.max(1);
         Arc::clone(
-            gates.entry(vendor.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(size))),
+            gates
+                .entry(vendor.to_owned())
+                .or_insert_with(|| Arc::new(Semaphore::new(size))),
         )
     }
 
     /// The lock of one exchange. Whoever holds it works on the exchange; others wait and then find
     /// the result in the database.
     fn exchange_lock(&self, exchange_id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.exchange_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self
+            .0
+            .exchange_locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = locks.get(exchange_id).and_then(Weak::upgrade) {
             return lock;
         }
@@ -323,32 +361,46 @@ impl Service {
 /// The key cannot be read, or is not the log's.
 pub fn open_audit(config: &Config, store: &Store) -> Result<Log, Error> {
     let signer = config.identity.audit_key.load(Path::new(""))?;
-    Ok(Log::new(store.clone(), &config.identity.audit_origin, signer)?)
+    Ok(Log::new(
+        store.clone(),
+        &config.identity.audit_origin,
+        signer,
+    )?)
 }
 
 /// What a reload would read, with its times of modification.
 fn stamps(config: &Config) -> Vec<(PathBuf, Option<SystemTime>)> {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    let mut paths = vec![config.identity.domain_ca.clone(), config.vendors.directory.clone()];
+    let mut paths = vec![
+        config.identity.domain_ca.clone(),
+        config.vendors.directory.clone(),
+    ];
     for pair in &config.identity.tls {
         paths.push(pair.certificate.clone());
         paths.push(PathBuf::from(&pair.key));
     }
     if let Ok(entries) = std::fs::read_dir(&config.vendors.directory) {
-        let mut inside: Vec<PathBuf> =
-            entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        let mut inside: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .collect();
         inside.sort();
         for path in inside {
             if path.is_dir()
                 && let Ok(entries) = std::fs::read_dir(&path)
             {
-                let mut files: Vec<PathBuf> =
-                    entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+                let mut files: Vec<PathBuf> = entries
+                    .filter_map(Result::ok)
+                    .map(|entry| entry.path())
+                    .collect();
                 files.sort();
                 paths.extend(files);
             }
             paths.push(path);
         }
     }
-    paths.into_iter().map(|path| (path.clone(), modified(&path))).collect()
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), modified(&path)))
+        .collect()
 }

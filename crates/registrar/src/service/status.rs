@@ -67,12 +67,9 @@ impl Service {
             Kind::Voucher => {
                 brski::registrar::voucher_status(body, Some(&row.exchange), &tolerances)?
             }
-            Kind::Enrolment => brski::registrar::enrol_status(
-                body,
-                Some(&row.exchange),
-                matching,
-                &tolerances,
-            )?,
+            Kind::Enrolment => {
+                brski::registrar::enrol_status(body, Some(&row.exchange), matching, &tolerances)?
+            }
         };
         attempt.note(entry(kind, &reported, now));
         if let Some(version) = reported.report.newer_version {
@@ -116,14 +113,17 @@ impl Service {
     /// The device that holds the LDevID which was presented, if it is one of this domain.
     async fn ldevid_holder(&self, peer: &Peer) -> Result<Option<records::Sighting>, Error> {
         let chain = peer.chain().unwrap_or_default();
-        let Some((leaf, others)) = chain.split_first() else { return Ok(None) };
-        let options =
-            pki::path::PathOptions::new(pki::path::Purpose::Client, self.now());
+        let Some((leaf, others)) = chain.split_first() else {
+            return Ok(None);
+        };
+        let options = pki::path::PathOptions::new(pki::path::Purpose::Client, self.now());
         let keys = self.keys();
         if pki::path::validate(leaf, others, &keys.anchors, &options).is_err() {
             return Ok(None);
         }
-        let Some(device_id) = self.device_of_ldevid(leaf).await? else { return Ok(None) };
+        let Some(device_id) = self.device_of_ldevid(leaf).await? else {
+            return Ok(None);
+        };
         let mut snapshot = self.store().snapshot().await?;
         let device = records::device(&mut snapshot, &device_id).await?;
         Ok(device.map(|device| device.sighting()))
@@ -138,7 +138,9 @@ impl Service {
         let mut snapshot = self.store().snapshot().await?;
         let issued = crate::ca::records::by_id(&mut snapshot, &id).await?;
         // BRSKI-5.9.4-06: a certificate that was revoked vouches for nobody.
-        Ok(issued.filter(|issued| issued.revoked.is_none()).map(|issued| issued.holder))
+        Ok(issued
+            .filter(|issued| issued.revoked.is_none())
+            .map(|issued| issued.holder))
     }
 
     async fn save_report(
@@ -199,7 +201,11 @@ fn entry(kind: Kind, reported: &Reported, now: time::OffsetDateTime) -> Entry {
     });
     let reason = report.reason.as_deref().unwrap_or("without a reason");
     if report.status {
-        let entry = Entry::new(now, kind.step(), format!("the device is content with {what}"));
+        let entry = Entry::new(
+            now,
+            kind.step(),
+            format!("the device is content with {what}"),
+        );
         let entry = if report.newer_version.is_some() || !report.unknown_members.is_empty() {
             entry.outcome(Outcome::Notice)
         } else {
@@ -211,10 +217,14 @@ fn entry(kind: Kind, reported: &Reported, now: time::OffsetDateTime) -> Entry {
             Kind::Voucher => "registrar.voucher-refused-by-device",
             Kind::Enrolment => "registrar.enrolment-failed-at-device",
         };
-        Entry::new(now, kind.step(), format!("the device refuses {what}: {reason}"))
-            .outcome(Outcome::Failed)
-            .code(code)
-            .next_action("look at the device; the reason is its own")
-            .detail(detail)
+        Entry::new(
+            now,
+            kind.step(),
+            format!("the device refuses {what}: {reason}"),
+        )
+        .outcome(Outcome::Failed)
+        .code(code)
+        .next_action("look at the device; the reason is its own")
+        .detail(detail)
     }
 }

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use brski::registrar::{
-    Exchange, Facts, Inbound, Policy, PledgeRequest, Preloaded, Refusal, Step, Verdict,
+    Exchange, Facts, Inbound, PledgeRequest, Policy, Preloaded, Refusal, Step, Verdict,
 };
 use bytes::Bytes;
 use http::StatusCode;
@@ -89,15 +89,14 @@ struct Judged {
 
 impl Service {
     /// Carries out a `requestvoucher`, writes down what happened, and says what the device gets.
-    pub async fn request_voucher(
-        &self,
-        peer: &Peer,
-        inbound: Inbound<'_>,
-    ) -> (Answer, String) {
+    pub async fn request_voucher(&self, peer: &Peer, inbound: Inbound<'_>) -> (Answer, String) {
         let mut attempt = Attempt::new(peer, self.now());
         let answer = match self.try_voucher(&mut attempt, peer, inbound).await {
             Ok(answer) => answer,
-            Err(error) => self.refused("voucher-request", attempt.clone(), error).await,
+            Err(error) => {
+                self.refused("voucher-request", attempt.clone(), error)
+                    .await
+            }
         };
         (answer, attempt.correlation)
     }
@@ -110,11 +109,20 @@ impl Service {
         error: Error,
     ) -> Answer {
         // A step that failed has noted its own error already.
-        if attempt.entries.last().and_then(|entry| entry.code.as_deref()) != Some(error.code()) {
+        if attempt
+            .entries
+            .last()
+            .and_then(|entry| entry.code.as_deref())
+            != Some(error.code())
+        {
             attempt.fail(step, &error, self.now());
         }
         self.record_failure(&attempt, &error).await;
-        Answer::error(&error, &attempt.correlation, self.config().masa.retry_after_seconds)
+        Answer::error(
+            &error,
+            &attempt.correlation,
+            self.config().masa.retry_after_seconds,
+        )
     }
 
     async fn try_voucher(
@@ -125,8 +133,13 @@ impl Service {
     ) -> Result<Answer, Error> {
         let now = self.now();
         let presented = self.identify(attempt, peer)?;
-        let own: Vec<_> =
-            peer.tls.as_ref().and_then(|tls| tls.own_certificate()).cloned().into_iter().collect();
+        let own: Vec<_> = peer
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.own_certificate())
+            .cloned()
+            .into_iter()
+            .collect();
         let request = brski::registrar::open_request(
             inbound,
             &presented.device,
@@ -147,14 +160,15 @@ impl Service {
         let judged = self.judge(attempt, &presented).await?;
         let step = self.decide(attempt, &presented, &request, judged).await?;
         match step {
-            Step::Wait { retry_after, .. } => {
-                Ok(Answer::wait(u32::try_from(retry_after.whole_seconds()).unwrap_or(60)))
-            }
-            Step::Voucher { voucher, envelope, .. } => {
-                Ok(Answer::ok(envelope.media_type(), voucher))
-            }
+            Step::Wait { retry_after, .. } => Ok(Answer::wait(
+                u32::try_from(retry_after.whole_seconds()).unwrap_or(60),
+            )),
+            Step::Voucher {
+                voucher, envelope, ..
+            } => Ok(Answer::ok(envelope.media_type(), voucher)),
             Step::AskMasa { exchange } => {
-                self.ask_masa(attempt, &presented, &request, exchange, &own).await
+                self.ask_masa(attempt, &presented, &request, exchange, &own)
+                    .await
             }
             Step::Refuse(refusal) => Err(refusal.into()),
         }
@@ -194,7 +208,11 @@ impl Service {
             }
             Action::Deny => Verdict::DenyDevice(rule.clone()),
         };
-        Ok(Judged { verdict, rule, by_person: false })
+        Ok(Judged {
+            verdict,
+            rule,
+            by_person: false,
+        })
     }
 
     /// Decides in one transaction, and writes down the decision with everything before it.
@@ -220,17 +238,13 @@ impl Service {
                 let (judged, policy) = (judged.clone(), policy.clone());
                 Box::pin(async move {
                     records::touch(connection, &attempt.sighting, State::Approved, now).await?;
+                    note_again(connection, &mut attempt, &request, now).await?;
                     let (facts, rule) = facts(
                         connection, &attempt, &presented, &request, judged, offline, now,
                     )
                     .await?;
-                    let step = brski::registrar::decide(
-                        &presented.device,
-                        &request,
-                        &facts,
-                        &policy,
-                        now,
-                    );
+                    let step =
+                        brski::registrar::decide(&presented.device, &request, &facts, &policy, now);
                     expire(&step, pending_max, now)?;
                     note_decision(&mut attempt, &step, &facts, &rule, now);
                     save_decision(connection, &attempt, &step, now).await?;
@@ -300,7 +314,11 @@ impl Service {
         let mut entry = Entry::new(self.now(), "masa-request", format!("MASA {}", call.url))
             .detail(serde_json::json!({ "call": detail, "milliseconds": took.to_string() }));
         match step {
-            Step::Voucher { voucher, envelope, exchange } => {
+            Step::Voucher {
+                voucher,
+                envelope,
+                exchange,
+            } => {
                 let signer = masa::voucher_signer(&voucher, envelope, vendor, self.now());
                 match signer {
                     Ok(checked) => {
@@ -321,13 +339,18 @@ impl Service {
             Step::Refuse(refusal) => {
                 let error = Error::from(refusal);
                 if matches!(error, Error::Refused(Refusal::MasaUnreachable(_)))
-                    && let Some(answer) =
-                        self.fall_back(attempt, presented, &exchange, &error).await?
+                    && let Some(answer) = self
+                        .fall_back(attempt, presented, &exchange, &error)
+                        .await?
                 {
                     return Ok(answer);
                 }
                 entry = entry
-                    .outcome(if error.is_refusal() { Outcome::Refused } else { Outcome::Failed })
+                    .outcome(if error.is_refusal() {
+                        Outcome::Refused
+                    } else {
+                        Outcome::Failed
+                    })
                     .code(error.code())
                     .next_action(error.next_action());
                 entry.summary = error.to_string();
@@ -380,15 +403,22 @@ impl Service {
         drop(snapshot);
         for candidate in vouchers.iter().filter_map(preloaded) {
             let step = brski::registrar::use_preloaded(exchange, &candidate, now);
-            if let Some(Step::Voucher { envelope, exchange, .. }) = step {
+            if let Some(Step::Voucher {
+                envelope, exchange, ..
+            }) = step
+            {
                 attempt.note(
                     Entry::new(now, "masa-request", error.to_string())
                         .outcome(Outcome::Notice)
                         .code(error.code()),
                 );
                 attempt.note(
-                    Entry::new(now, "voucher", "a voucher that was loaded beforehand is used")
-                        .detail(masa::voucher_detail(&candidate.voucher, envelope)),
+                    Entry::new(
+                        now,
+                        "voucher",
+                        "a voucher that was loaded beforehand is used",
+                    )
+                    .detail(masa::voucher_detail(&candidate.voucher, envelope)),
                 );
                 let voucher = self.save_voucher(attempt, exchange, true).await?;
                 return Ok(Some(Answer::ok(envelope.media_type(), voucher)));
@@ -485,18 +515,26 @@ async fn facts(
         Some(newer) if !judged.by_person => newer,
         _ => judged,
     };
-    let nonce = request.content.nonce.as_ref().map(|nonce| nonce.as_str().to_owned());
+    let nonce = request
+        .content
+        .nonce
+        .as_ref()
+        .map(|nonce| nonce.as_str().to_owned());
     let same = records::exchange(connection, &request.digest)
         .await?
         // Nobody else can have signed these bytes, but a row of another device decides nothing.
         .filter(|row| row.device_id == *id);
     let nonce_used = match (&same, &nonce) {
-        (None, Some(nonce)) => records::exchange_by_nonce(connection, id, nonce).await?.is_some(),
+        (None, Some(nonce)) => records::exchange_by_nonce(connection, id, nonce)
+            .await?
+            .is_some(),
         _ => false,
     };
     let exchange = match same {
         Some(row) => Some(row.exchange),
-        None => records::latest_exchange(connection, id).await?.map(|row| row.exchange),
+        None => records::latest_exchange(connection, id)
+            .await?
+            .map(|row| row.exchange),
     };
     let preloaded = if offline == OfflineUse::Never {
         None
@@ -528,6 +566,38 @@ fn preloaded(row: &records::OfflineVoucher) -> Option<Preloaded> {
         envelope: brski::media::envelope_of(&row.media_type)?,
         expires_on: row.expires,
     })
+}
+
+/// A device that is enrolled and starts anew was reset, sold, or is in wrong hands.
+async fn note_again(
+    connection: &mut Connection,
+    attempt: &mut Attempt,
+    request: &PledgeRequest,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let id = &attempt.sighting.device_id;
+    let enrolled = records::device(connection, id)
+        .await?
+        .is_some_and(|device| device.state == State::Enrolled);
+    if enrolled
+        && records::exchange(connection, &request.digest)
+            .await?
+            .is_none()
+    {
+        // BRSKI-11.4-01: unexpected bootstrapping attempts by known devices raise monitoring
+        // events; the new voucher makes the audit log be looked at again.
+        attempt.note(
+            Entry::new(
+                now,
+                "bootstrap-again",
+                "a device that is enrolled starts anew",
+            )
+            .outcome(Outcome::Notice)
+            .code("registrar.bootstrap-again")
+            .next_action("find out why, if nobody reset it"),
+        );
+    }
+    Ok(())
 }
 
 /// A request that waited too long for a human is refused.
@@ -563,7 +633,11 @@ fn note_decision(
         Step::AskMasa { .. } => attempt.note(
             Entry::new(now, "policy", format!("the device may join ({rule})")).detail(detail),
         ),
-        Step::Voucher { exchange, voucher, envelope } => {
+        Step::Voucher {
+            exchange,
+            voucher,
+            envelope,
+        } => {
             let summary = if exchange.preloaded {
                 "a voucher that was loaded beforehand is used"
             } else {
@@ -596,9 +670,10 @@ async fn save_decision(
     let id = &attempt.sighting.device_id;
     let pending = "decide with `usher registrar device approve` or `device deny`";
     let (state, exchange) = match step {
-        Step::Wait { exchange, .. } => {
-            ((State::Pending, Some("registrar.pending"), Some(pending)), exchange)
-        }
+        Step::Wait { exchange, .. } => (
+            (State::Pending, Some("registrar.pending"), Some(pending)),
+            exchange,
+        ),
         Step::AskMasa { exchange } => ((State::Approved, None, None), exchange),
         Step::Voucher { exchange, .. } => ((State::Vouchered, None, None), exchange),
         // The refusal is written by whoever answers with it.
@@ -632,8 +707,16 @@ async fn audit_voucher(
     let voucher = exchange.voucher.as_deref().unwrap_or_default();
     let entry = store::audit::Entry {
         at: now,
-        kind: if offline { "voucher-used" } else { "voucher-obtained" }.to_owned(),
-        actor: exchange.masa.clone().unwrap_or_else(|| "loaded beforehand".to_owned()),
+        kind: if offline {
+            "voucher-used"
+        } else {
+            "voucher-obtained"
+        }
+        .to_owned(),
+        actor: exchange
+            .masa
+            .clone()
+            .unwrap_or_else(|| "loaded beforehand".to_owned()),
         subject: format!("{}/{}", attempt.sighting.vendor, attempt.sighting.serial),
         data: serde_json::json!({
             "device": attempt.sighting.device_id,
@@ -652,7 +735,9 @@ async fn audit_voucher(
 fn own_chain(keys: &super::Keys, own: &[pki::Certificate]) -> Vec<pki::Certificate> {
     own.first()
         .and_then(|seen| {
-            keys.identities.iter().find(|identity| identity.chain.first() == Some(seen))
+            keys.identities
+                .iter()
+                .find(|identity| identity.chain.first() == Some(seen))
         })
         .map_or_else(|| own.to_vec(), |identity| identity.chain.clone())
 }

@@ -13,8 +13,8 @@ use pki::Coded as _;
 use pki::path::{Anchors, PathOptions, Purpose};
 use serde::Deserialize;
 
-use super::attempt::{Attempt, Presented};
 use super::Service;
+use super::attempt::{Attempt, Presented};
 use crate::Error;
 use crate::policy::{Action, OnFailure, WebhookConfig};
 use crate::records::{Entry, Outcome};
@@ -44,9 +44,14 @@ impl Service {
         attempt: &mut Attempt,
         presented: &Presented,
     ) -> Result<(Action, String), Error> {
-        let webhook = self.config().policy.webhook.as_ref().ok_or_else(|| Error::Config {
-            detail: "a rule says `webhook`, but there is no [policy.webhook]".to_owned(),
-        })?;
+        let webhook = self
+            .config()
+            .policy
+            .webhook
+            .as_ref()
+            .ok_or_else(|| Error::Config {
+                detail: "a rule says `webhook`, but there is no [policy.webhook]".to_owned(),
+            })?;
         let question = serde_json::json!({
             "correlation": attempt.correlation,
             "vendor": presented.vendor.profile.name,
@@ -58,14 +63,20 @@ impl Service {
             "key_sha256": presented.device.key_digest(),
         });
         let limit = Duration::from_secs(webhook.timeout_seconds.max(1));
-        let answer = match tokio::time::timeout(limit, self.post_webhook(webhook, &question, limit)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {limit:?}")),
-        };
+        let answer =
+            match tokio::time::timeout(limit, self.post_webhook(webhook, &question, limit)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {limit:?}")),
+            };
         let now = self.now();
         match answer {
             Ok(decision) => {
-                let reason = decision.reason.unwrap_or_default().chars().take(500).collect::<String>();
+                let reason = decision
+                    .reason
+                    .unwrap_or_default()
+                    .chars()
+                    .take(500)
+                    .collect::<String>();
                 let (action, word) = match decision.decision {
                     Word::Allow => (Action::Allow, "allow"),
                     Word::Ask => (Action::Ask, "ask"),
@@ -105,7 +116,10 @@ impl Service {
     ) -> Result<Decision, String> {
         let url = webhook.endpoint().map_err(|error| error.to_string())?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(file) = &webhook.token_file {
             let token = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
@@ -120,10 +134,7 @@ impl Service {
             None => Anchors::default(),
         };
         let config = ClientConfig {
-            trust: ServerTrust::anchors(
-                anchors,
-                PathOptions::new(Purpose::Server, self.now()),
-            ),
+            trust: ServerTrust::anchors(anchors, PathOptions::new(Purpose::Server, self.now())),
             limits: ClientLimits {
                 connect_time_max: limit,
                 handshake_time_max: limit,

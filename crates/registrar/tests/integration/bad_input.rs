@@ -32,10 +32,20 @@ pub(crate) async fn each_bad_input_has_its_status_and_its_line() {
         ("one octet", cms, vec![0x30], 406),
         ("truncated", cms, good[..good.len() / 2].to_vec(), 406),
         ("bit flipped", cms, flipped, 403),
-        ("with octets after it", cms, [good.clone(), vec![0]].concat(), 403),
+        (
+            "with octets after it",
+            cms,
+            [good.clone(), vec![0]].concat(),
+            403,
+        ),
         ("garbage", cms, vec![0xff; 5000], 406),
         ("deeply nested DER", cms, [0x30, 0x80].repeat(2000), 406),
-        ("a length of gigabytes", cms, vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff], 406),
+        (
+            "a length of gigabytes",
+            cms,
+            vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+            406,
+        ),
         ("JSON in CMS", cms, b"{}".to_vec(), 406),
         ("empty JWS", jws, b"{}".to_vec(), 406),
         ("nested JWS", jws, nested(5000), 406),
@@ -60,19 +70,28 @@ pub(crate) async fn each_bad_input_has_its_status_and_its_line() {
     ];
     for (name, content_type, body, status) in requests {
         let mut connection = device.connect().await;
-        let got = device.post(&mut connection, paths::REQUEST_VOUCHER, content_type, body).await;
+        let got = device
+            .post(&mut connection, paths::REQUEST_VOUCHER, content_type, body)
+            .await;
         assert_eq!(got.status, status, "{name}: {}", got.text());
         assert!(!got.body.is_empty(), "{name}");
         // What the transport refuses is written down a moment later.
         let mut code = String::new();
         for _ in 0..100 {
-            code = lab.shown("SN-1").await["code"].as_str().unwrap_or_default().to_owned();
+            code = lab.shown("SN-1").await["code"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             if got.text().contains(&code) && !code.is_empty() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(got.text().contains(&code) && !code.is_empty(), "{name}: {code} {}", got.text());
+        assert!(
+            got.text().contains(&code) && !code.is_empty(),
+            "{name}: {code} {}",
+            got.text()
+        );
     }
     assert!(lab.masa.seen().is_empty());
     assert_eq!(device.ask_with(good).await.status, 200);
@@ -81,12 +100,21 @@ pub(crate) async fn each_bad_input_has_its_status_and_its_line() {
         ("empty", Vec::new()),
         ("truncated", b"{\"version\":1,\"sta".to_vec()),
         ("an array", b"[1,true]".to_vec()),
-        ("wrong types", b"{\"version\":\"one\",\"status\":\"yes\"}".to_vec()),
+        (
+            "wrong types",
+            b"{\"version\":\"one\",\"status\":\"yes\"}".to_vec(),
+        ),
         ("no status", b"{\"version\":1}".to_vec()),
         ("no version", b"{\"status\":true}".to_vec()),
-        ("twice the same member", b"{\"version\":1,\"status\":true,\"status\":false}".to_vec()),
+        (
+            "twice the same member",
+            b"{\"version\":1,\"status\":true,\"status\":false}".to_vec(),
+        ),
         ("deeply nested", nested(3000)),
-        ("not UTF-8", b"{\"version\":1,\"status\":true,\"reason\":\"\xff\"}".to_vec()),
+        (
+            "not UTF-8",
+            b"{\"version\":1,\"status\":true,\"reason\":\"\xff\"}".to_vec(),
+        ),
         ("too large", vec![b' '; 20 * 1024]),
     ];
     for path in [paths::VOUCHER_STATUS, paths::ENROL_STATUS] {
@@ -99,14 +127,21 @@ pub(crate) async fn each_bad_input_has_its_status_and_its_line() {
                 "{path} {name}: {}",
                 got.text()
             );
-            assert_eq!(lab.shown("SN-1").await["code"], "registrar.telemetry-malformed");
+            assert_eq!(
+                lab.shown("SN-1").await["code"],
+                "registrar.telemetry-malformed"
+            );
         }
         let mut connection = device.connect().await;
-        let got = device.post(&mut connection, path, json, vec![b' '; 150 * 1024]).await;
+        let got = device
+            .post(&mut connection, path, json, vec![b' '; 150 * 1024])
+            .await;
         assert_eq!(got.status, 413);
     }
     // Nothing of that moved the exchange.
-    let got = device.report(paths::VOUCHER_STATUS, "{\"version\":1,\"status\":true}").await;
+    let got = device
+        .report(paths::VOUCHER_STATUS, "{\"version\":1,\"status\":true}")
+        .await;
     assert_eq!(got.status, 200);
     lab.stop().await;
 }
@@ -123,21 +158,43 @@ pub(crate) async fn other_methods_and_paths_are_refused_and_old_paths_need_their
         (http::Method::GET, "/", 404),
     ] {
         let response = connection
-            .request(method.clone(), path, http::HeaderMap::new(), bytes::Bytes::new())
+            .request(
+                method.clone(),
+                path,
+                http::HeaderMap::new(),
+                bytes::Bytes::new(),
+            )
             .await
             .unwrap();
         assert_eq!(response.status.as_u16(), status, "{method} {path}");
     }
     let old = "/.well-known/est/requestvoucher";
     let body = device.request().await;
-    let got = device.post(&mut device.connect().await, old, device.envelope.media_type(), body).await;
+    let got = device
+        .post(
+            &mut device.connect().await,
+            old,
+            device.envelope.media_type(),
+            body,
+        )
+        .await;
     assert_eq!(got.status, 404, "{}", got.text());
     lab.stop().await;
 
-    let lab = Lab::start(&format!("{ALLOW}\n[compatibility]\nlegacy_est_paths = true\n")).await;
+    let lab = Lab::start(&format!(
+        "{ALLOW}\n[compatibility]\nlegacy_est_paths = true\n"
+    ))
+    .await;
     let device = lab.device("SN-1");
     let body = device.request().await;
-    let got = device.post(&mut device.connect().await, old, device.envelope.media_type(), body).await;
+    let got = device
+        .post(
+            &mut device.connect().await,
+            old,
+            device.envelope.media_type(),
+            body,
+        )
+        .await;
     assert_eq!(got.status, 200, "{}", got.text());
     lab.stop().await;
 }
@@ -156,11 +213,8 @@ pub(crate) async fn peers_that_hang_or_flood_do_not_hold_up_a_proper_device() {
         held.push(stream);
     }
     // A rogue that asks as fast as it can.
-    let rogue = crate::harness::Device::new(
-        lab.pki.self_signed_device("SN-R").unwrap(),
-        "SN-R",
-        address,
-    );
+    let rogue =
+        crate::harness::Device::new(lab.pki.self_signed_device("SN-R").unwrap(), "SN-R", address);
     let body = rogue.request().await;
     let flood = tokio::spawn(async move {
         loop {

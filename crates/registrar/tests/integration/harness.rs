@@ -56,7 +56,10 @@ pub(crate) async fn on(engine: store::Engine, body: impl Future<Output = ()>) {
 fn database() -> String {
     static POSTGRES: LazyLock<testkit::TempPostgres> =
         LazyLock::new(|| testkit::TempPostgres::start().unwrap());
-    match ENGINE.try_with(|engine| *engine).unwrap_or(store::Engine::Sqlite) {
+    match ENGINE
+        .try_with(|engine| *engine)
+        .unwrap_or(store::Engine::Sqlite)
+    {
         store::Engine::Sqlite => "sqlite:registrar.sqlite".to_owned(),
         store::Engine::Postgres => POSTGRES.fresh_database().unwrap(),
     }
@@ -89,13 +92,28 @@ impl Lab {
         let pki = Arc::new(Pki::new(options).unwrap());
         let (clock, hand) = Clock::manual(NOW);
         let masa = Masa::start(Arc::clone(&pki), pki.masa_tls.clone(), clock.clone()).await;
-        let mut lab = Self { folder, pki, clock, hand, masa, running: None, made: Mutex::default() };
+        let mut lab = Self {
+            folder,
+            pki,
+            clock,
+            hand,
+            masa,
+            running: None,
+            made: Mutex::default(),
+        };
         let dir = lab.path("").display().to_string();
         let database = database();
         let made = lab
             .run(&[
-                "init", "--dir", &dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:1",
-                "--database", &database,
+                "init",
+                "--dir",
+                &dir,
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:1",
+                "--database",
+                &database,
             ])
             .await;
         assert_eq!(made, Outcome::Yes);
@@ -106,7 +124,9 @@ impl Lab {
 
     /// Starts what [`Lab::prepare`] made.
     pub(crate) async fn serving(mut self) -> Self {
-        let running = registrar::serve(self.config(), self.clock.clone()).await.unwrap();
+        let running = registrar::serve(self.config(), self.clock.clone())
+            .await
+            .unwrap();
         self.running = Some(running);
         self
     }
@@ -139,8 +159,11 @@ impl Lab {
             let file = self.path("anchor.pem");
             std::fs::write(&file, certificate.to_pem()).unwrap();
             let file = file.display().to_string();
-            let imported =
-                self.run(&["trust", "import", &file, "--vendor", vendor, "--use", purpose]).await;
+            let imported = self
+                .run(&[
+                    "trust", "import", &file, "--vendor", vendor, "--use", purpose,
+                ])
+                .await;
             assert_eq!(imported, Outcome::Yes);
         }
     }
@@ -177,7 +200,11 @@ impl Lab {
 
     /// Another device with the same serial number under the same CA.
     pub(crate) fn clone_of(&self, serial: &str) -> Device {
-        Device::new(self.pki.cloned_idevid(serial).unwrap(), serial, self.address())
+        Device::new(
+            self.pki.cloned_idevid(serial).unwrap(),
+            serial,
+            self.address(),
+        )
     }
 
     /// `GET` on the admin listener.
@@ -189,7 +216,10 @@ impl Lab {
             net::client::fetch(&url, Method::GET, HeaderMap::new(), Bytes::new(), &config)
                 .await
                 .unwrap();
-        (response.status, String::from_utf8(response.body.to_vec()).unwrap())
+        (
+            response.status,
+            String::from_utf8(response.body.to_vec()).unwrap(),
+        )
     }
 
     /// What the API says about a serial number: the first device that bears it.
@@ -210,7 +240,10 @@ impl Lab {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("no line {step} for {serial}: {:#}", self.shown(serial).await);
+        panic!(
+            "no line {step} for {serial}: {:#}",
+            self.shown(serial).await
+        );
     }
 
     pub(crate) async fn stop(mut self) {
@@ -235,7 +268,11 @@ impl Got {
 
     /// The code at the beginning of a refusal.
     pub(crate) fn code(&self) -> String {
-        self.text().split([':', '\n']).next().unwrap_or_default().to_owned()
+        self.text()
+            .split([':', '\n'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -270,7 +307,9 @@ impl Device {
             http: self.http,
             ..ClientConfig::default()
         };
-        Connection::open(&Target::from_address(self.address), &config).await.unwrap()
+        Connection::open(&Target::from_address(self.address), &config)
+            .await
+            .unwrap()
     }
 
     /// The leaves of a proper request to the registrar that is seen on a connection.
@@ -284,8 +323,13 @@ impl Device {
 
     pub(crate) fn sign(&self, fields: RequestFields) -> Vec<u8> {
         let request = VoucherRequest::new(fields).unwrap();
-        artifacts::sign_request(&request, self.envelope, self.identity.as_ref().unwrap(), None)
-            .unwrap()
+        artifacts::sign_request(
+            &request,
+            self.envelope,
+            self.identity.as_ref().unwrap(),
+            None,
+        )
+        .unwrap()
     }
 
     pub(crate) async fn post(
@@ -296,17 +340,51 @@ impl Device {
         body: impl Into<Bytes>,
     ) -> Got {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
-        let response =
-            connection.request(Method::POST, path, headers, body.into()).await.unwrap();
-        Got { status: response.status.as_u16(), headers: response.headers, body: response.body }
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_str(content_type).unwrap(),
+        );
+        let response = connection
+            .request(Method::POST, path, headers, body.into())
+            .await
+            .unwrap();
+        Got {
+            status: response.status.as_u16(),
+            headers: response.headers,
+            body: response.body,
+        }
     }
 
     /// Asks for a voucher with these bytes on a connection of its own.
     pub(crate) async fn ask_with(&self, body: Vec<u8>) -> Got {
         let mut connection = self.connect().await;
         let content_type = self.envelope.media_type();
-        self.post(&mut connection, brski::paths::REQUEST_VOUCHER, content_type, body).await
+        self.post(
+            &mut connection,
+            brski::paths::REQUEST_VOUCHER,
+            content_type,
+            body,
+        )
+        .await
+    }
+
+    /// As [`Device::ask_with`], with an `Accept` header.
+    pub(crate) async fn ask_with_accept(&self, body: Vec<u8>, accept: &str) -> Got {
+        let mut headers = HeaderMap::new();
+        let content_type = HeaderValue::from_static(self.envelope.media_type());
+        headers.insert(header::CONTENT_TYPE, content_type);
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        let path = brski::paths::REQUEST_VOUCHER;
+        let mut connection = self.connect().await;
+        let response = connection
+            .request(Method::POST, path, headers, body.into())
+            .await
+            .unwrap();
+        Got {
+            status: response.status.as_u16(),
+            headers: response.headers,
+            body: response.body,
+        }
     }
 
     /// A proper request, signed for the registrar that answers.
@@ -323,7 +401,8 @@ impl Device {
 
     pub(crate) async fn report(&self, path: &str, body: &str) -> Got {
         let mut connection = self.connect().await;
-        self.post(&mut connection, path, "application/json", body.to_owned()).await
+        self.post(&mut connection, path, "application/json", body.to_owned())
+            .await
     }
 }
 
@@ -404,15 +483,23 @@ impl Masa {
             history: Mutex::new(History::Clean),
             seen: Mutex::new(Vec::new()),
         });
-        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        let router = axum::Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&inner));
         let identities = ServerIdentities::new(&[tls]).unwrap();
         let mut config = ListenerConfig::new("127.0.0.1:0".parse().unwrap(), identities);
         if let Some(tls) = &mut config.tls {
             tls.http3 = false;
         }
         let shutdown = CancellationToken::new();
-        let listener = net::server::serve(config, router, shutdown.clone()).await.unwrap();
-        Self { address: listener.address(), inner, shutdown }
+        let listener = net::server::serve(config, router, shutdown.clone())
+            .await
+            .unwrap();
+        Self {
+            address: listener.address(),
+            inner,
+            shutdown,
+        }
     }
 
     pub(crate) fn plays(&self, script: Script) {
@@ -446,14 +533,21 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes().to_vec();
     let text = |name: header::HeaderName| {
-        let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let value = parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
     inner.seen.lock().unwrap().push(Seen {
         path: parts.uri.path().to_owned(),
         content_type: text(header::CONTENT_TYPE),
         accept: text(header::ACCEPT),
-        server_name: peer.tls.as_ref().and_then(|tls| tls.server_name()).map(str::to_owned),
+        server_name: peer
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.server_name())
+            .map(str::to_owned),
         client: peer.chain().ok().and_then(|chain| chain.first()).cloned(),
         body: body.clone(),
     });
@@ -546,7 +640,10 @@ fn history_log(inner: &Inner, body: &[u8]) -> Response {
     let own = AuditEvent {
         date: inner.clock.now(),
         domain_id: DomainId::of(&pin),
-        nonce: request.nonce.as_ref().map(|nonce| nonce.as_str().to_owned()),
+        nonce: request
+            .nonce
+            .as_ref()
+            .map(|nonce| nonce.as_str().to_owned()),
         assertion: Assertion::Proximity,
         truncated: None,
     };

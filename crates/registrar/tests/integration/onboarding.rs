@@ -6,11 +6,12 @@ use net::HttpVersion;
 use crate::harness::{History, Lab, read};
 
 const ALLOW: &str = "[policy]\ndefault = \"allow\"\n";
+const ACCEPT: &str = "application/voucher-cms+json, application/voucher-jws+json;q=0.9";
 const GOOD: &str = "{\"version\":1,\"status\":true}";
 
 /// Requirements: BRSKI-5.5-01, BRSKI-5.5-09, BRSKI-5.5-10, BRSKI-5.5-12, BRSKI-5.5-13,
 /// BRSKI-5.5-14, BRSKI-5.6-02, BRSKI-3-02, BRSKI-3.4-05, BRSKI-5.4-07, BRSKI-2.3.2-01,
-/// BRSKI-2.3.2-02, JWS-8-01
+/// BRSKI-2.3.2-02, BRSKI-5.5-07, BRSKI-5.2-17, JWS-8-01
 pub(crate) async fn a_device_gets_its_voucher_over_every_http_version_and_format() {
     let lab = Lab::start(ALLOW).await;
     let mut number = 0;
@@ -22,7 +23,7 @@ pub(crate) async fn a_device_gets_its_voucher_over_every_http_version_and_format
             device.http = http;
             device.envelope = envelope;
             let request = device.request().await;
-            let got = device.ask_with(request.clone()).await;
+            let got = device.ask_with_accept(request.clone(), ACCEPT).await;
             assert_eq!(got.status, 200, "{http} {envelope:?}: {}", got.text());
             assert_eq!(got.header("content-type"), Some(envelope.media_type()));
 
@@ -30,16 +31,24 @@ pub(crate) async fn a_device_gets_its_voucher_over_every_http_version_and_format
             assert_eq!(seen.path, "/.well-known/brski/requestvoucher");
             assert_eq!(seen.content_type, envelope.media_type());
             assert_eq!(seen.server_name.as_deref(), Some(crate::harness::MASA_HOST));
+            // BRSKI-5.5-07: the device's own list is handed on.
+            assert_eq!(seen.accept, ACCEPT);
             assert!(seen.client.unwrap().has_cmc_ra());
             let (inner, ..) = read(&request);
             let (outer, top, _) = read(&seen.body);
-            assert_eq!(outer.prior_signed_voucher_request.as_deref(), Some(&request[..]));
+            assert_eq!(
+                outer.prior_signed_voucher_request.as_deref(),
+                Some(&request[..])
+            );
             assert_eq!(outer.nonce, inner.nonce);
             assert_eq!(outer.serial_number.as_str(), serial);
             assert!(outer.proximity_registrar_cert.is_none());
             let idevid = &device.identity.as_ref().unwrap().chain[0];
             let issuer = artifacts::IdevidIssuer::of(idevid);
-            assert_eq!(outer.idevid_issuer.as_ref().unwrap().as_bytes(), issuer.as_bytes());
+            assert_eq!(
+                outer.idevid_issuer.as_ref().unwrap().as_bytes(),
+                issuer.as_bytes()
+            );
             assert!(top.is_ca());
 
             // The same request again is the same exchange, and the MASA is not asked again.
@@ -59,12 +68,21 @@ pub(crate) async fn a_device_gets_its_voucher_over_every_http_version_and_format
                 .collect();
             assert_eq!(
                 steps[..5],
-                ["identity", "voucher-request", "policy", "masa-request", "voucher"]
+                [
+                    "identity",
+                    "voucher-request",
+                    "policy",
+                    "masa-request",
+                    "voucher"
+                ]
             );
         }
     }
     let (_, metrics) = lab.admin("/metrics").await;
-    assert!(metrics.contains("usher_registrar_steps_total{step=\"voucher\",code=\"ok\"}"), "{metrics}");
+    assert!(
+        metrics.contains("usher_registrar_steps_total{step=\"voucher\",code=\"ok\"}"),
+        "{metrics}"
+    );
     lab.stop().await;
 }
 
@@ -111,11 +129,23 @@ pub(crate) async fn an_enrolment_status_is_recorded_with_the_certificate_it_came
     let lab = Lab::start(ALLOW).await;
     let device = lab.device("SN-1");
     let got = device.report(brski::paths::ENROL_STATUS, GOOD).await;
-    assert_eq!((got.status, got.code().as_str()), (404, "registrar.exchange-unknown"));
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (404, "registrar.exchange-unknown")
+    );
     assert_eq!(device.ask().await.status, 200);
-    assert_eq!(device.report(brski::paths::VOUCHER_STATUS, GOOD).await.status, 200);
+    assert_eq!(
+        device
+            .report(brski::paths::VOUCHER_STATUS, GOOD)
+            .await
+            .status,
+        200
+    );
     let bad = "{\"version\":1,\"status\":false,\"reason\":\"no space left\"}";
-    assert_eq!(device.report(brski::paths::ENROL_STATUS, bad).await.status, 200);
+    assert_eq!(
+        device.report(brski::paths::ENROL_STATUS, bad).await.status,
+        200
+    );
     let line = lab.line("SN-1", "enrol-status").await;
     assert_eq!(line["detail"]["matching_certificate"], false);
     assert_eq!(line["code"], "registrar.enrolment-failed-at-device");

@@ -22,8 +22,14 @@ pub(crate) async fn list_rules_and_default_decide_in_this_order() {
     )
     .await;
     let list = lab.path("list.csv");
-    std::fs::write(&list, "serial,vendor,action\nGOOD-13,acme,deny\nLISTED-1,,allow\n").unwrap();
-    let imported = lab.run(&["device", "import", &list.display().to_string()]).await;
+    std::fs::write(
+        &list,
+        "serial,vendor,action\nGOOD-13,acme,deny\nLISTED-1,,allow\n",
+    )
+    .unwrap();
+    let imported = lab
+        .run(&["device", "import", &list.display().to_string()])
+        .await;
     assert_eq!(imported, Outcome::Yes);
     for (serial, status, code) in [
         ("GOOD-1", 200, ""),
@@ -56,11 +62,22 @@ pub(crate) async fn a_device_waits_for_a_person_and_the_same_request_then_succee
     }
     assert!(lab.masa.seen().is_empty());
     let shown = lab.shown("SN-1").await;
-    assert_eq!((&shown["state"], &shown["code"]), (&"pending".into(), &"registrar.pending".into()));
-    assert!(shown["next_action"].as_str().unwrap().contains("device approve"));
+    assert_eq!(
+        (&shown["state"], &shown["code"]),
+        (&"pending".into(), &"registrar.pending".into())
+    );
+    assert!(
+        shown["next_action"]
+            .as_str()
+            .unwrap()
+            .contains("device approve")
+    );
 
-    let approved =
-        lab.run(&["device", "approve", "SN-1", "--by", "ann", "--note", "ticket 7"]).await;
+    let approved = lab
+        .run(&[
+            "device", "approve", "SN-1", "--by", "ann", "--note", "ticket 7",
+        ])
+        .await;
     assert_eq!(approved, Outcome::Yes);
     let got = device.ask_with(request).await;
     assert_eq!(got.status, 200, "{}", got.text());
@@ -72,9 +89,15 @@ pub(crate) async fn a_device_waits_for_a_person_and_the_same_request_then_succee
     let other = lab.device("SN-2");
     let request = other.request().await;
     assert_eq!(other.ask_with(request.clone()).await.status, 202);
-    assert_eq!(lab.run(&["device", "deny", "SN-2", "--by", "ann"]).await, Outcome::Yes);
+    assert_eq!(
+        lab.run(&["device", "deny", "SN-2", "--by", "ann"]).await,
+        Outcome::Yes
+    );
     let got = other.ask_with(request).await;
-    assert_eq!((got.status, got.code().as_str()), (404, "registrar.device-denied"));
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (404, "registrar.device-denied")
+    );
     assert_eq!(other.ask().await.code(), "registrar.device-denied");
     assert_eq!(lab.shown("SN-2").await["state"], "denied");
     lab.stop().await;
@@ -87,7 +110,10 @@ pub(crate) async fn nobody_waits_for_ever() {
     assert_eq!(device.ask_with(request.clone()).await.status, 202);
     lab.hand.advance(Duration::from_secs(3 * 3600));
     let got = device.ask_with(request).await;
-    assert_eq!((got.status, got.code().as_str()), (403, "registrar.pending-expired"));
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (403, "registrar.pending-expired")
+    );
     // With a new request it waits anew.
     assert_eq!(device.ask().await.status, 202);
     lab.stop().await;
@@ -111,12 +137,20 @@ mod tokio_util_drop {
     }
 }
 
-type Asked = (Arc<Mutex<Vec<serde_json::Value>>>, StatusCode, &'static str, Duration);
+type Asked = (
+    Arc<Mutex<Vec<serde_json::Value>>>,
+    StatusCode,
+    &'static str,
+    Duration,
+);
 
 async fn hook(status: StatusCode, answer: &'static str, delay: Duration) -> Hook {
     async fn decide(State(state): State<Asked>, body: bytes::Bytes) -> Response {
         let (asked, status, answer, delay) = state;
-        asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+        asked
+            .lock()
+            .unwrap()
+            .push(serde_json::from_slice(&body).unwrap());
         tokio::time::sleep(delay).await;
         (status, answer).into_response()
     }
@@ -125,7 +159,9 @@ async fn hook(status: StatusCode, answer: &'static str, delay: Duration) -> Hook
     let router = axum::Router::new().fallback(decide).with_state(state);
     let config = ListenerConfig::plain("127.0.0.1:0".parse().unwrap());
     let shutdown = CancellationToken::new();
-    let listener = net::server::serve(config, router, shutdown.clone()).await.unwrap();
+    let listener = net::server::serve(config, router, shutdown.clone())
+        .await
+        .unwrap();
     Hook {
         url: format!("http://{}/decide", listener.address()),
         asked,
@@ -139,7 +175,14 @@ pub(crate) async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
     let ok = StatusCode::OK;
     for (status, answer, delay, on_failure, expected, code) in [
         (ok, "{\"decision\":\"allow\"}", now, "deny", 200, ""),
-        (ok, "{\"decision\":\"ask\"}", now, "deny", 202, "registrar.pending"),
+        (
+            ok,
+            "{\"decision\":\"ask\"}",
+            now,
+            "deny",
+            202,
+            "registrar.pending",
+        ),
         (
             ok,
             "{\"decision\":\"deny\",\"reason\":\"not in NetBox\"}",
@@ -148,7 +191,14 @@ pub(crate) async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
             403,
             "registrar.webhook-denied",
         ),
-        (ok, "{\"decision\":\"perhaps\"}", now, "deny", 503, "registrar.webhook-failed"),
+        (
+            ok,
+            "{\"decision\":\"perhaps\"}",
+            now,
+            "deny",
+            503,
+            "registrar.webhook-failed",
+        ),
         (ok, "yes", now, "ask", 202, "registrar.pending"),
         (
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -158,7 +208,14 @@ pub(crate) async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
             503,
             "registrar.webhook-failed",
         ),
-        (ok, "{\"decision\":\"allow\"}", late, "deny", 503, "registrar.webhook-failed"),
+        (
+            ok,
+            "{\"decision\":\"allow\"}",
+            late,
+            "deny",
+            503,
+            "registrar.webhook-failed",
+        ),
         (ok, "{\"decision\":\"deny\"}", late, "allow", 200, ""),
     ] {
         let hook = hook(status, answer, delay).await;
@@ -170,7 +227,12 @@ pub(crate) async fn a_webhook_decides_and_its_failure_has_a_stated_outcome() {
         .await;
         let got = lab.device("SN-1").ask().await;
         let line = lab.line("SN-1", "webhook").await;
-        assert_eq!(got.status, expected, "{answer} {on_failure}: {} {line:#}", got.text());
+        assert_eq!(
+            got.status,
+            expected,
+            "{answer} {on_failure}: {} {line:#}",
+            got.text()
+        );
         if !code.is_empty() {
             assert_eq!(lab.shown("SN-1").await["code"], code);
         }
@@ -202,13 +264,18 @@ fn offline(lab: &Lab, serial: &str, pin: &Certificate, days: i64) -> Vec<u8> {
 /// Requirements: BRSKI-5.6.2-06, BRSKI-3.1-01
 pub(crate) async fn vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_away() {
     for mode in ["fallback", "prefer", "only"] {
-        let lab = Lab::prepare(&format!("[policy]\ndefault = \"allow\"\noffline = \"{mode}\"\n")).await;
+        let lab = Lab::prepare(&format!(
+            "[policy]\ndefault = \"allow\"\noffline = \"{mode}\"\n"
+        ))
+        .await;
         let signer = lab.pki.masa_nonceless_signer.chain.last().unwrap().to_pem();
         let anchors = lab.path("nonceless.pem");
         std::fs::write(&anchors, signer).unwrap();
         let anchors = anchors.display().to_string();
         let imported = lab
-            .run(&["trust", "import", &anchors, "--vendor", "acme", "--use", "voucher"])
+            .run(&[
+                "trust", "import", &anchors, "--vendor", "acme", "--use", "voucher",
+            ])
             .await;
         assert_eq!(imported, Outcome::Yes);
         let domain = Certificate::load(lab.path("domain-ca.pem")).unwrap();
@@ -233,7 +300,11 @@ pub(crate) async fn vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_
             let file = lab.path(name);
             std::fs::write(&file, bytes).unwrap();
             let file = file.display().to_string();
-            assert_eq!(lab.run(&["voucher", "import", &file]).await, Outcome::No, "{name}");
+            assert_eq!(
+                lab.run(&["voucher", "import", &file]).await,
+                Outcome::No,
+                "{name}"
+            );
         }
 
         let lab = lab.serving().await;
@@ -244,7 +315,12 @@ pub(crate) async fn vouchers_loaded_beforehand_take_the_place_of_a_masa_that_is_
         let device = lab.device("SN-1");
         let request = device.request().await;
         let got = device.ask_with(request.clone()).await;
-        assert_eq!((got.status, &got.body[..]), (200, &voucher[..]), "{mode}: {}", got.text());
+        assert_eq!(
+            (got.status, &got.body[..]),
+            (200, &voucher[..]),
+            "{mode}: {}",
+            got.text()
+        );
         assert_eq!(device.ask_with(request).await.body, got.body);
         assert!(lab.masa.seen().is_empty());
         let got = lab.device("SN-9").ask().await;
