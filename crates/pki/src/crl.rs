@@ -39,8 +39,7 @@ impl Crl {
                 limit: CRL_SIZE_MAX_BYTES,
             });
         }
-        let list = CertificateList::from_der(der)
-            .map_err(|error| Error::malformed(Document::Crl, error))?;
+        let list = decode(der).map_err(|error| Error::malformed(Document::Crl, error))?;
         read(der, list).map_err(|error| Error::malformed(Document::Crl, error))
     }
 
@@ -166,6 +165,28 @@ impl Crl {
                 other => other,
             })
     }
+}
+
+/// Decodes the structure. `x509-cert` knows only CRLs that say their version, but RFC 5280 §5 requires
+/// to process those of version 1 too, in which it is absent; for them it is put in.
+fn decode(der: &[u8]) -> Result<CertificateList, der::Error> {
+    match version_1(der) {
+        Some(explicit) => CertificateList::from_der(&explicit),
+        None => CertificateList::from_der(der),
+    }
+}
+
+/// The CRL with its version written out, if it has none.
+fn version_1(der: &[u8]) -> Option<Vec<u8>> {
+    let mut outer = Reader::der(der).enter(tlv::SEQUENCE).ok()?;
+    let tbs = outer.expect(tlv::SEQUENCE).ok()?;
+    let algorithm = outer.any().ok()?.raw;
+    let signature = outer.any().ok()?.raw;
+    if outer.inside(&tbs).ok()?.peek() == Some(tlv::INTEGER) || outer.finish().is_err() {
+        return None;
+    }
+    let tbs = tlv::element(tlv::SEQUENCE, &[&[tlv::INTEGER, 1, 0], tbs.value]);
+    Some(tlv::element(tlv::SEQUENCE, &[&tbs, algorithm, signature]))
 }
 
 fn read(der: &[u8], list: CertificateList) -> tlv::Result<Crl> {

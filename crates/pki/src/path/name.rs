@@ -5,7 +5,7 @@ use super::der::{self, Malformed, Reader, Result};
 /// RDNs in one name. Real ones have fewer than ten.
 const RDNS_MAX: usize = 64;
 /// Entries of one GeneralNames. The name constraint budget bounds the work again.
-const GENERAL_NAMES_MAX: usize = 2_048;
+const GENERAL_NAMES_MAX: usize = 8_192;
 
 const EMAIL_ADDRESS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x01];
 

@@ -40,12 +40,15 @@ pub(super) struct CrlView<'a> {
     this_update: OffsetDateTime,
     next_update: Option<OffsetDateTime>,
     entries: &'a [u8],
+    version_2: bool,
     number: Option<&'a [u8]>,
     /// Present in a delta: the number of the CRL that it starts from.
     base_number: Option<&'a [u8]>,
     scope: Scope<'a>,
     /// Why its silence about a certificate means nothing.
     defect: Option<&'static str>,
+    /// The same where the rules for issuers are enforced.
+    profile_defect: Option<&'static str>,
 }
 
 /// What a CRL says about one certificate.
@@ -61,10 +64,12 @@ impl<'a> CrlView<'a> {
     pub(super) fn of(crl: &'a Crl) -> DerResult<Self> {
         let mut outer = Reader::new(der::single(crl.der(), der::SEQUENCE)?);
         let mut reader = Reader::new(outer.expect(der::SEQUENCE)?.content);
-        let version = match reader.optional(der::INTEGER)? {
-            Some(version) => der::count(version.content)?,
-            None => 0,
-        };
+        // RFC 5280 §5.1.2.1: the version is absent in version 1 CRLs, otherwise it MUST be v2.
+        let version = reader.optional(der::INTEGER)?;
+        if version.is_some_and(|version| version.content != [1]) {
+            return Err(Malformed("an unknown version"));
+        }
+        let version_2 = version.is_some();
         reader.expect(der::SEQUENCE)?;
         let issuer = reader.expect(der::SEQUENCE)?;
         let this_update = der::time(reader.element()?)?;
@@ -75,10 +80,12 @@ impl<'a> CrlView<'a> {
         let entries = reader.optional(der::SEQUENCE)?;
         let extensions = reader.optional(der::context_constructed(0))?;
         reader.end()?;
-        if version > 1 || (version == 0 && extensions.is_some()) {
-            return Err(Malformed(
-                "a CRL of an unknown version, or of version 1 with extensions",
-            ));
+        if !version_2 && extensions.is_some() {
+            return Err(Malformed("extensions in version 1"));
+        }
+        // RFC 5280 §5.1.2.6: when there are no revoked certificates, the list MUST be absent.
+        if entries.is_some_and(|entries| entries.content.is_empty()) {
+            return Err(Malformed("an empty list of revoked certificates"));
         }
         let mut view = Self {
             crl,
@@ -86,17 +93,19 @@ impl<'a> CrlView<'a> {
             this_update,
             next_update: next_update.map(der::time).transpose()?,
             entries: entries.map_or(&[][..], |entries| entries.content),
+            version_2,
             number: None,
             base_number: None,
             scope: Scope::default(),
             defect: None,
+            profile_defect: None,
         };
         if let Some(extensions) = extensions {
             view.read_extensions(der::single(extensions.content, der::SEQUENCE)?)?;
         }
         // RFC 5280 §5.2.3: CRL issuers MUST include a CRL number in all CRLs (version 1 has none).
-        if version == 1 && view.number.is_none() {
-            view.defect = Some("it has no CRL number");
+        if version_2 && view.number.is_none() {
+            view.profile_defect = Some("it has no CRL number");
         }
         Ok(view)
     }
@@ -118,7 +127,7 @@ impl<'a> CrlView<'a> {
                     self.number = Some(der::integer(der::single(value, der::INTEGER)?)?);
                     // RFC 5280 §5.2.3: cRLNumber is a non-critical CRL extension.
                     if critical {
-                        self.defect = Some("its CRL number is critical");
+                        self.profile_defect = Some("its CRL number is critical");
                     }
                 }
                 [0x55, 0x1d, 27] => {
@@ -146,6 +155,9 @@ impl<'a> CrlView<'a> {
             der::time(entry.element()?)?;
             let mut reason = 0;
             if let Some(extensions) = entry.optional(der::SEQUENCE)? {
+                if !self.version_2 {
+                    return Err(Malformed("entry extensions in version 1"));
+                }
                 let mut extensions = Reader::new(extensions.content);
                 while !extensions.is_empty() {
                     let Extension {
@@ -306,7 +318,8 @@ impl<'s, 'a> Search<'s, 'a> {
                 format!("it is revoked: {}", reason_name(reason)),
             ));
         }
-        if let Some(defect) = crl.defect {
+        let profile_defect = crl.profile_defect.filter(|_| self.options.strict_profile);
+        if let Some(defect) = crl.defect.or(profile_defect) {
             return Err((
                 Reason::CrlInvalid,
                 format!("the CRL is not usable: {defect}"),
@@ -512,6 +525,14 @@ fn scope(value: &[u8]) -> DerResult<Scope<'_>> {
     let indirect = flag(&mut reader, 4)?;
     let only_attribute = flag(&mut reader, 5)?;
     reader.end()?;
+    // RFC 5280 §5.2.5: it MUST NOT be an empty sequence, and at most one of the three may be set.
+    let kinds = [only_user, only_ca, only_attribute]
+        .iter()
+        .filter(|&&only| only)
+        .count();
+    if kinds > 1 || (kinds == 0 && name.is_none() && reasons.is_none() && !indirect) {
+        return Err(Malformed("an issuing distribution point without sense"));
+    }
     Ok(Scope {
         name,
         only_user,

@@ -224,7 +224,15 @@ impl<'a> View<'a> {
             [0x55, 0x1d, 31] => {
                 self.distribution_points = marked(critical, distribution_points(value)?);
             }
-            [0x55, 0x1d, 32] => self.policies = marked(critical, policies(value)?),
+            [0x55, 0x1d, 32] => {
+                let (policies, all_known) = policies(value)?;
+                self.policies = marked(critical, policies);
+                // RFC 5280 §4.2.1.4: if this extension is critical, the path validation software MUST
+                // be able to interpret it (including the optional qualifier) or reject the certificate.
+                if critical && !all_known {
+                    self.unknown_critical = Some(id);
+                }
+            }
             [0x55, 0x1d, 33] => self.policy_mappings = marked(critical, policy_mappings(value)?),
             [0x55, 0x1d, 35] => {
                 self.authority_key_id = marked(critical, authority_key_id(value)?);
@@ -391,9 +399,11 @@ fn subtrees(list: Option<Element<'_>>) -> Result<Vec<GeneralName<'_>>> {
     Ok(bases)
 }
 
-fn policies(value: &[u8]) -> Result<Vec<&[u8]>> {
+/// The policies, and whether all their qualifiers are of a kind that is known.
+fn policies(value: &[u8]) -> Result<(Vec<&[u8]>, bool)> {
     let mut reader = Reader::new(der::single(value, der::SEQUENCE)?);
     let mut policies = Vec::new();
+    let mut all_known = true;
     while !reader.is_empty() {
         let mut policy = Reader::new(reader.expect(der::SEQUENCE)?.content);
         let id = der::oid(policy.expect(der::OID)?.content)?;
@@ -401,7 +411,9 @@ fn policies(value: &[u8]) -> Result<Vec<&[u8]>> {
             let mut qualifiers = Reader::new(qualifiers.content);
             while !qualifiers.is_empty() {
                 let mut qualifier = Reader::new(qualifiers.expect(der::SEQUENCE)?.content);
-                der::oid(qualifier.expect(der::OID)?.content)?;
+                let kind = der::oid(qualifier.expect(der::OID)?.content)?;
+                // id-qt-cps and id-qt-unotice, which inform people and change nothing.
+                all_known &= matches!(kind, [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x02, 1 | 2]);
             }
         }
         policy.end()?;
@@ -417,7 +429,7 @@ fn policies(value: &[u8]) -> Result<Vec<&[u8]>> {
     if policies.is_empty() {
         return Err(Malformed("an empty list of certificate policies"));
     }
-    Ok(policies)
+    Ok((policies, all_known))
 }
 
 fn policy_mappings(value: &[u8]) -> Result<Vec<Mapping<'_>>> {

@@ -316,6 +316,7 @@ pub(crate) struct CrlSpec {
     pub(crate) next_update: String,
     pub(crate) revoked: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) number: Option<(bool, u8)>,
+    pub(crate) version: Option<u8>,
     pub(crate) extensions: Vec<Vec<u8>>,
 }
 
@@ -326,6 +327,7 @@ impl CrlSpec {
             next_update: "20270101000000Z".into(),
             revoked: Vec::new(),
             number: Some((false, 1)),
+            version: Some(1),
             extensions: Vec::new(),
         }
     }
@@ -349,6 +351,11 @@ impl CrlSpec {
         };
         self.extensions
             .push(seq(&[oid(id), critical, tlv(0x04, value)]));
+        self
+    }
+
+    pub(crate) fn with_version(mut self, version: Option<u8>) -> Self {
+        self.version = version;
         self
     }
 
@@ -391,8 +398,11 @@ impl CrlSpec {
         } else {
             tlv(0xa0, &seq(&extensions))
         };
+        let version = self
+            .version
+            .map_or(Vec::new(), |version| tlv(0x02, &[version]));
         let tbs = seq(&[
-            tlv(0x02, &[1]),
+            version,
             algorithm.clone(),
             signer.certificate.subject_der().to_vec(),
             time(&self.this_update),

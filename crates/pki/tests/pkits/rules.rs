@@ -331,6 +331,11 @@ fn unknown_extensions() {
         under_intermediate(extended(Spec::ca("I"), false), &any),
         "valid"
     );
+    let qualifier = seq(&[seq(&[oid("1.3.6.1.4.1.99999.8"), tlv(0x05, &[])])]);
+    let policy = seq(&[seq(&[oid("1.2.3"), qualifier])]);
+    let qualified = |critical| Spec::leaf("L").extension("2.5.29.32", critical, policy.clone());
+    assert_eq!(under_root(qualified(true), &any), "path.critical-extension");
+    assert_eq!(under_root(qualified(false), &any), "valid");
     // A trusted key stays one whatever its certificate says, but not where RFC 5280 is asked for whole.
     let root = extended(Spec::ca("Root"), true).root();
     let leaf = Spec::leaf("Leaf").under(&root);
@@ -797,13 +802,47 @@ fn revocation() {
         .sign(&intermediate);
     assert_eq!(check(one(unknown), Required), "path.crl-invalid");
     for number in [None, Some((true, 1))] {
-        let mut spec = CrlSpec::new();
-        spec.number = number;
+        let crl = || {
+            let mut spec = CrlSpec::new();
+            spec.number = number;
+            one(spec.sign(&intermediate))
+        };
+        assert_eq!(check(crl(), Required), "valid");
+        let strict = PathOptions {
+            strict_profile: true,
+            ..with(crl(), Required)
+        };
         assert_eq!(
-            check(one(spec.sign(&intermediate)), Required),
+            code(&leaf, &[&intermediate], &root, &strict),
             "path.crl-invalid"
         );
     }
+    let version_1 = |spec: CrlSpec| one(spec.with_version(None).sign(&intermediate));
+    let bare = || {
+        let mut spec = CrlSpec::new();
+        spec.number = None;
+        spec
+    };
+    assert_eq!(check(version_1(bare()), Required), "valid");
+    assert_eq!(
+        check(version_1(bare().revoke(&leaf.certificate)), Required),
+        "path.revoked"
+    );
+    assert_eq!(
+        check(version_1(CrlSpec::new()), Required),
+        "path.crl-missing"
+    );
+    let point = |content: Vec<u8>| {
+        one(CrlSpec::new()
+            .extension("2.5.29.28", true, &content)
+            .sign(&intermediate))
+    };
+    assert_eq!(check(point(seq(&[tlv(0x81, &[0xff])])), Required), "valid");
+    assert_eq!(
+        check(point(seq(&[tlv(0x82, &[0xff])])), Required),
+        "path.crl-missing"
+    );
+    assert_eq!(check(point(seq(&[])), Required), "path.crl-missing");
     // Another certificate's serial number.
     let other = CrlSpec::new()
         .revoke(&intermediate.certificate)
