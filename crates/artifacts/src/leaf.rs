@@ -108,6 +108,13 @@ impl Nonce {
         })
     }
 
+    /// Takes any short text to compare received nonces with. It need not be a nonce that could
+    /// be sent: then nothing equals it.
+    #[must_use]
+    pub fn to_compare(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+
     /// The text as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -40,6 +40,16 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
+/// Text, or a number for text: serial numbers are often all digits.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        other => Err(serde::de::Error::custom(format!("{other} is no text"))),
+    }
+}
+
 /// What to judge and everything that is known about it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -55,6 +65,7 @@ pub(super) struct Case {
     pub(super) no_clock: Option<bool>,
     pub(super) lenient: Option<bool>,
     pub(super) tolerate: Names,
+    #[serde(deserialize_with = "text")]
     pub(super) serial: Option<String>,
     pub(super) nonce: Option<String>,
     pub(super) idevid: Option<String>,
@@ -321,13 +332,7 @@ impl Known {
             ),
             None => None,
         };
-        let nonce = match &case.nonce {
-            Some(text) => Some(
-                Nonce::from_text(text.as_str())
-                    .ok_or_else(|| Problem::usage("the nonce is not base64 of 8 to 32 octets"))?,
-            ),
-            None => None,
-        };
+        let nonce = case.nonce.as_deref().map(Nonce::to_compare);
         Ok(Self {
             anchors: input::anchors(&case.anchors.0)?,
             intermediates: input::certificates(&case.intermediates.0)?,
@@ -490,6 +495,7 @@ impl Known {
             domain: self.domain.first(),
             domain_crls: self.crls.as_deref(),
             expires_on_without_clock: true,
+            revocation_without_crls: true,
             ..VoucherContext::new(self.trust(&self.anchors))
         };
         let judged = verify_voucher(signed, &context, &self.tolerances);
