@@ -532,3 +532,83 @@ fn versions_are_odd_and_not_fatal() {
         );
     }
 }
+
+/// Encodes DER as differently as BER allows: indefinite lengths, octet strings in segments.
+fn to_ber(der: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = der;
+    while let [tag, length, after @ ..] = rest {
+        let (length, after) = match length {
+            0x81 => (usize::from(after[0]), &after[1..]),
+            0x82 => (
+                usize::from(u16::from_be_bytes([after[0], after[1]])),
+                &after[2..],
+            ),
+            short => (usize::from(*short), after),
+        };
+        let (value, after) = after.split_at(length);
+        rest = after;
+        let content = match tag {
+            0x04 => value
+                .chunks(100)
+                .map(|chunk| element(0x04, &[chunk]))
+                .collect::<Vec<_>>()
+                .concat(),
+            tag if tag & 0x20 != 0 => to_ber(value),
+            _ => {
+                out.extend(element(*tag, &[value]));
+                continue;
+            }
+        };
+        out.extend([tag | 0x20, 0x80]);
+        out.extend(content);
+        out.extend([0, 0]);
+    }
+    out
+}
+
+/// Requirements: CMS-5.3-04
+#[test]
+fn everything_in_ber() {
+    let identity = identity(KeyKind::EcdsaP256);
+    let content: Vec<u8> = CONTENT.repeat(20);
+    let options = SignOptions::default();
+    let der = cms::sign(&content, ID_CT_ANIMA_JSON_VOUCHER, &identity, &options).unwrap();
+    let ber = to_ber(&der);
+    assert_eq!(code(&ber, &strict()), "cms.not-der");
+    let lenient = CmsPolicy {
+        allow_ber: true,
+        ..strict()
+    };
+    // signedAttrs have to be DER even then.
+    assert_eq!(code(&ber, &lenient), "cms.signed-attributes-not-der");
+    let lenient = CmsPolicy {
+        allow_unsorted_signed_attributes: true,
+        ..lenient
+    };
+    let signed_data = SignedData::parse(&ber).unwrap();
+    assert_eq!(signed_data.content(), Some(content.as_slice()));
+    let signer = signed_data.verify(&lenient, &[]).unwrap();
+    assert_eq!(signer.certificate(), &identity.chain[0]);
+    assert!(signer.oddities().contains(&Oddity::Ber));
+    assert!(signer.oddities().contains(&Oddity::SignedAttributesNotDer));
+
+    for at in 0..ber.len() {
+        let mut broken = ber.clone();
+        broken[at] ^= 0x01;
+        let Ok(signed_data) = SignedData::parse(&broken) else {
+            continue;
+        };
+        if let Ok(signer) = signed_data.verify(&lenient, &[]) {
+            assert_eq!(
+                signed_data.content(),
+                Some(content.as_slice()),
+                "octet {at}"
+            );
+            assert_eq!(
+                signer.certificate().public_key(),
+                identity.signer.public_key()
+            );
+        }
+    }
+}
