@@ -354,6 +354,78 @@ async fn cacerts_carry_the_certificates_of_a_root_rollover() {
     plain.stop().await;
 }
 
+/// The CA's key sits in a PKCS#11 token; SoftHSM reads its place from the environment, so the test
+/// runs itself again with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_whose_key_sits_in_a_token_signs() {
+    const TEST: &str = "est_tools::a_ca_whose_key_sits_in_a_token_signs";
+    if std::env::var_os("SOFTHSM2_CONF").is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        std::fs::create_dir(&tokens).unwrap();
+        let config = folder.path().join("softhsm2.conf");
+        std::fs::write(
+            &config,
+            format!("directories.tokendir = {}\n", tokens.display()),
+        )
+        .unwrap();
+        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .env("SOFTHSM2_CONF", &config)
+            .args(["--exact", TEST, "--nocapture"])
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
+    }
+    let plain = Plain::start(PLAIN).await;
+    let module = plain
+        .run(
+            "softhsm2-util --init-token --free --label usher --so-pin 5678 --pin 1234 >/dev/null
+             softhsm2-util --import domain-ca.key --token usher --label domain-ca --id 01 --pin 1234 >/dev/null
+             echo 1234 > pin
+             rm domain-ca.key
+             ls /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so 2>/dev/null | head -1 || true",
+        )
+        .await;
+    let text = std::fs::read_to_string(&plain.config).unwrap();
+    let uri = format!(
+        "pkcs11:token=usher;object=domain-ca?module-path={}",
+        module.trim()
+    );
+    let text = text.replace(
+        "key = \"domain-ca.key\"",
+        &format!("key = \"{uri}\"\npassphrase_file = \"pin\""),
+    );
+    let config = Config::parse(&text, plain.folder.path()).unwrap();
+    let second = registrar::serve(config, Clock::system()).await.unwrap();
+    let text = plain
+        .run(&format!(
+            "HOST=https://localhost:{}
+             openssl ecparam -genkey -name prime256v1 -noout -out a.key
+             openssl req -new -key a.key -subj /CN=alice -outform DER | base64 -w0 > a.b64
+             curl -sS --cacert domain-ca.pem -u alice:\"$PASSWORD\" -H 'Content-Type: application/pkcs10' \
+               --data-binary @a.b64 $HOST/.well-known/est/simpleenroll \
+               | base64 -d | openssl pkcs7 -inform DER -print_certs -out a.pem
+             openssl verify -CAfile domain-ca.pem a.pem
+             curl -sS --cacert domain-ca.pem $HOST/crl \
+               | openssl crl -inform DER -CAfile domain-ca.pem -noout",
+            second.device_address().port()
+        ))
+        .await;
+    assert!(
+        text.contains("a.pem: OK") && text.contains("verify OK"),
+        "{text}"
+    );
+    second.stop().await;
+    plain.stop().await;
+}
+
 /// The users' file is made by a command, and works.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_made_changed_and_removed() {
