@@ -19,6 +19,7 @@ use serde_json::json;
 use store::audit::{self, Entry};
 use store::{Connection, Store, outbox, params};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::facts::{self, DeviceRow, Shown};
 use crate::register::subject;
@@ -265,7 +266,7 @@ pub(crate) async fn insert(
             "owner": owner,
             "assertion": grant.audit.assertion.as_str(),
             "nonce": grant.audit.nonce,
-            "expires_on": grant.voucher.expires_on.map(store::micros),
+            "expires_on": grant.voucher.expires_on.and_then(|time| time.format(&Rfc3339).ok()),
             "pinned_sha256": hex::encode(grant.pinned.sha256()),
             "format": grant.envelope.name(),
             "key": key_class,

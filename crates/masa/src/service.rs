@@ -23,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 use store::Store;
 use store::audit::Log;
+use time::format_description::well_known::Rfc3339;
 
 use crate::config::ClientCertificate;
 use crate::facts::{self, Shown};
@@ -384,7 +385,7 @@ fn summary(request: &Request) -> Value {
     json!({
         "envelope": request.envelope().name(),
         "nonce": request.nonce(),
-        "created_on": content.created_on.map(store::micros),
+        "created_on": content.created_on.and_then(|time| time.format(&Rfc3339).ok()),
         "registrar_chain": chain,
         "prior": request.prior().map(|prior| json!({
             "idevid": prior.idevid.subject(),
