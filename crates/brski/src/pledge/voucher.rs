@@ -10,7 +10,11 @@ use artifacts::{
         verify_voucher,
     },
 };
-use pki::{Certificate, path::Revocation};
+use pki::{
+    Certificate,
+    cms::{CmsPolicy, SignedData},
+    path::Revocation,
+};
 use time::{Duration, OffsetDateTime};
 
 use super::{Clock, Config, Failure};
@@ -75,15 +79,33 @@ pub fn judge_voucher(
     let verified = outcome
         .into_result()
         .map_err(|error| Failure::VoucherMalformed(Cause::of(&error)))?;
-    // BRSKI-2.6.1-02: with a trusted clock, created-on is checked as well.
-    if config.clock == Clock::Trusted
-        && let Some(created_on) = verified.voucher.created_on
-        && created_on - now > CLOCK_SKEW_MAX
-    {
-        let cause = Cause::new("pledge.voucher-time", "it was created in the future");
-        return Err(Failure::VoucherTime(cause));
+    // BRSKI-2.6.1-02: with a trusted clock, created-on and the CMS signingTime are judged as well.
+    if config.clock == Clock::Trusted {
+        let signed_at = signed
+            .dangerous_peek()
+            .cms()
+            .and_then(|cms| signing_time(cms, config));
+        for (moment, what) in [
+            (verified.voucher.created_on, "created"),
+            (signed_at, "signed"),
+        ] {
+            if moment.is_some_and(|moment| moment - now > CLOCK_SKEW_MAX) {
+                let text = format!("it was {what} in the future");
+                return Err(Failure::VoucherTime(Cause::new(
+                    "pledge.voucher-time",
+                    text,
+                )));
+            }
+        }
     }
     Ok(verified.voucher)
+}
+
+/// The signingTime of a CMS whose signature was verified before; this finds its signer again.
+fn signing_time(cms: &SignedData, config: &Config) -> Option<OffsetDateTime> {
+    let known: Vec<Certificate> = config.masa_anchors.iter().cloned().collect();
+    let signer = cms.verify(&CmsPolicy::tolerant(None), &known).ok()?;
+    signer.signing_time()
 }
 
 /// What we sent, as we said it.

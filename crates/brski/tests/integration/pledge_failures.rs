@@ -25,6 +25,7 @@ struct Scene {
     /// Changes the voucher's leaves; it is signed again with `signer`.
     leaves: Option<fn(&mut VoucherFields)>,
     signer: Option<Identity>,
+    signed_at: OffsetDateTime,
     /// Changes the answer as it is sent.
     answer: Option<fn(&mut Response)>,
 }
@@ -47,6 +48,7 @@ impl Scene {
             at: What::RequestVoucher,
             leaves: None,
             signer: None,
+            signed_at: NOW,
             answer: None,
         }
     }
@@ -54,6 +56,7 @@ impl Scene {
     fn run(mut self) -> (Step, Device, Sim) {
         let mut device = Device::new(self.config);
         let (at, leaves, signer, spoil) = (self.at, self.leaves, self.signer, self.answer);
+        let signed_at = self.signed_at;
         let masa = self.manufacturer.masa.clone();
         let mut hook = |request: &pledge::Request, mut response: Response, _: &Device| {
             if request.what != at {
@@ -67,7 +70,7 @@ impl Scene {
                 leaves.unwrap_or(|_| {})(&mut fields);
                 let voucher = Voucher::new(fields).unwrap();
                 let signer = signer.as_ref().unwrap_or(&masa);
-                response.body = sign_voucher(&voucher, Envelope::Cms, signer, NOW).unwrap();
+                response.body = sign_voucher(&voucher, Envelope::Cms, signer, signed_at).unwrap();
             }
             spoil.unwrap_or(|_| {})(&mut response);
             response
@@ -179,6 +182,10 @@ const ROWS: &[Row] = &[
     ),
     ("pledge.voucher-time", "BRSKI-2.6.1-02", |s| {
         s.leaves = Some(|v| v.created_on = Some(NOW + Duration::hours(1)));
+    }),
+    ("pledge.voucher-time", "BRSKI-2.6.1-02", |s| {
+        s.leaves = Some(|_| {});
+        s.signed_at = NOW + Duration::hours(1);
     }),
     // No clock, and an end that has to be judged.
     ("pledge.voucher-time", "VOUCHER-5.3-09", |s| {

@@ -286,7 +286,9 @@ impl Registrar {
             paths::ENROL_STATUS => self.enrol_status(client, inbound, now),
             "/.well-known/est/cacerts" => Ok(self.ca_certificates()),
             "/.well-known/est/csrattrs" => Ok(Response::new(404, "text/plain", "none")),
-            "/.well-known/est/simpleenroll" | "/.well-known/est/simplereenroll" => self.enrol(client, inbound, masa, now),
+            "/.well-known/est/simpleenroll" | "/.well-known/est/simplereenroll" => {
+                self.enrol(client, inbound, masa, now)
+            }
             _ => Ok(Response::new(404, "text/plain", "no such resource")),
         };
         match result {

@@ -1,0 +1,16 @@
+//! The device against a registrar and a MASA behind real sockets. The two are the state machines
+//! of the protocol crate's own tests, so that nothing of the services is needed here.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
+
+#[expect(dead_code, reason = "the simulation can do more than is needed here")]
+#[path = "../../../brski/tests/integration/sim.rs"]
+mod sim;
+#[expect(dead_code, reason = "and so can its PKI")]
+#[path = "../../../brski/tests/integration/world.rs"]
+mod world;
+
+mod command;
+mod enrol;
+mod power;
+mod server;
