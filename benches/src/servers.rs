@@ -29,6 +29,18 @@ pub struct Masa {
     pub ca: PathBuf,
 }
 
+/// What a MASA is made with.
+pub struct MasaSetup<'a> {
+    /// `sqlite:FILE` or `postgres://…`.
+    pub database: &'a str,
+    /// Where registrars connect.
+    pub address: SocketAddr,
+    /// The CA of the owner of all devices.
+    pub owner: &'a Certificate,
+    /// How many devices.
+    pub devices: usize,
+}
+
 /// An address on loopback that is free now, TCP and UDP.
 ///
 /// # Errors
@@ -45,20 +57,23 @@ pub fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 impl Masa {
-    /// Makes a MASA with so many devices, all sold to the owner with this CA, and starts it.
+    /// Makes a MASA with its devices, all sold to the owner, and starts it.
     ///
     /// # Errors
     /// If one of the steps fails.
     pub async fn start(
         usher: &Path,
         folder: &Path,
-        database: &str,
-        address: SocketAddr,
+        setup: MasaSetup<'_>,
         pki: &Pki,
-        owner: &Certificate,
-        devices: usize,
         now: OffsetDateTime,
     ) -> anyhow::Result<Self> {
+        let MasaSetup {
+            database,
+            address,
+            owner,
+            devices,
+        } = setup;
         std::fs::create_dir_all(folder)?;
         let anchor = folder.join("manufacturer.pem");
         let root = pki.manufacturer_root.chain.last().context("a root")?;

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use usher_benches::load::{connections, enrolments, vouchers};
 use usher_benches::process::cpu_of_all;
 use usher_benches::report::{Report, Round, Row};
-use usher_benches::servers::{Masa, RegistrarSetup, free_address};
+use usher_benches::servers::{Masa, MasaSetup, RegistrarSetup, free_address};
 use usher_benches::{raw, world};
 
 #[derive(Debug, Parser)]
@@ -98,6 +98,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         arguments,
         folder: folder.path(),
         now: Clock::system().now(),
+        postgres: None,
     };
     let wants = |name: &str| name.contains(&arguments.only);
     let devices = (arguments.vouchers * arguments.rounds).max(1000);
@@ -131,6 +132,8 @@ struct Run<'a> {
     arguments: &'a Arguments,
     folder: &'a Path,
     now: OffsetDateTime,
+    /// The folder of our PostgreSQL, which stands in the command line of its first process.
+    postgres: Option<String>,
 }
 
 impl Run<'_> {
@@ -152,11 +155,13 @@ impl Run<'_> {
         let masa = Masa::start(
             &self.arguments.usher,
             &self.folder.join(name),
-            database,
-            address,
+            MasaSetup {
+                database,
+                address,
+                owner: &owner,
+                devices,
+            },
             &pki,
-            &owner,
-            devices,
             self.now,
         )
         .await?;
@@ -185,9 +190,7 @@ impl Run<'_> {
             let database = database()?;
             let (masa, pki) = self.masa(&folder, &database, devices).await?;
             let order = (0..devices).collect::<Vec<_>>();
-            let rounds = self
-                .voucher_rounds(&masa, &pki, &order, keep_alive, name)
-                .await?;
+            let rounds = self.voucher_rounds(&masa, &pki, &order, keep_alive).await?;
             report
                 .rows
                 .push(Row::of(scenario, name, self.arguments.clients, &rounds));
@@ -201,7 +204,6 @@ impl Run<'_> {
         pki: &Pki,
         order: &[usize],
         keep_alive: bool,
-        database: &str,
     ) -> anyhow::Result<Vec<Round>> {
         let Arguments {
             vouchers: count,
@@ -217,7 +219,7 @@ impl Run<'_> {
                 .map(|number| world::request(pki, &world::serial(*number), now))
                 .collect::<anyhow::Result<Vec<_>>>()?;
             let registrar = &pki.domain.registrar;
-            let (server, other) = (masa.server.cpu()?, database_cpu(database));
+            let (server, other) = (masa.server.cpu()?, self.database_cpu());
             let requests = Arc::new(requests);
             let seen =
                 vouchers::ask(masa.address, registrar, requests, clients, keep_alive).await?;
@@ -225,7 +227,7 @@ impl Run<'_> {
                 time: seen.time,
                 done: count,
                 server_cpu: masa.server.cpu()?.saturating_sub(server),
-                database_cpu: database_cpu(database).saturating_sub(other),
+                database_cpu: self.database_cpu().saturating_sub(other),
                 latency: seen.latency,
             });
         }
@@ -238,7 +240,9 @@ impl Run<'_> {
         for http in [HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http3] {
             eprintln!("idle connections, {http}");
             // A server of its own for each: memory that was freed before would hide the growth.
-            let folder = self.folder.join(format!("idle-{}", http.to_string().replace('/', "-")));
+            let folder = self
+                .folder
+                .join(format!("idle-{}", http.to_string().replace('/', "-")));
             let setup = RegistrarSetup::new(usher, &folder, "sqlite:registrar.sqlite")?;
             let pki = self.pki(free_address()?)?;
             let masa_ca = folder.join("masa-ca.pem");
@@ -269,9 +273,7 @@ impl Run<'_> {
         // A small register is asked for its devices again and again, each time with a new nonce.
         let stride = (size / wanted.max(1)).max(1);
         let order: Vec<usize> = (0..wanted).map(|number| (number * stride) % size).collect();
-        let rounds = self
-            .voucher_rounds(&masa, &pki, &order, true, "sqlite")
-            .await?;
+        let rounds = self.voucher_rounds(&masa, &pki, &order, true).await?;
         report.rows.push(Row::of(
             &scenario,
             "sqlite",
@@ -297,11 +299,13 @@ impl Run<'_> {
         let masa = Masa::start(
             usher,
             &self.folder.join("enrolments"),
-            "sqlite:masa.db",
-            address,
+            MasaSetup {
+                database: "sqlite:masa.db",
+                address,
+                owner: &setup.domain_ca,
+                devices: count * rounds,
+            },
             &pki,
-            &setup.domain_ca,
-            count * rounds,
             self.now,
         )
         .await?;
@@ -335,12 +339,8 @@ impl Run<'_> {
         ));
         Ok(())
     }
-}
 
-fn database_cpu(database: &str) -> Duration {
-    if database == "postgres" {
-        cpu_of_all("postgres")
-    } else {
-        Duration::ZERO
+    fn database_cpu(&self) -> Duration {
+        self.postgres.as_deref().map_or(Duration::ZERO, cpu_of_all)
     }
 }
