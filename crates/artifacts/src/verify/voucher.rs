@@ -2,7 +2,7 @@
 //! ([RFC 8995 §5.6.1](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.6.1) and
 //! [§5.6.2](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.6.2)).
 
-use pki::path::{self, Anchors, PathOptions, Purpose, Revocation};
+use pki::path::{self, Anchors, PathOptions, Purpose, Reason, Revocation};
 use pki::{Certificate, Crl, Unverified};
 use time::OffsetDateTime;
 
@@ -436,6 +436,7 @@ pub fn check_pin(
             };
             return match path::validate(leaf, others, &anchors, &options) {
                 Ok(path) => Ok(Some(path.certificates().to_vec())),
+                Err(error) if is_about_revocation(error.reason) => Err(error.into()),
                 Err(error) => Err(mismatch(format!(
                     "the registrar's chain does not lead to the pinned certificate: {error}"
                 ))),
@@ -447,6 +448,14 @@ pub fn check_pin(
     } else {
         Err(mismatch("the registrar has another key".to_owned()))
     }
+}
+
+/// The pin is the right one, and its CA took the certificate back or does not say.
+fn is_about_revocation(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Revoked | Reason::CrlExpired | Reason::CrlInvalid | Reason::CrlMissing
+    )
 }
 
 fn domain(checks: &mut Checks, voucher: &Voucher, context: &VoucherContext<'_>) {

@@ -8,6 +8,7 @@ use artifacts::{
     Assertion, Document, Envelope, IdevidIssuer, Nonce, RequestFields, SerialNumber, Signed,
     Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_voucher,
 };
+use pki::issue::{CrlBuilder, RevocationReason};
 use pki::{Coded, Identity, KeyKind, Unverified};
 use testkit::{Pki, PkiOptions};
 use time::OffsetDateTime;
@@ -25,7 +26,7 @@ fn opened(bytes: &[u8], envelope: Envelope) -> Unverified<Signed> {
     .unwrap()
 }
 
-/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02
+/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.1-01, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02
 fn exchange(kind: KeyKind, envelope: Envelope) {
     let pki = Pki::new(PkiOptions::new(NOW).with_kind(kind)).unwrap();
     let strict = Tolerances::strict();
@@ -106,6 +107,86 @@ fn exchange(kind: KeyKind, envelope: Envelope) {
     );
     assert_eq!(judge(&sign(&pledge)), "voucher.signer-mismatch", "{kind:?}");
     assert_eq!(judge(&sign(registrar)), "path.unknown-issuer", "{kind:?}");
+}
+
+/// Requirements: VOUCHER-5.3-19, VOUCHER-5.3-20
+#[test]
+fn a_voucher_says_whether_revocation_counts() {
+    let pki = Pki::p256(NOW).unwrap();
+    let manufacturer = pki.manufacturer_anchors();
+    let registrar = &pki.domain.registrar;
+    let ca = &pki.domain.ca;
+    let crl = |revoked: bool, until: OffsetDateTime| {
+        let mut builder = CrlBuilder::new(1, NOW - time::Duration::days(2), until);
+        if revoked {
+            let serial = registrar.chain[0].serial_number();
+            builder = builder.revoke(serial, NOW, RevocationReason::KeyCompromise);
+        }
+        builder.issue(&ca.chain[0], ca.signer.as_ref()).unwrap()
+    };
+    let tomorrow = NOW + time::Duration::days(1);
+    let yesterday = NOW - time::Duration::days(1);
+    let good = [crl(false, tomorrow)];
+    let stale = [crl(false, yesterday)];
+    let revoked = [crl(true, tomorrow)];
+    for (checks, crls, want) in [
+        (None, None, "valid"),
+        (None, Some(&revoked[..]), "path.revoked"),
+        (None, Some(&stale), "valid"),
+        (Some(true), None, "voucher.revocation-unknown"),
+        (Some(true), Some(&[]), "voucher.revocation-unknown"),
+        (Some(true), Some(&good), "valid"),
+        (Some(true), Some(&stale), "path.crl-expired"),
+        (Some(true), Some(&revoked), "path.revoked"),
+        (Some(false), Some(&revoked), "valid"),
+    ] {
+        let fields = VoucherFields {
+            created_on: Some(NOW),
+            assertion: Some(Assertion::Logged),
+            pinned_domain_cert: ca.chain.last().cloned(),
+            domain_cert_revocation_checks: checks,
+            ..VoucherFields::new(SerialNumber::new("SN-1").unwrap())
+        };
+        let voucher = Voucher::new(fields).unwrap();
+        let bytes = sign_voucher(&voucher, Envelope::Cms, &pki.masa_signer, NOW).unwrap();
+        let context = VoucherContext {
+            registrar_chain: Some(&registrar.chain),
+            domain_crls: crls,
+            ..VoucherContext::new(Trust::new(&manufacturer, Some(NOW)))
+        };
+        let judged = verify_voucher(
+            &opened(&bytes, Envelope::Cms),
+            &context,
+            &Tolerances::strict(),
+        );
+        assert_eq!(
+            judged.result().map_or_else(Coded::code, |_| "valid"),
+            want,
+            "{checks:?}"
+        );
+    }
+}
+
+/// Requirements: VOUCHER-5.4-05, VOUCHERBIS-7.1-06, BRSKI-5.5-06
+#[test]
+fn the_whole_chain_travels_along() {
+    let pki = Pki::p256(NOW).unwrap();
+    let fields = RequestFields::new(SerialNumber::new("SN-1").unwrap());
+    let request = VoucherRequest::new(fields).unwrap();
+    for envelope in Envelope::ALL {
+        for identity in [&pki.idevid("SN-1").unwrap(), &pki.domain.registrar] {
+            let bytes = sign_request(&request, envelope, identity, Some(NOW)).unwrap();
+            let signed = opened(&bytes, envelope);
+            let found = signed.dangerous_peek().certificates();
+            assert_eq!(found.len(), identity.chain.len());
+            assert!(
+                identity
+                    .chain
+                    .iter()
+                    .all(|one| found.iter().any(|other| other.der() == one.der()))
+            );
+        }
+    }
 }
 
 macro_rules! kinds {

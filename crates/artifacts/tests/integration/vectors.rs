@@ -6,8 +6,11 @@ use artifacts::verify::{
     VoucherContext, verify_pledge_request, verify_registrar_request, verify_voucher,
 };
 use artifacts::{
-    Document, Fault, Nonce, SerialNumber, Tolerances, Voucher, VoucherRequest, VoucherStatus, open,
+    Document, DomainId, Fault, IdevidIssuer, Nonce, SerialNumber, Tolerances, Voucher,
+    VoucherRequest, VoucherStatus, open,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pki::Coded;
 use pki::path::Anchors;
 use time::OffsetDateTime;
@@ -342,6 +345,35 @@ fn registrar_requests() {
             }
         }
     }
+}
+
+/// Requirements: BRSKI-5.8.2-01, BRSKI-5.8.2-02, VOUCHERBIS-6.1-03
+#[test]
+fn identifiers_are_those_of_the_published_certificates() {
+    let domain = |name: &str| DomainId::of(&certificate(name)).to_string();
+    assert_eq!(
+        domain("rfc8995/ownerca_secp384r1.crt"),
+        "uaX2yxHhB6RJLKcIxnwQvIezdCY="
+    );
+    let jrc = domain("rfc8995/jrc_prime256v1.crt");
+    assert_eq!(jrc, "Oy6w2vS8ar8m/FtEHuzs7sl7LSD3pW9yTCgCecoIL3M=");
+    // Without an authority key identifier it is made of the device's own key.
+    let idevid = certificate("rfc8995/idevid_00-D0-E5-F2-00-02.crt");
+    let want = IdevidIssuer::from_bytes(
+        &STANDARD
+            .decode("BBgwFoAURYjMlpYAZDewuiNlZGRUCAZsVq0=")
+            .unwrap(),
+    );
+    assert_eq!(
+        IdevidIssuer::of(&idevid).as_bytes(),
+        want.unwrap().as_bytes()
+    );
+    // With one it is the extension's value as the draft's own example has it.
+    let idevid = certificate("jws-voucher/8.1-pvr-1.crt");
+    let want = STANDARD
+        .decode("BBgwFoAUlU7Vft0KvopLzyjGaNB2fcQyB/U=")
+        .unwrap();
+    assert_eq!(IdevidIssuer::of(&idevid).as_bytes(), want);
 }
 
 /// The figures are not clean against their own schema; each fails for what is wrong with it.

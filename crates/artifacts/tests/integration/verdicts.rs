@@ -22,14 +22,17 @@ fn voucher_code(world: &World, bytes: &[u8], context: &VoucherContext<'_>) -> &'
     judged.result().map_or_else(Coded::code, |_| "valid")
 }
 
-/// Requirements: BRSKI-5.6.1-01, BRSKI-5.6.1-02, BRSKI-5.6.1-03, VOUCHER-5.3-08, VOUCHER-5.3-09, VOUCHER-5.3-11, VOUCHER-5.3-13, VOUCHER-5.3-14, VOUCHER-5.3-15, VOUCHER-5.3-23, VOUCHER-5.3-24, JWS-5-01
+/// Requirements: BRSKI-5.6.1-01, BRSKI-5.6.1-02, BRSKI-5.6.1-03, VOUCHER-5.3-08, VOUCHER-5.3-09, VOUCHER-5.3-11, VOUCHER-5.3-13, VOUCHER-5.3-14, VOUCHER-5.3-15, VOUCHER-5.3-23, VOUCHER-5.3-24, VOUCHER-6.2-01, JWS-5-01
 #[test]
 fn a_voucher_is_judged_leaf_by_leaf() {
     type Change = fn(&mut VoucherFields);
     let world = World::new();
     let soon = AT_8995 + Duration::minutes(20);
-    let cases: [(&str, Change); 15] = [
+    let cases: [(&str, Change); 16] = [
         ("valid", |_| ()),
+        ("voucher.serial-mismatch", |f| {
+            f.serial_number = SerialNumber::new("*").unwrap()
+        }),
         ("voucher.serial-mismatch", |f| {
             f.serial_number = SerialNumber::new("other").unwrap()
         }),
