@@ -16,8 +16,8 @@ use pki::{Certificate, Csr, Identity, KeyKind, SoftwareKey};
 
 use crate::harness::{Device, Got, Lab};
 
-const ALLOW: &str = "[policy]\ndefault = \"allow\"\n";
-const STRICT: BodyTolerances = BodyTolerances {
+pub(crate) const ALLOW: &str = "[policy]\ndefault = \"allow\"\n";
+pub(crate) const STRICT: BodyTolerances = BodyTolerances {
     binary_der: false,
     pem: false,
 };
@@ -51,7 +51,7 @@ pub(crate) fn answer(got: &Got) -> HttpAnswer<'_> {
     }
 }
 
-fn done<T: std::fmt::Debug>(outcome: Outcome<T>) -> T {
+pub(crate) fn done<T: std::fmt::Debug>(outcome: Outcome<T>) -> T {
     match outcome {
         Outcome::Done(done) => done,
         other => panic!("{other:?}"),
@@ -66,7 +66,7 @@ pub(crate) fn edit(lab: &Lab, change: impl FnOnce(String) -> String) {
 }
 
 /// A device that has its voucher and said so.
-async fn vouchered(lab: &Lab, serial: &str) -> Device {
+pub(crate) async fn vouchered(lab: &Lab, serial: &str) -> Device {
     let device = lab.device(serial);
     let got = device.ask().await;
     assert_eq!(got.status, 200, "{}", got.text());
@@ -76,7 +76,7 @@ async fn vouchered(lab: &Lab, serial: &str) -> Device {
     device
 }
 
-async fn trust(lab: &Lab, device: &Device) -> DomainTrust {
+pub(crate) async fn trust(lab: &Lab, device: &Device) -> DomainTrust {
     let mut connection = device.connect().await;
     let registrar = connection.peer_chain()[0].clone();
     let got = send(&mut connection, client::ca_certificates_request(None)).await;
@@ -84,13 +84,13 @@ async fn trust(lab: &Lab, device: &Device) -> DomainTrust {
     bag.judge(Some(&registrar), Some(lab.clock.now())).unwrap()
 }
 
-async fn attributes(device: &Device) -> Requirements {
+pub(crate) async fn attributes(device: &Device) -> Requirements {
     let mut connection = device.connect().await;
     let got = send(&mut connection, client::csr_attrs_request(None)).await;
     done(client::csr_attrs(&answer(&got), &STRICT).unwrap())
 }
 
-fn facts(device: &Device) -> Facts {
+pub(crate) fn facts(device: &Device) -> Facts {
     let idevid = &device.identity.as_ref().unwrap().chain[0];
     Facts {
         subject_der: idevid.subject_der().to_vec(),
@@ -99,16 +99,16 @@ fn facts(device: &Device) -> Facts {
     }
 }
 
-fn key() -> Arc<SoftwareKey> {
+pub(crate) fn key() -> Arc<SoftwareKey> {
     Arc::new(SoftwareKey::generate(KeyKind::EcdsaP256).unwrap())
 }
 
-async fn enroll(device: &Device, csr: &Csr) -> Got {
+pub(crate) async fn enroll(device: &Device, csr: &Csr) -> Got {
     let mut connection = device.connect().await;
     send(&mut connection, client::enroll_request(None, csr)).await
 }
 
-async fn reenroll(device: &Device, csr: &Csr) -> Got {
+pub(crate) async fn reenroll(device: &Device, csr: &Csr) -> Got {
     let mut connection = device.connect().await;
     send(&mut connection, client::reenroll_request(None, csr)).await
 }
@@ -136,7 +136,7 @@ async fn enrolled(lab: &Lab, serial: &str) -> (Device, Device) {
     (device, member)
 }
 
-fn certificate(got: &Got) -> Certificate {
+pub(crate) fn certificate(got: &Got) -> Certificate {
     assert_eq!(got.status, 200, "{}", got.text());
     let (der, _) = body::decode(&got.body, 1 << 20, &STRICT).unwrap();
     let mut all = pki::pkcs7::parse_certs_only(&der).unwrap();

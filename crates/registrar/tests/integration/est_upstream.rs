@@ -1,10 +1,20 @@
 //! A registrar whose CA is another EST server.
 
-use est::client::{self, Facts};
-use est::csrattrs::Requirements;
-use pki::{KeyKind, SoftwareKey};
+use std::sync::Arc;
 
+use axum::body::Bytes;
+use est::client::{self, Facts, Outcome};
+use est::csrattrs::Requirements;
+use http::{HeaderMap, Method};
+use pki::issue::{CertificateBuilder, Profile};
+use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
+
+use crate::enrolment::{
+    ALLOW, STRICT, answer, attributes, certificate, edit, enroll, facts, key, reenroll, trust,
+    vouchered,
+};
 use crate::est_tools::{PASSWORD, Plain};
+use crate::harness::Lab;
 
 fn upstream(plain: &Plain, password_file: &str) -> String {
     let folder = plain.folder.path().display();
@@ -83,4 +93,175 @@ async fn certificates_come_from_an_upstream_est_server() {
     plain.stop().await;
     let error = ca.issue(&good, now).await.unwrap_err();
     assert_eq!(refused(error), ("registrar.ca-unreachable", 503));
+}
+
+/// A registrar whose certificate and whose devices' certificates come from another registrar.
+async fn below(upper: &Lab) -> Lab {
+    let lab = Lab::prepare(ALLOW).await;
+    let ca = Certificate::load(upper.path("domain-ca.pem")).unwrap();
+    let ca_key = SoftwareKey::load(upper.path("domain-ca.key"), None).unwrap();
+    let key = SoftwareKey::load(lab.path("registrar.key"), None).unwrap();
+    let now = lab.clock.now();
+    let certificate = CertificateBuilder::new(
+        Profile::Registrar,
+        pki::issue::name("CN=lower").unwrap(),
+        key.public_key().clone(),
+        rand::random(),
+        now - time::Duration::hours(1),
+        now + time::Duration::days(30),
+    )
+    .dns_name("localhost")
+    .issue(&ca, &ca_key)
+    .unwrap();
+    std::fs::write(lab.path("registrar.pem"), certificate.to_pem()).unwrap();
+    std::fs::write(lab.path("domain-ca.pem"), ca.to_pem()).unwrap();
+    lab
+}
+
+fn with_upstream(lab: &Lab, port: u16) {
+    let upstream = format!(
+        "[ca]\nalt_names = [\"dns:{{serial}}.example\"]\n[ca.upstream]\n\
+         url = \"https://localhost:{port}\"\ntls_anchors = \"domain-ca.pem\"\n\
+         ca_certificates = \"domain-ca.pem\"\ncertificate = \"registrar.pem\"\n\
+         key = \"registrar.key\"\ntimeout_seconds = 5\n"
+    );
+    let own = "[ca]\ncertificate = \"domain-ca.pem\"\nkey = \"domain-ca.key\"\n";
+    edit(lab, |text| {
+        assert!(text.contains(own), "{text}");
+        text.replace(own, &upstream)
+    });
+}
+
+/// Requirements: BRSKI-5.9-03, BRSKI-5.9.2-02, EST-3.7-01
+#[tokio::test]
+async fn a_device_gets_its_certificate_through_a_chain_of_registrars() {
+    let upper = Lab::prepare(ALLOW).await;
+    edit(&upper, |text| {
+        text + "[est.without_brski]\nclient_cas = [\"domain-ca.pem\"]\n\
+                registration_authorities = true\n"
+    });
+    let upper = upper.serving().await;
+    let lower = below(&upper).await;
+    with_upstream(&lower, upper.address().port());
+    let lower = lower.serving().await;
+
+    let device = vouchered(&lower, "SN-1").await;
+    let trust = trust(&lower, &device).await;
+    // A request that does not follow /csrattrs is not forwarded.
+    let wish = client::request(&Requirements::none(), &facts(&device), None, key().as_ref());
+    let got = enroll(&device, &wish.unwrap()).await;
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (400, "est.csr-extension-missing"),
+        "{}",
+        got.text()
+    );
+    let asked = attributes(&device).await;
+    let key = key();
+    let other = Requirements {
+        subject: Vec::new(),
+        ..asked.clone()
+    };
+    let stranger = Facts {
+        subject_der: vec![0x30, 0],
+        ..facts(&device)
+    };
+    let wish = client::request(&other, &stranger, None, self::key().as_ref()).unwrap();
+    let got = enroll(&device, &wish).await;
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (400, "est.csr-names"),
+        "{}",
+        got.text()
+    );
+
+    let csr = client::request(&asked, &facts(&device), None, key.as_ref()).unwrap();
+    let got = enroll(&device, &csr).await;
+    let now = lower.clock.now();
+    let enrolled = client::enrolled(
+        &answer(&got),
+        csr.public_key(),
+        &trust,
+        Some(now),
+        now,
+        &STRICT,
+    )
+    .unwrap();
+    let Outcome::Done(enrolled) = enrolled else {
+        panic!()
+    };
+    let first = enrolled.certificate.clone();
+    assert_eq!(first.subject_serial_number().as_deref(), Some("SN-1"));
+    assert_eq!(first.dns_names(), ["sn-1.example"]);
+    assert_eq!(certificate(&enroll(&device, &csr).await), first);
+
+    // Renewal by the same way.
+    let mut member = device.clone();
+    member.identity = Some(Identity::new(enrolled.chain, key).unwrap());
+    let fresh = self::key();
+    let csr = client::reenrol_request(&first, &Requirements::none(), None, fresh.as_ref());
+    let second = certificate(&reenroll(&member, &csr.unwrap()).await);
+    assert_eq!(second.dns_names(), first.dns_names());
+    assert_ne!(second.public_key(), first.public_key());
+
+    // The CRL is the upper one's to give.
+    let mut connection = device.connect().await;
+    let response = connection
+        .request(Method::GET, "/crl", HeaderMap::new(), Bytes::new())
+        .await
+        .unwrap();
+    assert_eq!(response.status, 404);
+    upper.stop().await;
+    let csr = client::reenrol_request(&first, &Requirements::none(), None, self::key().as_ref());
+    let got = reenroll(&member, &csr.unwrap()).await;
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (503, "registrar.ca-unreachable")
+    );
+    assert!(got.header("retry-after").is_some());
+    lower.stop().await;
+}
+
+/// Requirements: EST-4.2.3-05, EST-4.2.3-07
+#[tokio::test]
+async fn a_ca_that_takes_its_time_is_waited_for() {
+    let upper = Lab::prepare(ALLOW).await;
+    let lower = below(&upper).await;
+    let identity = Identity::new(
+        Certificate::load_all(lower.path("registrar.pem")).unwrap(),
+        Arc::new(SoftwareKey::load(lower.path("registrar.key"), None).unwrap()),
+    )
+    .unwrap();
+    // It has no CSR attributes, and never decides.
+    let router = axum::Router::new().fallback(|request: axum::extract::Request| async move {
+        if request.method() == Method::GET {
+            return (http::StatusCode::NOT_FOUND, [("retry-after", "")]);
+        }
+        (http::StatusCode::ACCEPTED, [("retry-after", "77")])
+    });
+    let mut config = net::server::ListenerConfig::new(
+        "127.0.0.1:0".parse().unwrap(),
+        net::server::ServerIdentities::new(&[identity]).unwrap(),
+    );
+    if let Some(tls) = &mut config.tls {
+        tls.http3 = false;
+    }
+    let shutdown = daemon::CancellationToken::new();
+    let slow = net::server::serve(config, router, shutdown.clone())
+        .await
+        .unwrap();
+    with_upstream(&lower, slow.address().port());
+    let lower = lower.serving().await;
+    let device = vouchered(&lower, "SN-1").await;
+    let asked = attributes(&device).await;
+    let csr = client::request(&asked, &facts(&device), None, key().as_ref()).unwrap();
+    for _ in 0..2 {
+        let got = enroll(&device, &csr).await;
+        assert_eq!(got.status, 202, "{}", got.text());
+        assert_eq!(got.header("retry-after"), Some("77"));
+    }
+    assert_eq!(lower.line("SN-1", "enrol").await["outcome"], "pending");
+    lower.stop().await;
+    shutdown.cancel();
+    slow.stopped().await;
 }
