@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "[::]:8443")]
     listen: SocketAddr,
     /// Where operators connect.
-    #[arg(long, default_value = "127.0.0.1:9443")]
+    #[arg(long, default_value = "127.0.0.1:8444")]
     admin: SocketAddr,
     /// The database: `sqlite:FILE` or `postgres://…`.
     #[arg(long, value_name = "URL", default_value = "sqlite:registrar.sqlite")]

@@ -6,6 +6,7 @@
 mod audit;
 mod device;
 mod doctor;
+mod import;
 mod init;
 mod trust;
 mod voucher;

@@ -143,7 +143,10 @@ fn warnings(
     for vendor in &vendors.list {
         for purpose in Use::ALL {
             let elsewhere = vendor.profile.name != arguments.vendor || purpose != arguments.purpose;
-            if elsewhere && vendor.anchors(purpose).certificates.contains(certificate) {
+            // TLS server and voucher signer of one MASA often share a CA, and that harms nobody.
+            let harmless = purpose != Use::Idevid && arguments.purpose != Use::Idevid;
+            if elsewhere && !harmless && vendor.anchors(purpose).certificates.contains(certificate)
+            {
                 // One anchor for two uses lets a factory pose as a MASA.
                 warnings.push(format!(
                     "it is an anchor of {} for {} as well",

@@ -149,8 +149,12 @@ impl Service {
             now,
         )?;
         attempt.note(
-            Entry::new(now, "voucher-request", "the device asked for its voucher")
-                .detail(request_detail(&request)),
+            Entry::new(
+                self.now(),
+                "voucher-request",
+                "the device asked for its voucher",
+            )
+            .detail(request_detail(&request)),
         );
 
         // The same request that is sent twice is worked on once.
