@@ -105,6 +105,8 @@ pub struct PathLimits {
     pub signatures_max: usize,
     /// Comparisons of a name with a name constraint.
     pub name_comparisons_max: usize,
+    /// Certificates whose issuers are looked for, again in each path that is tried.
+    pub steps_max: usize,
 }
 
 impl Default for PathLimits {
@@ -114,6 +116,7 @@ impl Default for PathLimits {
             certificates_max: 200,
             signatures_max: 64,
             name_comparisons_max: 50_000,
+            steps_max: 500,
         }
     }
 }
@@ -248,6 +251,7 @@ pub fn validate(
         crls: &crls,
         signatures_left: Cell::new(options.limits.signatures_max),
         name_comparisons_left: Cell::new(options.limits.name_comparisons_max),
+        steps_left: Cell::new(options.limits.steps_max),
         edges: RefCell::new(HashMap::new()),
         crl_signers: RefCell::new(HashMap::new()),
         crl_signatures: RefCell::new(HashMap::new()),

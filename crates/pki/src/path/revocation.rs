@@ -260,12 +260,17 @@ impl<'s, 'a> Search<'s, 'a> {
             for (index, crl) in self.crls.iter().enumerate() {
                 let reasons =
                     crl.scope.reasons.unwrap_or(ALL_REASONS) & point.reasons.unwrap_or(ALL_REASONS);
-                let adds = reasons & ALL_REASONS & !covered;
-                if adds == 0 || crl.base_number.is_some() || !crl.covers(view, point) {
+                let reasons = reasons & ALL_REASONS;
+                if reasons == 0 || crl.base_number.is_some() || !crl.covers(view, point) {
                     continue;
                 }
+                if self.is_superseded(crl, issuer, anchor, goal) {
+                    continue;
+                }
+                // Each one is asked, also when the others cover everything already, so that the
+                // answer does not depend on the order in which they are given.
                 match self.ask(view, issuer, (index, crl), anchor, goal) {
-                    Ok(()) => covered |= adds,
+                    Ok(()) => covered |= reasons,
                     Err(fault) if fault.0 == Reason::Revoked || fault.0 == Reason::TooComplex => {
                         return Err(fault);
                     }
@@ -282,6 +287,30 @@ impl<'s, 'a> Search<'s, 'a> {
                 "no CRL covers this certificate for all reasons".into(),
             )
         }))
+    }
+
+    /// Whether another of the CRLs is a later issue of the same one. Certificates leave a CRL when a
+    /// hold ends, so what an earlier issue lists no longer counts.
+    fn is_superseded(
+        &self,
+        crl: &CrlView<'a>,
+        issuer: &'s View<'a>,
+        anchor: usize,
+        goal: Goal,
+    ) -> bool {
+        let Some(number) = crl.number else {
+            return false;
+        };
+        self.crls.iter().enumerate().any(|(index, other)| {
+            other.base_number.is_none()
+                && other.number.is_some_and(|other| is_less(number, other))
+                && other.issuer == crl.issuer
+                && other.scope.encoding == crl.scope.encoding
+                && self.options.at.is_none_or(|at| other.this_update <= at)
+                && self
+                    .signer_is_trusted((index, other), issuer, anchor, goal)
+                    .is_ok()
+        })
     }
 
     /// §6.3.3 (c) to (l) for one complete CRL. An entry in a stale CRL still revokes; the silence of

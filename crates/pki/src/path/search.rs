@@ -43,6 +43,7 @@ pub(super) struct Search<'s, 'a> {
     pub(super) crls: &'s [CrlView<'a>],
     pub(super) signatures_left: Cell<usize>,
     pub(super) name_comparisons_left: Cell<usize>,
+    pub(super) steps_left: Cell<usize>,
     /// Results of signature verifications by certificate and issuer.
     pub(super) edges: RefCell<HashMap<(usize, Issuer), Result<(), Fault>>>,
     /// Results of finding the signer of a CRL, by CRL and anchor.
@@ -112,6 +113,15 @@ impl<'s, 'a> Search<'s, 'a> {
     fn extend(&self, below: &mut Vec<usize>, goal: Goal, best: &mut Best) -> Option<Found> {
         let &child_index = below.last()?;
         let child = self.pool.get(child_index)?;
+        let Some(steps) = self.steps_left.get().checked_sub(1) else {
+            let detail = "too many paths would have to be tried".into();
+            best.offer(
+                GIVEN_UP,
+                self.fault_at(Some(child), (Reason::TooComplex, detail)),
+            );
+            return None;
+        };
+        self.steps_left.set(steps);
         let candidates = self.issuers(child, below, goal);
         if candidates.is_empty() {
             let detail = format!(

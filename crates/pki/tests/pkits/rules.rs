@@ -843,6 +843,40 @@ fn revocation() {
         "path.crl-missing"
     );
     assert_eq!(check(point(seq(&[])), Required), "path.crl-missing");
+    // The later issue counts, in whatever order they are given; without numbers each entry does.
+    let earlier = || CrlSpec::new().with_number(4);
+    let later = || CrlSpec::new().with_number(5);
+    let (first, second) = (
+        earlier().sign(&intermediate),
+        later().revoke(&leaf.certificate).sign(&intermediate),
+    );
+    let held = (
+        earlier().revoke(&leaf.certificate).sign(&intermediate),
+        later().sign(&intermediate),
+    );
+    let clean_root = || CrlSpec::new().sign(&root);
+    for mode in [Required, BestEffort] {
+        assert_eq!(
+            check(vec![clean_root(), first.clone(), second.clone()], mode),
+            "path.revoked"
+        );
+        assert_eq!(
+            check(vec![clean_root(), second.clone(), first.clone()], mode),
+            "path.revoked"
+        );
+        assert_eq!(
+            check(vec![clean_root(), held.0.clone(), held.1.clone()], mode),
+            "valid"
+        );
+        assert_eq!(
+            check(vec![clean_root(), held.1.clone(), held.0.clone()], mode),
+            "valid"
+        );
+    }
+    // A number alone supersedes nothing: the signature must be the issuer's.
+    let forged = CrlSpec::new().with_number(9).sign(&namesake);
+    let crls = || vec![clean_root(), revoked().sign(&intermediate), forged.clone()];
+    assert_eq!(check(crls(), Required), "path.revoked");
     // Another certificate's serial number.
     let other = CrlSpec::new()
         .revoke(&intermediate.certificate)
@@ -1022,6 +1056,42 @@ fn cycles_end() {
         code(&leaf, &[&a, &b, &a_by_b, &a_by_root], &root, &any),
         "valid"
     );
+}
+
+/// Layers of CAs, each certified by all of the layer above: many paths from few certificates.
+#[test]
+fn meshes_end() {
+    let any = options(Purpose::Any);
+    let root = Spec::ca("Root").root();
+    let expired = Spec::ca("Top").until("20260101000000Z").under(&root);
+    let mut layer = vec![expired];
+    let mut all = layer.clone();
+    for depth in 0..7 {
+        let mut next: Vec<Authority> = Vec::new();
+        for twin in 0..2 {
+            let name = format!("CA {depth}");
+            let key = Some(Spec::ca("key").root().key);
+            for above in &layer {
+                let spec = Spec::ca(&name).with(|spec| {
+                    spec.key = key.clone();
+                    spec.serial = vec![1, depth, twin];
+                });
+                next.push(spec.under(above));
+            }
+        }
+        next.truncate(4);
+        all.extend(next.iter().cloned());
+        layer = next;
+    }
+    let leaf = Spec::leaf("L").under(&layer[0]);
+    let others: Vec<&Authority> = all.iter().collect();
+    let started = std::time::Instant::now();
+    let answer = code(&leaf, &others, &root, &any);
+    assert!(
+        ["path.expired", "path.too-complex"].contains(&answer),
+        "{answer}"
+    );
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
 
 /// The first path that is found is not the only one.
