@@ -10,4 +10,5 @@ mod pledge_failures;
 mod pledge_patience;
 mod registrar_refusals;
 mod sim;
+mod wire;
 mod world;

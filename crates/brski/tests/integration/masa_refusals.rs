@@ -333,6 +333,12 @@ const ROWS: &[Row] = &[
     ("masa.serial-unknown", 404, "BRSKI-5.6-16", |s| {
         s.masa.devices.clear()
     }),
+    // A pattern is a serial number like any other.
+    ("masa.serial-unknown", 404, "VOUCHER-6.2-01", |s| {
+        s.masa.policy.prior_required = false;
+        s.inner = None;
+        s.outer.serial_number = SerialNumber::new("SN-*").unwrap();
+    }),
     ("masa.device-blocked", 403, "", |s| {
         s.device().blocked = Some("stolen".to_owned())
     }),
@@ -364,7 +370,7 @@ const ROWS: &[Row] = &[
 /// Requirements: BRSKI-5.5-03, BRSKI-5.5-15, BRSKI-5.5.2-01, BRSKI-5.5.3-01, BRSKI-5.5.3-02,
 /// BRSKI-5.5.4-01, BRSKI-5.5.4-02, BRSKI-5.5.5-01, BRSKI-5.5.5-02, BRSKI-5.5.5-03,
 /// BRSKI-5.5.6-01, BRSKI-5.6-03, BRSKI-5.6-15, BRSKI-5.6-16, BRSKI-5.6-17, BRSKI-5.6-19,
-/// BRSKI-7.4.1-01, VOUCHER-7.3-01, VOUCHERBIS-6.1-01, VOUCHERBIS-11.3-01
+/// BRSKI-7.4.1-01, VOUCHER-6.2-01, VOUCHER-7.3-01, VOUCHERBIS-6.1-01, VOUCHERBIS-11.3-01
 #[test]
 fn each_refusal_has_its_cause_its_code_and_its_status() {
     for envelope in [Envelope::Cms, Envelope::Jws] {

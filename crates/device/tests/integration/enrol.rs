@@ -281,3 +281,43 @@ async fn a_key_that_the_device_cannot_make_is_reported() {
     );
     server.stop().await;
 }
+
+/// A join proxy that knows nothing of what it carries.
+async fn circuit_proxy(to: std::net::SocketAddr) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut device, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut registrar = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut device, &mut registrar).await;
+            });
+        }
+    });
+    address
+}
+
+/// Requirements: BRSKI-4.3-06, BRSKI-5.1-01, BRSKI-11.3-01
+#[tokio::test]
+async fn a_device_enrols_through_a_circuit_proxy() {
+    let server = Server::start().await;
+    let proxy = circuit_proxy(server.origin.socket_addrs(|| None).unwrap()[0]).await;
+    let idevid = server.manufacturer.device("SN-1");
+    let mut config = server.config(&idevid);
+    config.registrars = vec![format!("https://{proxy}/").parse().unwrap()];
+    let outcome = run(&config, &mut |_| {}).await.unwrap();
+    let Verdict::Enrolled(enrolment) = &outcome.verdict else {
+        panic!("{outcome:?}")
+    };
+    let registrar = server.with(|sim| sim.registrars[0].identity.certificate().cloned());
+    assert_eq!(
+        enrolment.registrar, registrar,
+        "the registrar's own certificate, end to end"
+    );
+    // The same device from the same beginning: another nonce.
+    let again = run(&config, &mut |_| {}).await.unwrap();
+    assert_ne!(again.voucher_request, outcome.voucher_request);
+    let nonces = server.with(|sim| sim.registrars[0].nonces.clone());
+    assert_ne!(nonces[0].1, nonces[1].1);
+    server.stop().await;
+}
