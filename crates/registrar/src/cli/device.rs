@@ -172,7 +172,7 @@ async fn list(
             if devices.is_empty() {
                 return "no device".to_owned();
             }
-            let rows: Vec<Vec<String>> = devices
+            let mut rows: Vec<Vec<String>> = devices
                 .iter()
                 .map(|device| {
                     vec![

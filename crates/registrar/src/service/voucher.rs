@@ -241,7 +241,8 @@ impl Service {
                 let (presented, request) = (presented.clone(), request.clone());
                 let (judged, policy) = (judged.clone(), policy.clone());
                 Box::pin(async move {
-                    records::touch(connection, &attempt.sighting, State::Approved, now).await?;
+                    let begun = attempt.begun;
+                    records::touch(connection, &attempt.sighting, State::Approved, begun).await?;
                     note_again(connection, &mut attempt, &request, now).await?;
                     let (facts, rule) = facts(
                         connection, &attempt, &presented, &request, judged, offline, now,
