@@ -191,7 +191,7 @@ fn acp() -> ExtensionTemplate {
     Demand::acp_node_name("rfc8994+fd739fc23c3440112233445500000000+@acp.example.com").unwrap()
 }
 
-/// Requirements: BRSKI-5.9.2-01, CSRATTRS-3.2-01, CSRATTRS-3.2-02
+/// Requirements: CSRATTRS-3.2-01, CSRATTRS-3.2-02
 #[test]
 fn an_acp_node_name_is_demanded_as_published() {
     let demand = Demand {

@@ -590,7 +590,8 @@ fn a_proper_request_waits_for_a_human() {
     assert_eq!(refusal(step).0, 400);
 }
 
-/// Requirements: EST-4.2.3-01, EST-4.2.3-02, EST-4.2.3-04, EST-4.4.2-01, EST-4.4.2-02
+/// Requirements: EST-4.2.3-01, EST-4.2.3-02, EST-4.2.3-04, EST-4.4.2-01, EST-4.4.2-02,
+/// EST8951-5-01
 #[test]
 fn answers_are_in_the_form_of_the_standard() {
     let Fixture { key, current, .. } = fixture();

@@ -481,7 +481,7 @@ pub(crate) async fn a_channel_binding_is_verified_and_can_be_demanded() {
     lab.stop().await;
 }
 
-/// Requirements: EST-4.4.1-01, EST-4.4.1-02, EST-4.4.2-01, EST-4.4.2-02
+/// Requirements: EST-4.4-01, EST-4.4.1-01, EST-4.4.2-01, EST-4.4.2-02
 pub(crate) async fn keys_are_generated_where_that_is_offered() {
     let lab = Lab::start(ALLOW).await;
     let device = vouchered(&lab, "SN-1").await;
@@ -529,7 +529,7 @@ type Row = (
 
 /// Each endpoint with what it should not get; the registrar answers with status and code, notes
 /// it, and goes on.
-/// Requirements: EST-3.2.2-03, EST-4.2.3-04, EST-4.3-01, BRSKI-5.9-03
+/// Requirements: EST-3.2.2-03, EST-4.2.3-04, EST-4.3-01, EST-4.3.1-01, EST-4.5.2-06, BRSKI-5.9-03
 pub(crate) async fn bad_input_has_its_status_and_code() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| {

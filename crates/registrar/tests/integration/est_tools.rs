@@ -302,7 +302,7 @@ async fn a_registration_authority_speaks_for_others() {
     plain.stop().await;
 }
 
-/// Requirements: EST-3.2.3-04, EST-3.3-01, EST-3.3-02, EST-4.4-02, EST-6-01
+/// Requirements: EST-3.2.3-04, EST-3.3-01, EST-3.3-02, EST-3.3-03, EST-4.4-02, EST-6-01
 #[tokio::test(flavor = "multi_thread")]
 async fn old_tls_and_weak_suites_are_not_spoken() {
     let plain = Plain::start(PLAIN).await;
