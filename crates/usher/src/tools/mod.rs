@@ -24,7 +24,7 @@ pub(crate) enum ArtifactCommand {
     /// encoding, and say what is odd about it. Nothing is verified.
     Inspect(inspect::Arguments),
     /// Judge a voucher or request (or CSR, certificate, audit log, telemetry) as the servers do.
-    Verify(verify::Arguments),
+    Verify(Box<verify::Arguments>),
 }
 
 impl ArtifactCommand {

@@ -592,6 +592,20 @@ fn verify_for_a_person() {
 }
 
 #[test]
+fn the_documentation_names_each_tolerance_and_its_part_in_lenient() {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/tools.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let lenient = artifacts::Tolerances::lenient().names();
+    for name in artifacts::Tolerances::NAMES {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/tools.md has no row for {name}"));
+        assert_eq!(row.ends_with("| yes |"), lenient.contains(name), "{row}");
+    }
+}
+
+#[test]
 fn help_is_a_contract() {
     help(
         &["artifact", "verify", "--help"],
