@@ -3,6 +3,9 @@
 
 mod forge;
 mod issuing;
+mod names;
 mod pkits;
 mod properties;
+mod revocation;
 mod rules;
+mod search;
