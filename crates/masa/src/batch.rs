@@ -100,11 +100,14 @@ pub struct Manifest {
     pub vouchers: Vec<ManifestRow>,
 }
 
+/// A serial number, and the issuer key id if it is named.
+pub type Serial = (String, Option<Vec<u8>>);
+
 /// Reads serial numbers: one a line, or the column `serial` of a CSV file.
 ///
 /// # Errors
 /// When the file cannot be read or has too many lines.
-pub fn read_serials(path: &Path) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+pub fn read_serials(path: &Path) -> Result<Vec<Serial>, Error> {
     use std::io::BufRead as _;
     let is_csv = path
         .extension()
@@ -202,7 +205,7 @@ pub async fn run(
     store: &Store,
     identity: Arc<Identity>,
     options: BatchOptions,
-    serials: Vec<(String, Option<Vec<u8>>)>,
+    serials: Vec<Serial>,
     directory: &Path,
     now: OffsetDateTime,
     progress: impl Fn(u64),
@@ -427,10 +430,10 @@ async fn decide(
             "the device cannot process this format",
         );
     }
-    if !shared.options.renew {
-        if let Some(outcome) = stored(connection, shared, &place).await? {
-            return Ok(Decision::Done(outcome));
-        }
+    if !shared.options.renew
+        && let Some(outcome) = stored(connection, shared, &place).await?
+    {
+        return Ok(Decision::Done(outcome));
     }
     let assertion = if sold_to.is_some() {
         Assertion::Verified

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use daemon::config::IdentityConfig;
 use pki::issue::{AltName, CertificateBuilder, Profile};
 use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
 use serde::Serialize;
@@ -228,6 +229,82 @@ fn serial() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| pki::Error::KeyGeneration)?;
     Ok(bytes)
+}
+
+/// What [`trial_device`] made.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrialDevice {
+    /// Serial number.
+    pub serial: String,
+    /// The IDevID with the CA above it.
+    pub idevid: PathBuf,
+    /// Its key, not encrypted.
+    pub key: PathBuf,
+    /// The MASA URL inside.
+    pub masa_url: String,
+    /// Key identifier of its issuer, in hex.
+    pub issuer: String,
+}
+
+/// Makes an IDevID under the device CA that [`init`] made for trials. A factory has its own CA and
+/// makes its IDevIDs there.
+///
+/// # Errors
+/// When there is no such CA in the configuration's folder, or a file is there already.
+pub fn trial_device(
+    config: &Config,
+    serial_number: &str,
+    masa_url: Option<&str>,
+    directory: &Path,
+    now: OffsetDateTime,
+) -> Result<TrialDevice, Error> {
+    let identity = IdentityConfig {
+        certificate: "device-ca.pem".into(),
+        key: "device-ca.key".to_owned(),
+        ..config.signing.nonced.clone()
+    };
+    let ca = identity.load(&config.directory)?;
+    let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
+    let masa_url = match masa_url {
+        Some(url) => url.to_owned(),
+        None => {
+            let server = config.identities()?;
+            let names = server
+                .first()
+                .and_then(Identity::certificate)
+                .map(Certificate::dns_names);
+            let host = names.and_then(|names| names.into_iter().next());
+            let host = host.unwrap_or_else(|| "localhost".to_owned());
+            format!("{host}:{}", config.listen.address.port())
+        }
+    };
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256)?;
+    let subject = format!("SERIALNUMBER={0},CN={0}", escape(serial_number));
+    let certificate = CertificateBuilder::new(
+        Profile::Idevid,
+        pki::issue::name(&subject)?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        // BRSKI-2.3.1: no known end (RFC 5280 §4.1.2.5).
+        time::macros::datetime!(9999-12-31 23:59:59 UTC),
+    )
+    .masa_url(&masa_url)
+    .issue(issuer, ca.signer.as_ref())?;
+    let folder = Folder::make(directory, None)?;
+    let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
+    folder.write("idevid.pem", chain.as_bytes(), 0o644)?;
+    folder.write_key("idevid.key", &key)?;
+    let issuer = issuer
+        .subject_key_id()
+        .unwrap_or_else(|| issuer.public_key().sha1_key_id().to_vec());
+    Ok(TrialDevice {
+        serial: serial_number.to_owned(),
+        idevid: directory.join("idevid.pem"),
+        key: directory.join("idevid.key"),
+        masa_url,
+        issuer: hex::encode(issuer),
+    })
 }
 
 /// A value in an RFC 4514 name.

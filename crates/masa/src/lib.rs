@@ -23,6 +23,6 @@ pub use config::{
     PolicyConfig, SigningConfig,
 };
 pub use error::Error;
-pub use init::{InitOptions, Initialised, init};
+pub use init::{InitOptions, Initialised, TrialDevice, init, trial_device};
 pub use schema::SCHEMA;
 pub use server::{Running, serve};

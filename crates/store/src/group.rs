@@ -224,10 +224,11 @@ impl Task {
                     return Err(error);
                 }
             }
-            if more && done.len() < BATCH_SIZE_MAX {
-                if let Ok(next) = self.receiver.try_recv() {
-                    batch.push_back(next);
-                }
+            if more
+                && done.len() < BATCH_SIZE_MAX
+                && let Ok(next) = self.receiver.try_recv()
+            {
+                batch.push_back(next);
             }
         }
         let Link::Sqlite(mut raw) = connection.into_link() else {

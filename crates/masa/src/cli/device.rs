@@ -12,8 +12,8 @@ use store::{Store, params};
 use super::{Context, issuer, show, table, with_store};
 use crate::Error;
 use crate::register::{
-    Device, DeviceFilter, Import, ImportOptions, ImportReport, ImportSource, RowOutcome, block,
-    find_device, find_devices, list_devices, read_rows, release, transfer,
+    Device, DeviceFilter, Import, ImportOptions, ImportReport, ImportRow, ImportSource, RowOutcome,
+    block, find_device, find_devices, list_devices, read_rows, release, transfer,
 };
 use crate::timeline::{self, Event};
 
@@ -39,6 +39,8 @@ pub(super) enum DeviceCommand {
     Transfer(TransferArguments),
     /// Take a device from the domain that holds it, so that another can claim it.
     Release(ReleaseArguments),
+    /// Make the IDevID of a trial device under the CA that `init` made, and register it.
+    Try(TryArguments),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -134,6 +136,21 @@ pub(super) struct ReleaseArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct TryArguments {
+    /// Serial number.
+    serial: String,
+    /// The folder for `idevid.pem` and `idevid.key`.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The owner who bought it.
+    #[arg(long)]
+    sold_to: Option<String>,
+    /// The MASA URL in the IDevID; without it the name in the TLS certificate and the port.
+    #[arg(long, value_name = "HOST:PORT")]
+    masa_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct EventsArguments {
     /// About this device only.
     #[arg(long)]
@@ -148,6 +165,7 @@ pub(super) async fn run(context: &Context, command: &DeviceCommand) -> Result<Ou
         DeviceCommand::Import(arguments) => import(context, arguments).await,
         DeviceCommand::List(arguments) => list(context, arguments).await,
         DeviceCommand::Show(arguments) => show_device(context, arguments).await,
+        DeviceCommand::Try(arguments) => try_device(context, arguments).await,
         DeviceCommand::Block(arguments) => {
             let reason = (!arguments.lift).then(|| arguments.reason.clone().unwrap_or_default());
             let done = if arguments.lift {
@@ -200,6 +218,37 @@ async fn change(
         context
             .format
             .print(&answer, |_| format!("{} is {done}", device.serial));
+        Ok(Outcome::Yes)
+    })
+    .await
+}
+
+async fn try_device(context: &Context, arguments: &TryArguments) -> Result<Outcome, Error> {
+    let now = context.clock.now();
+    with_store(context, async |config, store| {
+        let (serial, url) = (&arguments.serial, arguments.masa_url.as_deref());
+        let made = crate::trial_device(config, serial, url, &arguments.out, now)?;
+        let row = ImportRow {
+            serial: made.serial.clone(),
+            issuer: Some(made.issuer.clone()),
+            product: Some("trial".to_owned()),
+            sold_to: arguments.sold_to.clone(),
+            ..ImportRow::default()
+        };
+        let import = Import::prepare(&vec![Ok(row)], ImportOptions::default(), "trial");
+        let report = import.run(store, now, |_| {}).await?;
+        if let Some(RowOutcome::Refused(_, detail)) = report.outcomes.first() {
+            return Err(Error::Usage(detail.clone()));
+        }
+        let answer = json!({ "ok": true, "device": made });
+        context.format.print(&answer, |_| {
+            format!(
+                "made {} and {}\nMASA URL {}",
+                made.idevid.display(),
+                made.key.display(),
+                made.masa_url
+            )
+        });
         Ok(Outcome::Yes)
     })
     .await

@@ -562,21 +562,21 @@ async fn present(
 
 /// What an import would do to a device that is there. A value that the row does not give stays.
 fn compare(row: &Ready, present: &Present) -> RowOutcome {
-    if let (Some(buyer), Some(owner)) = (&row.sold_to, &present.sold_to) {
-        if buyer != owner {
-            return RowOutcome::Refused(
-                "masa.import-other-owner",
-                format!("the device was sold to {owner}; use transfer"),
-            );
-        }
+    if let (Some(buyer), Some(owner)) = (&row.sold_to, &present.sold_to)
+        && buyer != owner
+    {
+        return RowOutcome::Refused(
+            "masa.import-other-owner",
+            format!("the device was sold to {owner}; use transfer"),
+        );
     }
-    if let (Some(key), Some(known)) = (&row.idevid_key, &present.idevid_key) {
-        if key != known {
-            return RowOutcome::Refused(
-                "masa.import-other-key",
-                "another IDevID key is known for this device".to_owned(),
-            );
-        }
+    if let (Some(key), Some(known)) = (&row.idevid_key, &present.idevid_key)
+        && key != known
+    {
+        return RowOutcome::Refused(
+            "masa.import-other-key",
+            "another IDevID key is known for this device".to_owned(),
+        );
     }
     fn same<T: PartialEq>(wanted: Option<&T>, is: Option<&T>) -> bool {
         wanted.is_none() || wanted == is

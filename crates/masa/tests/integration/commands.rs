@@ -127,6 +127,8 @@ async fn first_day(database: &str) {
         )
         .await;
     shell.expect("owner block acme --lift", yes).await;
+    // The factory's CA is elsewhere, so no trial device can be made here.
+    shell.expect("device try SN-T --out @trial", misuse).await;
     shell.expect("events", yes).await;
     shell.expect("audit list", yes).await;
     shell.expect("audit list --subject SN-1", yes).await;

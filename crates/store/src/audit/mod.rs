@@ -548,10 +548,10 @@ impl Log {
                 )));
             }
         }
-        if let (Some(note), Some(newest)) = (&last, known.first()) {
-            if newest.size == size {
-                return Ok(Some(note.clone()));
-            }
+        if let (Some(note), Some(newest)) = (&last, known.first())
+            && newest.size == size
+        {
+            return Ok(Some(note.clone()));
         }
         let root = head.frontier.root();
         if range_hash(&mut snapshot, 0..size).await? != root {

@@ -85,9 +85,8 @@ impl NoteKey {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let bad = || Error::Key("not a note verifier key (name+hash+base64)".to_owned());
         let mut parts = text.trim().splitn(3, '+');
-        let (name, hash, key) = match (parts.next(), parts.next(), parts.next()) {
-            (Some(name), Some(hash), Some(key)) => (name, hash, key),
-            _ => return Err(bad()),
+        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(bad());
         };
         let key = STANDARD.decode(key).map_err(|_| bad())?;
         let key = match key.split_first() {

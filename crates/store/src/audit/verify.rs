@@ -220,17 +220,17 @@ impl Log {
             Err(error) => check.problem("audit.head-altered", None, error.to_string()),
         }
         let newest = rows_newest(&signed_heads);
-        if let Ok(head) = &head {
-            if head.sealed_size != newest {
-                check.problem(
-                    "audit.checkpoint-missing",
-                    None,
-                    format!(
-                        "{} rows were sealed, the newest checkpoint has {newest}",
-                        head.sealed_size
-                    ),
-                );
-            }
+        if let Ok(head) = &head
+            && head.sealed_size != newest
+        {
+            check.problem(
+                "audit.checkpoint-missing",
+                None,
+                format!(
+                    "{} rows were sealed, the newest checkpoint has {newest}",
+                    head.sealed_size
+                ),
+            );
         }
 
         // Everything that was signed must be what the rows give now.

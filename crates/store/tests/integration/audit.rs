@@ -57,7 +57,7 @@ async fn sql(store: &Store, statement: &'static str) {
 }
 
 fn log(store: &Store) -> Log {
-    Log::new(store.clone(), ORIGIN, SeedKey::new(7)).unwrap()
+    Log::new(store.clone(), ORIGIN, SeedKey::signer(7)).unwrap()
 }
 
 async fn verify(log: &Log) -> Verdict {
@@ -144,7 +144,7 @@ async fn altered_proofs_fail(database: Database) {
     ] {
         assert!(!holds(bad), "{bad:?}");
     }
-    let other = NoteKey::of(ORIGIN, SeedKey::new(8).as_ref()).unwrap();
+    let other = NoteKey::of(ORIGIN, SeedKey::signer(8).as_ref()).unwrap();
     let proof = Inclusion::parse(&text).unwrap();
     assert_eq!(
         proof.verify(&other).unwrap_err().code(),
@@ -322,7 +322,7 @@ async fn rewound_database_is_found(database: Database) {
     assert_eq!(std::fs::read_to_string(&anchor).unwrap(), latest);
     // A whole backup put back: consistent in itself, but not with what was seen elsewhere.
     put_back(&store).await;
-    let blind = Log::new(store.clone(), ORIGIN, SeedKey::new(7)).unwrap();
+    let blind = Log::new(store.clone(), ORIGIN, SeedKey::signer(7)).unwrap();
     assert!(verify(&blind).await.ok);
     let told = blind.verify(&[latest], |_| {}).await.unwrap();
     assert_eq!(told.problems[0].code, "audit.rewound");
@@ -426,7 +426,7 @@ async fn export_follows_tlog_tiles(database: Database) {
     let level1 = tile(&directory, "1/000.p/2");
     let expected: Vec<u8> = leaves
         .chunks_exact(256)
-        .flat_map(|c| merkle::complete_root(c))
+        .flat_map(merkle::complete_root)
         .collect();
     assert_eq!(level1, expected);
     assert!(!directory.join("tile/2").exists());
@@ -470,13 +470,13 @@ on_both!(
 fn checkpoint_of_the_specification() {
     // The note of c2sp.org/tlog-checkpoint has a placeholder signature; its text must still parse
     // up to the signature, and foreign signature lines are ignored.
-    let key = NoteKey::of(ORIGIN, SeedKey::new(7).as_ref()).unwrap();
+    let key = NoteKey::of(ORIGIN, SeedKey::signer(7).as_ref()).unwrap();
     let checkpoint = Checkpoint {
         origin: ORIGIN.to_owned(),
         size: 3,
         root: [9; 32],
     };
-    let note = checkpoint.sign(SeedKey::new(7).as_ref()).unwrap();
+    let note = checkpoint.sign(SeedKey::signer(7).as_ref()).unwrap();
     let witnessed = format!(
         "{note}\u{2014} witness.example Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n"
     );

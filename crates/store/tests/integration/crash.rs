@@ -43,7 +43,7 @@ async fn crash_child() {
         return;
     };
     let store = Store::open(&url, &SCHEMA).await.unwrap();
-    let log = Log::new(store.clone(), "test/log", SeedKey::new(1)).unwrap();
+    let log = Log::new(store.clone(), "test/log", SeedKey::signer(1)).unwrap();
     let sealer = tokio::spawn(async move {
         loop {
             log.seal(now()).await.unwrap();
@@ -125,7 +125,7 @@ async fn killed_process_keeps_its_word(database: Database) {
     let things = halves.integer("things").unwrap();
     assert_eq!(things, halves.integer("parts").unwrap());
     assert_eq!(things, halves.integer("entries").unwrap());
-    let log = Log::new(store.clone(), "test/log", SeedKey::new(1)).unwrap();
+    let log = Log::new(store.clone(), "test/log", SeedKey::signer(1)).unwrap();
     log.seal(now()).await.unwrap();
     let verdict = log.verify(&[], |_| {}).await.unwrap();
     assert!(verdict.ok, "{verdict:?}");

@@ -61,7 +61,7 @@ async fn message_lives_and_dies_with_its_decision(database: Database) {
         .unwrap();
     assert!(owner);
     assert_eq!(
-        outbox::depth(&mut *store.snapshot().await.unwrap())
+        outbox::depth(&mut store.snapshot().await.unwrap())
             .await
             .unwrap(),
         (0, 0)
@@ -119,7 +119,7 @@ async fn failures_back_off_and_end(database: Database) {
         outbox::ATTEMPTS_MAX - 1
     );
     assert_eq!(
-        outbox::depth(&mut *store.snapshot().await.unwrap())
+        outbox::depth(&mut store.snapshot().await.unwrap())
             .await
             .unwrap(),
         (0, 1)

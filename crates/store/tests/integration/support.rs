@@ -88,7 +88,7 @@ pub(crate) struct SeedKey {
 }
 
 impl SeedKey {
-    pub(crate) fn new(seed: u8) -> Arc<dyn Signer> {
+    pub(crate) fn signer(seed: u8) -> Arc<dyn Signer> {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let mut spki = hex::decode("302a300506032b6570032100").unwrap();
         spki.extend_from_slice(pair.public_key().as_ref());
