@@ -12,6 +12,7 @@ mod crl;
 pub mod csr;
 mod encrypted_key;
 mod error;
+mod fuzz_mock;
 pub mod issue;
 pub mod jws;
 mod key;
