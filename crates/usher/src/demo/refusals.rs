@@ -1,6 +1,6 @@
 //! The refusals that make the happy path safe, and the ways that lead round an obstacle.
 
-use std::sync::Arc;
+use std::{ffi::OsString, sync::Arc};
 
 use artifacts::{Envelope, RequestFields, SerialNumber, VoucherRequest, sign_request};
 use brski::pledge::Clock;
@@ -61,6 +61,12 @@ pub(crate) fn scenes() -> Vec<Scene> {
             "brski-cms-sold-elsewhere",
             "refused: a device that was sold to another network",
             |world| Box::pin(sold_elsewhere(world)),
+        ),
+        // The MASA goes away here, so this one stays the last.
+        Scene::new(
+            "brski-cms-offline",
+            "a device enrols by a voucher from a file while no MASA can be reached",
+            |world| Box::pin(offline(world)),
         ),
     ]
 }
@@ -127,23 +133,18 @@ async fn approve(world: &World) -> Told {
 
 async fn say_yes(world: &World, serial: &str) -> Result<(), Failure> {
     const TRIES_MAX: u32 = 100;
-    let ours = |error: std::io::Error| Failure::new("config.file", &error);
-    let usher = std::env::current_exe().map_err(ours)?;
+    let approve = [
+        "registrar",
+        "device",
+        "approve",
+        serial,
+        "--json",
+        "--config",
+    ];
+    let mut approve: Vec<OsString> = approve.map(OsString::from).into();
+    approve.push(world.registrar_config().into());
     for _ in 0..TRIES_MAX {
-        let output = tokio::process::Command::new(&usher)
-            .args([
-                "registrar",
-                "device",
-                "approve",
-                serial,
-                "--json",
-                "--config",
-            ])
-            .arg(world.registrar_config())
-            .output()
-            .await
-            .map_err(ours)?;
-        if output.status.success() {
+        if usher(&approve).await.is_ok() {
             return Ok(());
         }
         // The device has not asked yet.
@@ -231,6 +232,59 @@ async fn sold_elsewhere(world: &World) -> Told {
             &format!("the timeline has no {code}"),
         )),
     }
+}
+
+/// The manufacturer issues a nonceless voucher as a file, the operator loads it, the MASA goes away,
+/// and the device comes.
+async fn offline(world: &World) -> Told {
+    let serial = "DEMO-OFFLINE";
+    world.ship(serial, Some(OUR_NETWORK)).await?;
+    let folder = world.folder().join("vouchers");
+    let list = world.folder().join("serials.txt");
+    let ours = |error: std::io::Error| Failure::new("config.file", &error);
+    std::fs::write(&list, format!("{serial}\n")).map_err(ours)?;
+    let issue = [
+        "masa",
+        "voucher",
+        "issue",
+        "--owner",
+        OUR_NETWORK,
+        "--json",
+        "--serials",
+    ];
+    let mut issue: Vec<OsString> = issue.map(OsString::from).into();
+    issue.extend([list.into(), "--out".into(), folder.clone().into()]);
+    issue.extend(["--config".into(), world.masa_config().into()]);
+    usher(&issue).await?;
+    let load = ["registrar", "voucher", "import", "--json"];
+    let mut load: Vec<OsString> = load.map(OsString::from).into();
+    load.extend([
+        folder.into(),
+        "--config".into(),
+        world.registrar_config().into(),
+    ]);
+    usher(&load).await?;
+    world.masa_goes_away().await?;
+    enrolled(&enrol(&world.device(serial)?).await?)
+}
+
+/// Runs this very program once more, as an operator would.
+async fn usher(arguments: &[OsString]) -> Result<(), Failure> {
+    let ours = |error: std::io::Error| Failure::new("config.file", &error);
+    let program = std::env::current_exe().map_err(ours)?;
+    let output = tokio::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .await
+        .map_err(ours)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Err(Failure::new(
+        "config.usage",
+        &format!("{arguments:?}: {}", said.trim()),
+    ))
 }
 
 async fn post_to_masa(

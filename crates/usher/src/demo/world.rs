@@ -227,6 +227,32 @@ impl World {
         self.registrar.device_address()
     }
 
+    /// Where everything of this demo is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The configuration file of the MASA, for its commands.
+    pub(crate) fn masa_config(&self) -> PathBuf {
+        self.folder.join("masa").join("masa.toml")
+    }
+
+    /// Closes the MASA's listeners, and waits until nobody answers there.
+    pub(crate) async fn masa_goes_away(&self) -> Result<(), Failure> {
+        const LOOKS_MAX: u32 = 100;
+        self.masa.shutdown().cancel();
+        for _ in 0..LOOKS_MAX {
+            if tokio::net::TcpStream::connect(self.masa_address())
+                .await
+                .is_err()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(StdDuration::from_millis(20)).await;
+        }
+        Err(Failure::new("masa.internal", &"the MASA still answers"))
+    }
+
     /// The configuration file of the registrar, for its commands.
     pub(crate) fn registrar_config(&self) -> PathBuf {
         self.folder.join("registrar").join("registrar.toml")
