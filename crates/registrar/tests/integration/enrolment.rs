@@ -178,7 +178,8 @@ pub(crate) async fn a_device_enrols_and_renews_over_every_http_version() {
             "no name but the registrar's"
         );
         assert!(!first.is_ca());
-        assert_eq!(first.serial_number().len(), 16);
+        // 127 random bits: one in 128 begins with a zero octet, which DER leaves out.
+        assert!((12..=16).contains(&first.serial_number().len()));
         let now = lab.clock.now();
         let taken = client::enrolled(
             &answer(&got),
