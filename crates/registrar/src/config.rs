@@ -447,6 +447,10 @@ mod tests {
                 "has to be https",
             ),
             (
+                "[policy.webhook]\nurl = \"https://policy.example/\"",
+                "needs anchors",
+            ),
+            (
                 "[audit]\nignore_before = \"yesterday\"",
                 "not an RFC 3339 date",
             ),

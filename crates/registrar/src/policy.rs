@@ -231,8 +231,14 @@ impl PolicyConfig {
                 detail: "a rule says `webhook`, but there is no [policy.webhook]".to_owned(),
             });
         }
-        if let Some(webhook) = &self.webhook {
-            webhook.endpoint()?;
+        if let Some(webhook) = &self.webhook
+            && webhook.endpoint()?.scheme() == "https"
+            && webhook.anchors.is_none()
+        {
+            return Err(Error::Config {
+                detail: "[policy.webhook] needs anchors for the certificate of its https server"
+                    .to_owned(),
+            });
         }
         Ok(())
     }

@@ -76,7 +76,8 @@ impl Service {
         let limit = self.config().masa_timeout();
         let started = std::time::Instant::now();
         let work = async {
-            let _turn = gate.acquire().await.map_err(|_| Error::Busy)?;
+            let _waiting = gate.admitted.try_acquire().map_err(|_| Error::Busy)?;
+            let _turn = gate.calls.acquire().await.map_err(|_| Error::Busy)?;
             self.post(vendor, call).await
         };
         // The limit covers the wait at the gate too: a device's request must not hang for longer.

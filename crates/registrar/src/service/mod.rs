@@ -47,7 +47,7 @@ struct Inner {
     vendors: ArcSwap<Vendors>,
     server_identities: ServerIdentities,
     /// One gate for each vendor, so that a slow MASA holds back its own devices only.
-    masa_gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+    masa_gates: Mutex<HashMap<String, Arc<Gate>>>,
     /// One lock for each exchange in progress: a request that is sent twice is worked on once.
     exchange_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     ca: Option<Arc<dyn CertificateAuthority>>,
@@ -55,6 +55,25 @@ struct Inner {
     strangers: Mutex<Option<(Instant, u32)>>,
     /// Modification times of the files that a change reloads.
     stamps: Mutex<Vec<(PathBuf, Option<SystemTime>)>>,
+}
+
+/// How many wait at a gate for each one that may pass; more are told to come back.
+const WAITING_PER_CALL: usize = 4;
+
+/// A bound on the calls to the MASAs of one vendor, and on the devices that wait for one. Without
+/// the second, the devices of one slow MASA would take all the places of the others.
+struct Gate {
+    admitted: Semaphore,
+    calls: Semaphore,
+}
+
+impl Gate {
+    fn new(size: usize) -> Self {
+        Self {
+            admitted: Semaphore::new(size.saturating_mul(1 + WAITING_PER_CALL)),
+            calls: Semaphore::new(size),
+        }
+    }
 }
 
 /// Keys and certificates of the registrar.
@@ -323,7 +342,7 @@ impl Service {
     }
 
     /// The gate in front of the MASAs of one vendor.
-    fn masa_gate(&self, vendor: &str) -> Arc<Semaphore> {
+    fn masa_gate(&self, vendor: &str) -> Arc<Gate> {
         let mut gates = self
             .0
             .masa_gates
@@ -333,7 +352,7 @@ impl Service {
         Arc::clone(
             gates
                 .entry(vendor.to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(size))),
+                .or_insert_with(|| Arc::new(Gate::new(size))),
         )
     }
 

@@ -150,7 +150,7 @@ impl Lab {
         std::fs::write(&file, text).unwrap();
     }
 
-    async fn trust(&self, vendor: &str) {
+    pub(crate) async fn trust(&self, vendor: &str) {
         for (purpose, certificate) in [
             ("idevid", &self.pki.manufacturer_root.chain[0]),
             ("masa-tls", self.pki.masa_tls.chain.last().unwrap()),

@@ -10,4 +10,5 @@ mod est_upstream;
 mod harness;
 mod onboarding;
 mod policies;
+mod real_masa;
 mod refusals;

@@ -175,3 +175,23 @@ pub(crate) async fn a_server_certificate_can_be_exchanged_while_it_runs() {
     assert_eq!(device.connect().await.peer_chain()[0], after);
     lab.stop().await;
 }
+
+/// Requirements: BRSKI-5.6-32
+pub(crate) async fn one_request_sixteen_times_at_once_is_one_exchange() {
+    let lab = Lab::start(ALLOW).await;
+    let device = lab.device("SN-1");
+    let request = device.request().await;
+    let all = (0..16).map(|_| {
+        let (device, request) = (device.clone(), request.clone());
+        tokio::spawn(async move { device.ask_with(request).await })
+    });
+    let mut bodies = Vec::new();
+    for one in all.collect::<Vec<_>>() {
+        let got = one.await.unwrap();
+        assert_eq!(got.status, 200, "{}", got.text());
+        bodies.push(got.body);
+    }
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    assert_eq!(lab.masa.seen().len(), 1);
+    lab.stop().await;
+}

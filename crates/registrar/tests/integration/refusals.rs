@@ -420,3 +420,30 @@ pub(crate) async fn no_flipped_bit_gets_through() {
     assert_eq!(device.ask_with(good).await.status, 200);
     lab.stop().await;
 }
+
+/// A slow MASA with many devices leaves room for the devices of others.
+pub(crate) async fn a_crowd_before_a_slow_masa_does_not_take_every_place() {
+    let lab = Lab::prepare(ALLOW).await;
+    let file = lab.path("registrar.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("[masa]\n", "[masa]\nconcurrency_max_per_vendor = 1\n");
+    std::fs::write(&file, text).unwrap();
+    let lab = lab.serving().await;
+    lab.masa.plays(Script::Slow(Duration::from_secs(60)));
+    let crowd: Vec<_> = (0..12)
+        .map(|number| {
+            let device = lab.device(&format!("SN-{number}"));
+            tokio::spawn(async move { device.ask().await })
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for one in crowd {
+        let got = one.await.unwrap();
+        assert!(got.header("retry-after").is_some(), "{}", got.text());
+        codes.push(got.code());
+    }
+    codes.sort();
+    codes.dedup();
+    assert_eq!(codes, ["registrar.busy", "registrar.masa-unreachable"]);
+    lab.stop().await;
+}
