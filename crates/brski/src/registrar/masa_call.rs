@@ -13,7 +13,13 @@ use super::{
     Device, Exchange, MasaUrlRule, Pinned, PledgeRequest, Refusal, Stage, Step, VendorProfile,
     masa_base_url,
 };
-use crate::{cause::Cause, domain::DomainKey, masa::DeviceKey, text::excerpt};
+use crate::{
+    cause::Cause,
+    domain::DomainKey,
+    masa::DeviceKey,
+    media::{self, Acceptable},
+    text::excerpt,
+};
 
 /// How much of a MASA's explanation is kept.
 const EXPLANATION_MAX_CHARS: usize = 500;
@@ -302,6 +308,14 @@ fn judge<'a>(
     let (envelope, _) =
         Envelope::from_media_type(content_type.unwrap_or_default(), &profile.tolerances)
             .map_err(|error| Refusal::MasaAnswer(Cause::of(&error)))?;
+    let wanted = media::acceptable(exchange.accept.as_deref(), exchange.envelope);
+    if !matches!(wanted, Acceptable::These(formats) if formats.contains(&envelope)) {
+        let text = format!("the pledge did not ask for {}", envelope.media_type());
+        return Err(Refusal::MasaAnswer(Cause::new(
+            "registrar.not-acceptable",
+            text,
+        )));
+    }
     let voucher = read(body, envelope, &profile.tolerances).map_err(Refusal::MasaAnswer)?;
     let unfit = |code: &str, text: &str| Refusal::VoucherUnfit(Cause::new(code, text));
     if voucher.serial_number.as_str() != exchange.device.serial {

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
 
 mod audit_log;
+mod bad_input;
 mod flow;
+mod fuzz_seeds;
 mod lossy;
 mod masa_refusals;
 mod pledge_failures;

@@ -634,6 +634,13 @@ fn the_masas_answer_is_looked_at_before_it_is_handed_on() {
         judge(&exchange, 200, cms, &good, &stranger),
         "registrar.voucher-unfit 502"
     );
+    // A format that the pledge did not ask for.
+    let mut only_jws = exchange.clone();
+    only_jws.accept = Some(Envelope::Jws.media_type().to_owned());
+    assert_eq!(
+        judge(&only_jws, 200, cms, &good, &chain),
+        "registrar.masa-answer 502"
+    );
     exchange.nonce = Some("another".to_owned());
     assert_eq!(
         judge(&exchange, 200, cms, &good, &chain),
