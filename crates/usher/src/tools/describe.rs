@@ -1,5 +1,6 @@
 //! Certificates, CSRs and CRLs as JSON.
 
+use est::csrattrs::{AttrOrOid, CsrAttrs};
 use pki::{Certificate, Crl, Csr, ObjectIdentifier};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -176,6 +177,19 @@ pub(super) fn csr(csr: &Csr) -> Value {
         "attributes": attributes.collect::<Vec<_>>(),
         "odd": odd,
     })
+}
+
+/// CSR attributes: what an EST server wants to see in a CSR.
+pub(super) fn csr_attributes(attributes: &CsrAttrs) -> Value {
+    let items = attributes.items().iter().map(|item| match item {
+        AttrOrOid::Oid(id) => json!({ "id": attribute_name(*id) }),
+        AttrOrOid::Attribute(attribute) => json!({
+            "id": attribute_name(attribute.oid()),
+            "values_hex": attribute.values().iter().map(hex::encode).collect::<Vec<_>>(),
+        }),
+        AttrOrOid::Other(bytes) => json!({ "not_understood_hex": hex::encode(bytes) }),
+    });
+    json!({ "items": items.collect::<Vec<_>>() })
 }
 
 /// A CRL.

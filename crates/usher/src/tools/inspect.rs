@@ -76,6 +76,12 @@ fn inspect(bytes: &[u8], depth: usize) -> (Value, Outcome) {
         }
         Form::Csr(csr) => ("csr", "der", describe::csr(&csr), Outcome::Yes),
         Form::Crl(crl) => ("crl", "der", describe::crl(&crl), Outcome::Yes),
+        Form::CsrAttributes(attributes) => (
+            "csr-attributes",
+            "der",
+            describe::csr_attributes(&attributes),
+            Outcome::Yes,
+        ),
         Form::Json(inner, value) => plain_json(&inner, &value, depth),
         Form::Unsupported(what) => {
             let body = json!({ "unsupported": what });

@@ -233,6 +233,15 @@ pub(super) fn judge(case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
             plain(Kind::Csr, armour.unwrap_or("der"), result)
         }
         Form::Crl(crl) => plain(Kind::Crl, armour.unwrap_or("der"), known.crl(&crl)?),
+        Form::CsrAttributes(_) => {
+            let detail = "CSR attributes carry no signature".to_owned();
+            let failure = Some(("request.unsupported", detail));
+            Ok(Verdict::new(
+                "csr-attributes",
+                armour.unwrap_or("der"),
+                failure,
+            ))
+        }
         Form::Json(bytes, value) => {
             let telemetry = value.get("version").is_some() && value.get("events").is_none();
             let kind = match wanted {

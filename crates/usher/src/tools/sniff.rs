@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use est::csrattrs::CsrAttrs;
 use pki::cms::SignedData;
 use pki::{Certificate, Crl, Csr};
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub(super) enum Form {
     Csr(Box<Csr>),
     /// A CRL.
     Crl(Crl),
+    /// CSR attributes of an EST server.
+    CsrAttributes(CsrAttrs),
     /// JSON without a signature.
     Json(Vec<u8>, Value),
     /// Known by name, and not supported.
@@ -128,8 +131,11 @@ fn der(bytes: &[u8]) -> Form {
     if let Ok(csr) = Csr::from_der(bytes) {
         return Form::Csr(Box::new(csr));
     }
-    match Crl::from_der(bytes) {
-        Ok(crl) => Form::Crl(crl),
+    if let Ok(crl) = Crl::from_der(bytes) {
+        return Form::Crl(crl);
+    }
+    match CsrAttrs::from_der(bytes) {
+        Ok(attributes) => Form::CsrAttributes(attributes),
         Err(_) => Form::UnknownDer,
     }
 }

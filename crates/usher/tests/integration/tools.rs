@@ -454,6 +454,9 @@ fn inspect_decodes_what_it_is_given() {
         ("rfc8995/fig20-enrollstatus.json", "telemetry", 0),
         ("rfc8995/jrc_prime256v1.crt", "certificate", 0),
         ("rfc8995/masa.key", "unsupported", 2),
+        ("rfc8951/csrattrs.b64", "csr-attributes", 0),
+        ("rfc7030/A3-simpleenroll-csr.b64", "csr", 0),
+        ("rfc7030/A1-cacerts-response.b64", "certs-only", 0),
         ("README.md", "unknown", 1),
     ] {
         let output = usher(&["artifact", "inspect", "--json", file], b"");
