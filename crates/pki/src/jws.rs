@@ -350,6 +350,8 @@ impl Jws {
                         oddities,
                     });
                 }
+                // A known certificate that cannot be the signer's says nothing about the signature.
+                Err(Error::AlgorithmKeyMismatch { .. }) if signature.certificates.is_empty() => {}
                 Err(error) => reason = error,
             }
         }
