@@ -87,6 +87,9 @@ pub struct BrskiArguments {
     /// Renew the certificate of an enrolled device.
     #[arg(long, requires = "state")]
     renew: bool,
+    /// With --renew: only if half of the certificate's life is over.
+    #[arg(long, requires = "renew")]
+    if_due: bool,
     /// Send the voucher request in this file instead of a fresh one.
     #[arg(long, value_name = "FILE", hide = true)]
     replay: Option<PathBuf>,
@@ -282,6 +285,12 @@ impl BrskiArguments {
     }
 
     async fn run_renewal(&self, config: &Config) -> Result<Outcome, Error> {
+        if self.if_due && !brski::renewal_due(config)? {
+            let document = json!({ "ok": true, "state": "not-due" });
+            self.output
+                .print(&document, |_| "half of its life is not over yet".to_owned());
+            return Ok(Outcome::Yes);
+        }
         let renewal = brski::renew(config).await?;
         let ok = renewal.identity.is_some();
         let subject = |certificate: Option<&Certificate>| certificate.map(Certificate::subject);

@@ -8,7 +8,7 @@ mod store;
 mod trace;
 
 pub use clock::DeviceClock;
-pub use renew::{Renewal, renew};
+pub use renew::{Renewal, renew, renewal_due};
 pub use run::{Enrolment, Event, Message, Outcome, StepRecord, Verdict, run};
 pub use store::{Store, Stored, kind_of};
 

@@ -171,6 +171,25 @@ pub async fn renew(config: &Config) -> Result<Renewal, Error> {
     })
 }
 
+/// Whether half of the certificate's life is over. A device that does not trust its clock cannot
+/// tell and should ask for a renewal whenever it is started.
+///
+/// # Errors
+/// If the device is not enrolled, or its state cannot be read.
+pub fn renewal_due(config: &Config) -> Result<bool, Error> {
+    let store = Store::open(config.state_folder.clone(), config.key_passphrase.clone())?;
+    let stored = store.load()?.ok_or(Error::NotEnrolled)?;
+    let Phase::Enrolled(state) = &stored.pledge.phase else {
+        return Err(Error::NotEnrolled);
+    };
+    if !config.clock.is_trusted() {
+        return Ok(true);
+    }
+    let certificate = Certificate::from_der(&state.certificate)?;
+    let life = certificate.not_after() - certificate.not_before();
+    Ok(config.starts_at >= certificate.not_before() + life / 2)
+}
+
 /// The server is the registrar that we enrolled with, or one that the domain's anchor vouches for
 /// as a registration authority (RFC 7030 §3.6.1).
 fn check_server(

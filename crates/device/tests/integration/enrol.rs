@@ -5,7 +5,7 @@ use brski::{
     pledge::{Clock, Failure, What},
     registrar::Verdict as Policy,
 };
-use device::brski::{Config, Event, Verdict, renew, run};
+use device::brski::{Config, Event, Verdict, renew, renewal_due, run};
 use net::HttpVersion;
 use pki::{Coded, KeyKind, Signer, SoftwareKey};
 use time::{Duration, OffsetDateTime};
@@ -196,6 +196,11 @@ async fn a_renewal_switches_key_and_certificate_together() {
     let Verdict::Enrolled(first) = outcome.verdict else {
         panic!("{:?}", outcome.steps)
     };
+
+    assert!(!renewal_due(&config).unwrap(), "it is new");
+    let mut later = config.clone();
+    later.starts_at += Duration::days(46);
+    assert!(renewal_due(&later).unwrap(), "46 of 90 days are over");
 
     let renewal = renew(&config).await.unwrap();
     let second = renewal.identity.expect("a new certificate");
