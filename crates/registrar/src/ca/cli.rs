@@ -132,16 +132,22 @@ async fn one(
     format: Format,
 ) -> Result<Option<IssuedCertificate>, Error> {
     let mut snapshot = store.snapshot().await?;
+    // A device's serial number can look like the beginning of a certificate's; then both are meant.
     let mut found = certificates::find(&mut snapshot, name).await?;
-    if found.is_empty() {
-        for device in records::find_devices(&mut snapshot, name, None).await? {
-            let filter = Filter {
-                holder: Some(device.device_id),
-                limit: 1,
-                ..Filter::default()
-            };
-            // The newest is the one that the device uses.
-            found.extend(certificates::list(&mut snapshot, &filter).await?);
+    for device in records::find_devices(&mut snapshot, name, None).await? {
+        let filter = Filter {
+            holder: Some(device.device_id),
+            limit: 1,
+            ..Filter::default()
+        };
+        // The newest is the one that the device uses.
+        for newest in certificates::list(&mut snapshot, &filter).await? {
+            if !found
+                .iter()
+                .any(|known| known.certificate_id == newest.certificate_id)
+            {
+                found.push(newest);
+            }
         }
     }
     drop(snapshot);

@@ -26,28 +26,22 @@ pub async fn current_crl(
     let issuer_key = issuer
         .subject_key_id()
         .map_or_else(|| hex::encode(issuer.subject_der()), hex::encode);
+    // Most of the time the CRL at hand is good, and anybody may ask: no write for that.
+    let mut snapshot = store.snapshot().await?;
+    let revoked = records::revoked_count(&mut snapshot, &issuer_key).await?;
+    if let (Some(der), _) = kept(&mut snapshot, &issuer_key, revoked, now).await? {
+        return Ok(Some(der));
+    }
+    drop(snapshot);
     let ca = Arc::clone(ca);
     store
         .transaction("registrar-crl", move |connection| {
             let (issuer_key, ca) = (issuer_key.clone(), Arc::clone(&ca));
             Box::pin(async move {
                 let revoked = records::revoked_count(connection, &issuer_key).await?;
-                let kept = connection
-                    .fetch_optional(
-                        "SELECT number, this_update_us, next_update_us, revoked, der FROM crl \
-                         WHERE issuer_key = $1",
-                        params![&issuer_key],
-                    )
-                    .await?;
-                let mut number = 1;
-                if let Some(row) = kept {
-                    number = row.integer("number")? + 1;
-                    let from = row.time("this_update_us")?;
-                    let to = row.time("next_update_us")?;
-                    let fresh = now >= from && now < from + (to - from) / 2;
-                    if fresh && row.integer("revoked")? == revoked {
-                        return Ok(Some(row.bytes("der")?));
-                    }
+                let (der, number) = kept(connection, &issuer_key, revoked, now).await?;
+                if der.is_some() {
+                    return Ok(der);
                 }
                 let lines = records::revocations(connection, &issuer_key, now).await?;
                 let Some(crl) = ca.sign_crl(u64::try_from(number).unwrap_or(1), &lines, now)?
@@ -59,6 +53,31 @@ pub async fn current_crl(
             })
         })
         .await
+}
+
+/// The CRL in the database if it is still good, and the number that the next one gets.
+async fn kept(
+    connection: &mut store::Connection,
+    issuer_key: &str,
+    revoked: i64,
+    now: OffsetDateTime,
+) -> Result<(Option<Vec<u8>>, i64), CaError> {
+    let row = connection
+        .fetch_optional(
+            "SELECT number, this_update_us, next_update_us, revoked, der FROM crl \
+             WHERE issuer_key = $1",
+            params![issuer_key],
+        )
+        .await?;
+    let Some(row) = row else { return Ok((None, 1)) };
+    let number = row.integer("number")? + 1;
+    let from = row.time("this_update_us")?;
+    let to = row.time("next_update_us")?;
+    let fresh = now >= from && now < from + (to - from) / 2;
+    if fresh && row.integer("revoked")? == revoked {
+        return Ok((Some(row.bytes("der")?), number));
+    }
+    Ok((None, number))
 }
 
 async fn keep(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::pbkdf2;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use tokio::sync::Semaphore;
 
 use crate::Error;
 
@@ -14,9 +15,13 @@ const ROUNDS: u32 = 600_000;
 const ROUNDS_MAX: u32 = 10_000_000;
 const HASH_LENGTH_BYTES: usize = 32;
 
+/// How many passwords are worked on at once: guessing must not take the machine from the others.
+const CHECKS_AT_ONCE_MAX: usize = 2;
+
 /// The users of a file.
 pub(super) struct Users {
     users: Vec<User>,
+    checks: Semaphore,
 }
 
 #[derive(Clone)]
@@ -40,12 +45,19 @@ impl Users {
                 detail: format!("{} line {}: not a user", path.display(), number + 1),
             })?);
         }
-        Ok(Self { users })
+        Ok(Self {
+            users,
+            checks: Semaphore::new(CHECKS_AT_ONCE_MAX),
+        })
     }
 
     /// Whether that is the password of that user. Takes a good part of a second of CPU time, on a
-    /// thread for such work; an unknown user takes the same time as a known one.
-    pub(super) async fn check(&self, name: &str, password: &str) -> bool {
+    /// thread for such work; an unknown user takes the same time as a known one. `None` if too many
+    /// others are being checked.
+    pub(super) async fn check(&self, name: &str, password: &str) -> Option<bool> {
+        let _turn = tokio::time::timeout(super::TURN_WAIT_MAX, self.checks.acquire())
+            .await
+            .ok()?;
         let user = self.users.iter().find(|user| user.name == name).cloned();
         let password = password.to_owned();
         let work = tokio::task::spawn_blocking(move || match user {
@@ -63,7 +75,7 @@ impl Users {
                 false
             }
         });
-        work.await.unwrap_or(false)
+        work.await.ok()
     }
 }
 
@@ -207,10 +219,10 @@ mod tests {
         let line = hash_password("alice", "correct horse", &[7; 16]);
         std::fs::write(&path, format!("# users\n\n{line}\n")).unwrap();
         let users = Users::load(&path).unwrap();
-        assert!(users.check("alice", "correct horse").await);
-        assert!(!users.check("alice", "correct horse ").await);
-        assert!(!users.check("alice", "").await);
-        assert!(!users.check("bob", "correct horse").await);
+        assert_eq!(users.check("alice", "correct horse").await, Some(true));
+        assert_eq!(users.check("alice", "correct horse ").await, Some(false));
+        assert_eq!(users.check("alice", "").await, Some(false));
+        assert_eq!(users.check("bob", "correct horse").await, Some(false));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) async fn asks<'a>(
         }
     }
     if let Some(plain) = plain {
-        if let Some(who) = user(plain, headers).await {
+        if let Some(who) = user(plain, headers).await? {
             return Ok(who);
         }
         // A client without certificate, or with one that says nothing to us here, is asked for
@@ -218,13 +218,17 @@ fn trusted_client<'a>(
 }
 
 /// A user with the right password.
-async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Option<Who<'a>> {
-    let users = plain.users.as_ref()?;
-    let (name, password) = basic(text(headers, &header::AUTHORIZATION)?)?;
-    if !users.check(&name, &password).await {
-        return None;
+async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Result<Option<Who<'a>>, Error> {
+    let Some(users) = &plain.users else {
+        return Ok(None);
+    };
+    let Some((name, password)) = text(headers, &header::AUTHORIZATION).and_then(basic) else {
+        return Ok(None);
+    };
+    if !users.check(&name, &password).await.ok_or(Error::Busy)? {
+        return Ok(None);
     }
-    Some(Who {
+    Ok(Some(Who {
         standing: Standing::MayEnrol,
         holder: Some(Holder {
             id: format!("est:user:{name}"),
@@ -237,7 +241,7 @@ async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Option<Who<'a>> {
             },
         }),
         names: &plain.names,
-    })
+    }))
 }
 
 /// Name and password of an Authorization header, by RFC 7617.
