@@ -337,16 +337,16 @@ fn pin(
     voucher: &Voucher,
     context: &VoucherContext<'_>,
 ) -> Option<Vec<Certificate>> {
-    let Some(chain) = context.registrar_chain else {
-        checks.not_made("pin", "no certificate of the registrar was given");
-        return None;
-    };
-    let pin = effective_pin(voucher, context.request);
     let unknown = matches!(context.domain_crls, None | Some([]));
     let open = unknown && context.revocation_without_crls;
     if voucher.domain_cert_revocation_checks == Some(true) && open {
         checks.not_made("revocation", "no CRL was given");
     }
+    let Some(chain) = context.registrar_chain else {
+        checks.not_made("pin", "no certificate of the registrar was given");
+        return None;
+    };
+    let pin = effective_pin(voucher, context.request);
     // VOUCHER-5.3-19: true means that the pledge MUST verify the revocation status for the
     // pinned domain certificate; false that it MUST NOT.
     let crls = match (voucher.domain_cert_revocation_checks, context.domain_crls) {
