@@ -3,9 +3,11 @@
 
 mod forge;
 mod issuing;
+mod legacy;
 mod names;
 mod pkits;
 mod properties;
+mod published;
 mod revocation;
 mod rules;
 mod search;
