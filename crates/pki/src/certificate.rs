@@ -256,6 +256,30 @@ impl Certificate {
         }
     }
 
+    /// The URLs of the cRLDistributionPoints, in their order; other forms of names are left out.
+    pub fn crl_urls(&self) -> Vec<String> {
+        const CRL_DISTRIBUTION_POINTS: ObjectIdentifier =
+            ObjectIdentifier::new_unwrap("2.5.29.31");
+        let mut urls = Vec::new();
+        let Some(extension) = self.extension(CRL_DISTRIBUTION_POINTS) else {
+            return urls;
+        };
+        let Ok(mut points) = Reader::der(extension).enter(tlv::SEQUENCE) else {
+            return urls;
+        };
+        while let Ok(mut point) = points.enter(tlv::SEQUENCE) {
+            // distributionPoint [0] EXPLICIT, of it fullName [0] IMPLICIT GeneralNames.
+            let names = point.enter(0xa0).and_then(|mut name| name.enter(0xa0));
+            let Ok(mut names) = names else { continue };
+            while let Ok(name) = names.any() {
+                if name.tag == 0x86 && name.value.is_ascii() {
+                    urls.extend(std::str::from_utf8(name.value).map(str::to_owned));
+                }
+            }
+        }
+        urls
+    }
+
     /// The hardwareModuleName of the subjectAltName.
     pub fn hardware_module_name(&self) -> Option<HardwareModuleName> {
         names::hardware_module_name(self.extension(oid::SUBJECT_ALT_NAME)?)
