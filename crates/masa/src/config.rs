@@ -174,6 +174,19 @@ pub enum ClientCertificate {
     Required,
 }
 
+/// Whose certificates are looked up in the CRLs that they name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevocationCheck {
+    /// Nobody's.
+    Off,
+    /// Those of registered owners.
+    #[default]
+    Owners,
+    /// Everybody's: the MASA then connects to whatever place a stranger's certificate names.
+    All,
+}
+
 /// The `[policy]` section. The defaults are those of [`Policy`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -192,6 +205,10 @@ pub struct PolicyConfig {
     pub first_come: bool,
     /// Lifetime of a nonceless voucher that a registrar asked for.
     pub voucher_lifetime_seconds: u32,
+    /// Whose certificates are looked up in CRLs.
+    pub revocation: RevocationCheck,
+    /// Whether a registrar is refused whose CRL cannot be had.
+    pub revocation_required: bool,
     /// Entries of a device's audit log that are sent at most.
     pub audit_events_max: usize,
     /// Names of tolerances towards registrars (see docs); empty is strict.
@@ -211,6 +228,8 @@ impl Default for PolicyConfig {
             prior_required: policy.prior_required,
             first_come: policy.first_come,
             voucher_lifetime_seconds: seconds(policy.voucher_lifetime),
+            revocation: RevocationCheck::Owners,
+            revocation_required: policy.revocation_required,
             audit_events_max: AuditTruncation::default().events_max,
             tolerances: Vec::new(),
         }
@@ -233,8 +252,8 @@ impl PolicyConfig {
             prior_required: self.prior_required,
             first_come: self.first_come,
             voucher_lifetime: Duration::seconds(i64::from(self.voucher_lifetime_seconds)),
+            revocation_required: self.revocation_required,
             tolerances,
-            ..Policy::default()
         })
     }
 

@@ -63,6 +63,7 @@ pub(crate) async fn read(
     connection: &mut Connection,
     request: &Request,
     shown: &Shown,
+    revocation: Revocation,
     now: OffsetDateTime,
 ) -> Result<Found, Error> {
     let key = request.device_key();
@@ -80,7 +81,7 @@ pub(crate) async fn read(
         device,
         owner,
         issued,
-        revocation: Revocation::NotChecked,
+        revocation,
         authenticated,
     };
     Ok(Found { facts, row })
@@ -141,7 +142,10 @@ fn device(rows: &[Row], issuer: Option<&[u8]>) -> Result<Option<(DeviceRow, Devi
 
 /// The owner whose certificates fit the registrar's chain: one of them is in it, or issued its
 /// topmost certificate. [`brski::masa::decide`] proves it again.
-async fn owner(connection: &mut Connection, domain: &Domain) -> Result<Option<OwnerRecord>, Error> {
+pub(crate) async fn owner(
+    connection: &mut Connection,
+    domain: &Domain,
+) -> Result<Option<OwnerRecord>, Error> {
     let keys: Vec<DomainKey> = domain.keys().collect();
     let places: Vec<String> = (1..=keys.len()).map(|n| format!("${n}")).collect();
     let sql = format!(

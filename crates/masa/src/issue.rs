@@ -12,7 +12,7 @@ use std::sync::Arc;
 use artifacts::{Envelope, sign_voucher};
 use aws_lc_rs::digest;
 use brski::DomainKey;
-use brski::masa::{Alarm, Decision, Grant, KeyClass, Policy, Refusal, Request, decide};
+use brski::masa::{Alarm, Decision, Grant, KeyClass, Policy, Refusal, Request, Revocation, decide};
 use futures::FutureExt as _;
 use pki::{Coded as _, Identity};
 use serde_json::json;
@@ -49,6 +49,7 @@ pub(crate) struct Job {
     pub(crate) request: Request,
     pub(crate) shown: Shown,
     pub(crate) policy: Arc<Policy>,
+    pub(crate) revocation: Revocation,
     pub(crate) now: OffsetDateTime,
     /// The timeline entry of a granted voucher, but for outcome and status.
     pub(crate) event: Event,
@@ -58,7 +59,14 @@ pub(crate) struct Job {
 pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<Answer, Error> {
     for _ in 0..ATTEMPTS_MAX {
         let mut snapshot = store.snapshot().await?;
-        let found = facts::read(&mut snapshot, &job.request, &job.shown, job.now).await?;
+        let found = facts::read(
+            &mut snapshot,
+            &job.request,
+            &job.shown,
+            job.revocation,
+            job.now,
+        )
+        .await?;
         let decision = decide(&job.request, &found.facts, &job.policy, job.now);
         match decision {
             Decision::Again => {
@@ -170,7 +178,14 @@ async fn write(
             let (job, signed) = (Arc::clone(&job), Arc::clone(&signed));
             async move {
                 facts::lock_device(connection, &job.request.device_key().serial).await?;
-                let found = facts::read(connection, &job.request, &job.shown, job.now).await?;
+                let found = facts::read(
+                    connection,
+                    &job.request,
+                    &job.shown,
+                    job.revocation,
+                    job.now,
+                )
+                .await?;
                 let decision = decide(&job.request, &found.facts, &job.policy, job.now);
                 let (Decision::Grant(again), Some(row)) = (decision, found.row) else {
                     return Ok(false);

@@ -13,6 +13,7 @@ mod facts;
 mod init;
 mod issue;
 pub mod register;
+mod revocation;
 mod schema;
 mod server;
 mod service;
@@ -20,7 +21,7 @@ pub mod timeline;
 
 pub use config::{
     AuditConfig, ClientCertificate, Config, DatabaseConfig, DevicesConfig, EventsConfig, Keys,
-    PolicyConfig, SigningConfig,
+    PolicyConfig, RevocationCheck, SigningConfig,
 };
 pub use error::Error;
 pub use init::{InitOptions, Initialised, TrialDevice, init, trial_device};

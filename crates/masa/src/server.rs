@@ -12,6 +12,7 @@ use serde_json::json;
 use store::{Options, Store};
 
 use crate::facts::Shown;
+use crate::revocation::Checker;
 use crate::service::{Meters, Rules, Service, router};
 use crate::timeline::{self, Recorder};
 use crate::{Config, Error, SCHEMA};
@@ -59,6 +60,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         rules: ArcSwap::from_pointee(Rules::of(&config)?),
         recorder: Recorder::start(store.clone()),
         meters: Meters::new(&metrics),
+        crls: Checker::default(),
         store,
         clock,
         log,

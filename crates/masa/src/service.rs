@@ -9,8 +9,8 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use brski::masa::{
-    AuditTruncation, Devices, Inbound, Policy, Refusal, Request, answer_audit, open_audit_request,
-    open_request,
+    AuditTruncation, Devices, Inbound, Policy, Refusal, Request, Revocation, answer_audit,
+    open_audit_request, open_request,
 };
 use daemon::Clock;
 use http::{HeaderMap, StatusCode, header};
@@ -23,11 +23,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use serde_json::{Value, json};
 use store::Store;
 use store::audit::Log;
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::config::ClientCertificate;
+use crate::config::{ClientCertificate, RevocationCheck};
 use crate::facts::{self, Shown};
 use crate::issue::{self, Answer, Job};
+use crate::revocation::{Checker, names_crls};
 use crate::timeline::{Event, Recorder};
 use crate::{Config, Error, Keys};
 
@@ -42,6 +44,7 @@ pub(crate) struct Rules {
     pub(crate) policy: Arc<Policy>,
     pub(crate) truncation: AuditTruncation,
     pub(crate) client_certificate: ClientCertificate,
+    pub(crate) revocation: RevocationCheck,
     pub(crate) devices: Arc<Devices>,
     pub(crate) keys: Keys,
 }
@@ -52,6 +55,7 @@ impl Rules {
             policy: Arc::new(config.policy.policy()?),
             truncation: config.policy.truncation(),
             client_certificate: config.policy.client_certificate,
+            revocation: config.policy.revocation,
             devices: Arc::new(config.device_pki()?),
             keys: config.keys()?,
         })
@@ -99,6 +103,7 @@ pub(crate) struct Service {
     pub(crate) recorder: Recorder,
     pub(crate) log: Log,
     pub(crate) meters: Meters,
+    pub(crate) crls: Checker,
 }
 
 /// What the registrar is told.
@@ -250,7 +255,15 @@ async fn request_voucher(
     event.outcome = "granted".to_owned();
     event.code = "ok".to_owned();
     event.http = StatusCode::OK.as_u16();
+    let revocation = match service.revocation(&rules, &request, now).await {
+        Ok(revocation) => revocation,
+        Err(error) => {
+            tracing::error!(code = error.code(), %error, "no voucher could be issued");
+            return service.finish(event, Reply::failure(error.code()));
+        }
+    };
     let job = Arc::new(Job {
+        revocation,
         request,
         shown,
         policy: Arc::clone(&rules.policy),
@@ -432,6 +445,25 @@ impl Service {
             identity: identity.join("; "),
             summary: request.map_or(Value::Null, summary),
             next: String::new(),
+        }
+    }
+
+    /// What the CRLs say that the registrar's certificates name.
+    async fn revocation(
+        &self,
+        rules: &Rules,
+        request: &Request,
+        now: OffsetDateTime,
+    ) -> Result<Revocation, Error> {
+        let domain = request.domain();
+        if rules.revocation == RevocationCheck::Off || !names_crls(domain) {
+            return Ok(Revocation::NotChecked);
+        }
+        let owner = facts::owner(&mut *self.store.snapshot().await?, domain).await?;
+        match (owner, rules.revocation) {
+            (Some(owner), _) => Ok(self.crls.check(domain, &owner.certificates, now).await),
+            (None, RevocationCheck::All) => Ok(self.crls.check(domain, &[], now).await),
+            (None, RevocationCheck::Owners | RevocationCheck::Off) => Ok(Revocation::NotChecked),
         }
     }
 

@@ -7,5 +7,6 @@ mod batch;
 mod commands;
 mod concurrency;
 mod register;
+mod revocation;
 mod support;
 mod vouchers;
