@@ -271,7 +271,13 @@ async fn offline(world: &World) -> Told {
 /// Runs this very program once more, as an operator would.
 async fn usher(arguments: &[OsString]) -> Result<(), Failure> {
     let ours = |error: std::io::Error| Failure::new("config.file", &error);
-    let program = std::env::current_exe().map_err(ours)?;
+    // The link still leads here after the file was replaced, say by a new build.
+    let link = std::path::PathBuf::from("/proc/self/exe");
+    let program = if link.exists() {
+        link
+    } else {
+        std::env::current_exe().map_err(ours)?
+    };
     let output = tokio::process::Command::new(program)
         .args(arguments)
         .output()
