@@ -55,13 +55,19 @@ fn rfc_8995_appendix_c() {
     );
     assert_eq!(check(masa, vendor, Purpose::Masa, at), "valid 2");
     assert_eq!(check(masa, vendor, Purpose::Registrar, at), "path.eku");
-    // The IDevID ends in the year 2999 and carries no purpose. Its issuer is the vendor's CA of an
-    // earlier key ceremony: the same name, another key.
+    // The IDevID ends in the year 2999 and carries no purpose.
+    assert_eq!(check(idevid, vendor, Purpose::Idevid, at), "valid 2");
     assert_eq!(check(idevid, idevid, Purpose::Idevid, at), "valid 1");
     assert_eq!(
         check(idevid, owner, Purpose::Idevid, at),
         "path.unknown-issuer"
     );
+    let later = datetime!(2026-06-01 0:00 UTC);
+    assert_eq!(
+        check(idevid, vendor, Purpose::Idevid, later),
+        "path.expired"
+    );
+    assert_eq!(check(idevid, idevid, Purpose::Idevid, later), "valid 1");
     let strict = answer(
         "rfc8995/jrc_prime256v1.crt",
         "rfc8995/ownerca_secp384r1.crt",
