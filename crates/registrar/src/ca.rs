@@ -238,6 +238,9 @@ pub enum CaError {
     /// The upstream CA cannot be reached or does not answer in time.
     #[error("the CA cannot be reached: {0}")]
     Unreachable(String),
+    /// The server at the upstream CA's address is not the one that the anchors vouch for.
+    #[error("the server is not the CA's: {0}")]
+    Untrusted(String),
 }
 
 impl CaError {
@@ -255,7 +258,8 @@ impl CaError {
             | Self::NotConfigured
             | Self::Signing(_)
             | Self::Store(_)
-            | Self::Unreachable(_) => 503,
+            | Self::Unreachable(_)
+            | Self::Untrusted(_) => 503,
         }
     }
 
@@ -270,6 +274,9 @@ impl CaError {
             Self::CsrNames => "report the code to the manufacturer of the device",
             Self::KeyInUse => "find both devices; a key must be in one place only",
             Self::Name(_) => "change [ca] subject or alt_names",
+            Self::Untrusted(_) => {
+                "compare the server's certificate with [ca.upstream] url and tls_anchors"
+            }
             Self::Audit(_) | Self::Store(_) | Self::Unreachable(_) => {
                 "none: the device tries again by itself"
             }
@@ -291,6 +298,7 @@ impl Coded for CaError {
             Self::Signing(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Unreachable(_) => "registrar.ca-unreachable",
+            Self::Untrusted(_) => "registrar.ca-untrusted",
         }
     }
 
@@ -305,7 +313,8 @@ impl Coded for CaError {
             | Self::Refused(_)
             | Self::Signing(_)
             | Self::Store(_)
-            | Self::Unreachable(_) => Blame::Ours,
+            | Self::Unreachable(_)
+            | Self::Untrusted(_) => Blame::Ours,
         }
     }
 }

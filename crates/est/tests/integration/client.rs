@@ -79,7 +79,7 @@ fn the_published_bag_is_read_in_any_order() {
     }
 }
 
-/// Requirements: EST-4.1.3-04, EST-4.1.3-06, EST-4.1.3-07
+/// Requirements: EST-4.1.3-04, EST-4.1.3-06
 #[test]
 fn a_root_rollover_is_followed() {
     let old = Ca::root("old", datetime!(2027-01-01 0:00 UTC));

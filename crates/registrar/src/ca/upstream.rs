@@ -246,9 +246,13 @@ impl UpstreamCa {
             },
             ..self.client.clone()
         };
+        // EST-3.6-01: nothing is sent, credentials least of all, before the server is authorised.
         Connection::open(&self.target, &config)
             .await
-            .map_err(|error| CaError::Unreachable(error.to_string()))
+            .map_err(|error| match error {
+                net::Error::Untrusted { .. } => CaError::Untrusted(error.to_string()),
+                error => CaError::Unreachable(error.to_string()),
+            })
     }
 
     async fn send(

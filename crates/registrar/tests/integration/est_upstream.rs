@@ -1,6 +1,7 @@
 //! A registrar whose CA is another EST server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 use est::client::{self, Facts, Outcome};
@@ -264,4 +265,160 @@ async fn a_ca_that_takes_its_time_is_waited_for() {
     lower.stop().await;
     shutdown.cancel();
     slow.stopped().await;
+}
+
+/// A server in the place of the CA, and how many requests came through to it.
+struct Impostor {
+    listener: net::server::Listener,
+    shutdown: daemon::CancellationToken,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Impostor {
+    async fn start(identity: Identity, status: u16, location: &'static str) -> Self {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        let router = axum::Router::new().fallback(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                (
+                    http::StatusCode::from_u16(status).unwrap(),
+                    [("location", location)],
+                )
+            }
+        });
+        let identities = net::server::ServerIdentities::new(&[identity]).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let mut config = net::server::ListenerConfig::new(address, identities);
+        if let Some(tls) = &mut config.tls {
+            tls.http3 = false;
+        }
+        let shutdown = daemon::CancellationToken::new();
+        let listener = net::server::serve(config, router, shutdown.clone())
+            .await
+            .unwrap();
+        Self {
+            listener,
+            shutdown,
+            seen,
+        }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.listener.stopped().await;
+    }
+}
+
+/// Requirements: EST-3.2.1-02, EST-3.2.3-02, EST-3.2.3-03, EST-3.3.1-01, EST-3.6-01, EST-3.6.1-01,
+/// EST-4.1.1-02, EST-4.2-01
+#[tokio::test]
+async fn a_ca_that_is_not_the_right_one_gets_nothing() {
+    use pki::Coded as _;
+    use registrar::ca::{CertificateAuthority as _, Config, Order, UpstreamCa};
+
+    let lab = Lab::prepare(ALLOW).await;
+    let other = Lab::prepare(ALLOW).await;
+    let now = lab.clock.now();
+    let folder = lab.path("");
+    std::fs::write(lab.path("password"), "secret\n").unwrap();
+    let identity = |from: &Lab, name: &str, days: i64| {
+        let ca = Certificate::load(from.path("domain-ca.pem")).unwrap();
+        let ca_key = SoftwareKey::load(from.path("domain-ca.key"), None).unwrap();
+        let key = key();
+        let begin = now - time::Duration::days(2);
+        let end = now + time::Duration::days(days);
+        let subject = pki::issue::name("CN=ca").unwrap();
+        let public = key.public_key().clone();
+        let builder = CertificateBuilder::new(
+            Profile::Registrar,
+            subject,
+            public,
+            rand::random(),
+            begin,
+            end,
+        );
+        let leaf = builder.dns_name(name).issue(&ca, &ca_key).unwrap();
+        Identity::new(vec![leaf, ca], key).unwrap()
+    };
+    let subject: x509_cert::name::Name = "CN=alice".parse().unwrap();
+    let key = key();
+    let csr = pki::CsrBuilder::new(subject.clone())
+        .sign(key.as_ref())
+        .unwrap();
+    let order = Order {
+        public_key: csr.public_key().clone(),
+        csr,
+        subject,
+        alt_names: Vec::new(),
+        replaces: None,
+    };
+    let elsewhere = "https://elsewhere.example/";
+    let table = [
+        (
+            "another CA",
+            identity(&other, "localhost", 9),
+            200,
+            0,
+            "registrar.ca-untrusted",
+        ),
+        (
+            "another name",
+            identity(&lab, "elsewhere", 9),
+            200,
+            0,
+            "registrar.ca-untrusted",
+        ),
+        (
+            "expired",
+            identity(&lab, "localhost", -1),
+            200,
+            0,
+            "registrar.ca-untrusted",
+        ),
+        (
+            "redirect",
+            identity(&lab, "localhost", 9),
+            307,
+            2,
+            "registrar.ca-answer-invalid",
+        ),
+        (
+            "a challenge",
+            identity(&lab, "localhost", 9),
+            401,
+            2,
+            "registrar.ca-refused",
+        ),
+        (
+            "an empty 200",
+            identity(&lab, "localhost", 9),
+            200,
+            2,
+            "registrar.ca-answer-invalid",
+        ),
+        (
+            "a failure",
+            identity(&lab, "localhost", 9),
+            500,
+            2,
+            "registrar.ca-unreachable",
+        ),
+    ];
+    for (case, identity, status, requests, code) in table {
+        let impostor = Impostor::start(identity, status, elsewhere).await;
+        let text = format!(
+            "[upstream]\nurl = \"https://localhost:{}\"\ntls_anchors = \"{dir}/domain-ca.pem\"\n\
+             ca_certificates = \"{dir}/domain-ca.pem\"\nuser = \"alice\"\n\
+             password_file = \"{dir}/password\"\ntimeout_seconds = 5\n",
+            impostor.listener.address().port(),
+            dir = folder.display()
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let ca = UpstreamCa::open(&config.upstream.unwrap()).unwrap();
+        let error = ca.issue(&order, now).await.unwrap_err();
+        assert_eq!(error.code(), code, "{case}: {error}");
+        assert_eq!(impostor.seen.load(Ordering::SeqCst), requests, "{case}");
+        impostor.stop().await;
+    }
 }
