@@ -19,7 +19,7 @@ fn names(outcome: &device::brski::Outcome) -> String {
 const WHOLE: &str = "connect, requestvoucher 200, voucher_status 200, cacerts 200, csrattrs 404, \
                      key, simpleenroll 200, connect, enrollstatus 200";
 
-/// Requirements: BRSKI-5-05, BRSKI-5.1-08, BRSKI-5.9.4-02, JWS-6.1-01
+/// Requirements: BRSKI-5-05, BRSKI-5.1-08, BRSKI-5.9.4-02, EST-4.5-01, JWS-6.1-01
 #[tokio::test]
 async fn a_device_enrols_over_each_http_version_with_each_envelope() {
     for http in [HttpVersion::Http1, HttpVersion::Http2, HttpVersion::Http3] {

@@ -14,3 +14,4 @@ mod command;
 mod enrol;
 mod power;
 mod server;
+mod strangers;
