@@ -71,7 +71,7 @@ pub struct BrskiArguments {
     tolerate: Vec<String>,
     /// Where the serial number stands in the IDevID.
     #[arg(long, value_enum, default_value_t = SerialName::SubjectSerialNumber)]
-    serial: SerialName,
+    serial_rule: SerialName,
     /// Label of the EST resources.
     #[arg(long, value_name = "LABEL")]
     est_label: Option<String>,
@@ -165,7 +165,7 @@ impl BrskiArguments {
         }
         let starts_at = self.at.unwrap_or_else(|| daemon::Clock::system().now());
         let mut config = Config::new(self.origins()?, idevid, masa_anchors, starts_at);
-        config.serial = match self.serial {
+        config.serial = match self.serial_rule {
             SerialName::SubjectSerialNumber => SerialRule::SubjectSerialNumber,
             SerialName::HardwareModuleName => SerialRule::HardwareModuleName,
             SerialName::CommonName => SerialRule::CommonName,

@@ -8,7 +8,7 @@ use crate::sim::{Device, Sim, stage};
 /// Requirements: BRSKI-1.5-01, BRSKI-2.3-01, BRSKI-2.3.1-01, BRSKI-5.2-01, BRSKI-5.2-02,
 /// BRSKI-5.2-05, BRSKI-5.5-01, BRSKI-5.6-02, BRSKI-5.6-25, BRSKI-5.7-01, BRSKI-5.9-01,
 /// BRSKI-5.9-02, BRSKI-5.9.1-01, BRSKI-5.9.3-01, BRSKI-5.9.4-01, BRSKI-5.9.4-02, JWS-6.1-01,
-/// JWS-6.1-02, BRSKI-5.8-01
+/// JWS-6.1-02, BRSKI-5.8-01, VOUCHER-5-02
 #[test]
 fn a_device_enrols_over_cms_and_over_jws() {
     for envelope in [Envelope::Cms, Envelope::Jws] {

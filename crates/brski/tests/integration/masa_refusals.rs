@@ -467,7 +467,7 @@ fn a_nonced_voucher_says_what_was_proven_and_nothing_else() {
     assert_eq!(again.masa.events["SN-1"].len(), 2);
 }
 
-/// Requirements: BRSKI-5.5.5-05, BRSKI-5.5.4-03
+/// Requirements: BRSKI-5.5.5-05, BRSKI-5.5.4-03, BRSKI-3.4-09
 #[test]
 fn without_the_pledges_own_word_it_is_logged_at_most() {
     let mut scene = Scene::new();
@@ -516,7 +516,7 @@ fn the_pin_is_a_member_of_the_verified_chain() {
 }
 
 /// Requirements: BRSKI-5.6-25, BRSKI-5.6-26, BRSKI-5.6-27, BRSKI-7.4.1-01, BRSKI-11.6.2-01,
-/// VOUCHER-5.3-10, VOUCHER-7.1-01, BRSKI-3.1-01, BRSKI-5.5.6-02
+/// VOUCHER-5.3-10, VOUCHER-7.1-01, BRSKI-3.1-01, BRSKI-5.5.6-02, BRSKI-7.4.1-02, VOUCHER-6.1-01
 #[test]
 fn a_nonceless_voucher_is_for_authorised_owners_under_another_key() {
     let mut scene = Scene::new();

@@ -8,12 +8,15 @@ use brski::{
     paths,
     pledge::{self, Clock, Failure, Input, Phase, Step, What},
 };
-use pki::{Certificate, Coded, Identity, SignOptions};
+use pki::{
+    Certificate, Coded, Identity, SignOptions, Signer,
+    issue::{CertificateBuilder, Profile, name},
+};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
     sim::{Device, Response, Sim},
-    world::{Ca, Manufacturer, NOW, key},
+    world::{Ca, Manufacturer, NOW, key, serial},
 };
 
 struct Scene {
@@ -382,6 +385,39 @@ fn a_device_that_believes_it_is_1970_enrols_if_it_knows_that_it_does_not_know() 
     }
 }
 
+/// The registrar's certificate ends in an hour; the device is two hours ahead, and sure of it.
+///
+/// Requirements: BRSKI-2.6.1-01, BRSKI-2.6.1-02
+#[test]
+fn a_trusted_clock_judges_the_registrars_certificate() {
+    for clock in [Clock::Trusted, Clock::Untrusted] {
+        let mut scene = Scene::new();
+        let registrar = &mut scene.sim.registrars[0];
+        let key = key();
+        let short = CertificateBuilder::new(
+            Profile::Registrar,
+            name("CN=short").unwrap(),
+            key.public_key().clone(),
+            serial(),
+            NOW - Duration::days(1),
+            NOW + Duration::hours(1),
+        )
+        .dns_name("short.example");
+        registrar.identity = registrar.domain.identity(&short, key);
+        registrar.request_age_max = None;
+        scene.config.clock = clock;
+        let mut device = Device::new(scene.config);
+        device.clock_offset = Duration::hours(2);
+        match (scene.sim.run(&mut device), clock) {
+            (Step::GiveUp(Failure::PinMismatch(cause)), Clock::Trusted) => {
+                assert!(cause.text.contains("path.expired"), "{cause}");
+            }
+            (Step::Done, Clock::Untrusted) => {}
+            (step, _) => panic!("{clock:?}: {step:?}"),
+        }
+    }
+}
+
 /// Requirements: BRSKI-5.1-09, BRSKI-5-06
 #[test]
 fn the_chain_that_was_shown_is_limited_and_kept() {
@@ -438,5 +474,4 @@ fn a_replayed_request_is_refused() {
         "{:?}",
         sim.registrars[0].log
     );
-    let _ = key();
 }

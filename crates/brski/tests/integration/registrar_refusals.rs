@@ -514,7 +514,7 @@ fn a_human_is_asked_and_the_same_request_gets_the_outcome() {
     assert_eq!(scene.registrar().masa_calls.len(), 1);
 }
 
-/// Requirements: BRSKI-5.5-16, BRSKI-3.1-01, BRSKI-7.2-01
+/// Requirements: BRSKI-5.5-16, BRSKI-3.1-01, BRSKI-7.2-01, BRSKI-9-01
 #[test]
 fn a_voucher_that_was_loaded_before_serves_without_a_masa() {
     let mut scene = Scene::new();

@@ -76,7 +76,8 @@ fn tls_server(ca: &Ca) -> Identity {
     ca.identity(&builder, key)
 }
 
-/// Requirements: ACP-6.2.5-01, EST-3.3.1-02, EST-3.6-01, EST-3.6.1-01, EST-4.1.3-08, EST-4.2-01
+/// Requirements: ACP-6.2.5-01, EST-3.3.1-02, EST-3.6-01, EST-3.6.1-01, EST-4.1.3-08, EST-4.2-01,
+/// EST-4.1.3-07
 #[tokio::test]
 async fn only_a_registrar_of_the_domain_is_asked_to_renew() {
     let server = Server::start().await;
