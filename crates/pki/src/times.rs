@@ -63,6 +63,7 @@ mod tests {
         assert_eq!(read(&element).unwrap(), time);
     }
 
+    /// Requirements: CMS-11.3-01
     #[test]
     fn form_changes_with_the_year() {
         round_trip(datetime!(1949-12-31 23:59:59 UTC), tlv::GENERALIZED_TIME);

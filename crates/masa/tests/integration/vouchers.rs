@@ -407,6 +407,7 @@ async fn audit_log(masa: &Masa, client: &Identity, ask: &Ask) -> Response {
     .await
 }
 
+/// Requirements: BRSKI-5.8-09
 async fn past_and_present_owners_read_the_log(masa: Masa) {
     let first = masa.pki.other_domain("First").unwrap();
     let second = masa.pki.other_domain("Second").unwrap();
@@ -524,7 +525,7 @@ async fn every_http_version_serves() {
     masa.stop().await;
 }
 
-/// Requirements: BRSKI-5.4-04, BRSKI-5.5.4-03
+/// Requirements: BRSKI-5.4-04, BRSKI-5.5.4-03, BRSKI-5.4.1-01, MASACONS-2.1-01
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_certificates_are_optional_or_required() {
     for (required, status) in [(false, 200), (true, 403)] {

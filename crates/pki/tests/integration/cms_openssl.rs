@@ -80,7 +80,7 @@ fn text_mode_content_is_taken_as_it_came() {
     assert_eq!(signer.oddities(), []);
 }
 
-/// Requirements: CMS-5.2-01
+/// Requirements: CMS-5.2-01, VOUCHERBIS-7.1-02
 #[test]
 fn detached_signatures_are_refused() {
     let openssl = OpenSsl::new();

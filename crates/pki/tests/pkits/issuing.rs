@@ -129,7 +129,8 @@ fn world(kind: KeyKind) -> Vec<(&'static str, Entity)> {
     ]
 }
 
-/// Requirements: CBR-099, CBR-100, BRSKI-5.8.2-03, BRSKI-2.3-02, BRSKI-2.3.2-06, X509-4.2.1.2-01
+/// Requirements: CBR-099, CBR-100, BRSKI-5.8.2-03, BRSKI-2.3-02, BRSKI-2.3.2-06, X509-4.2.1.2-01,
+/// BRSKI-2.6.2-01, BRSKI-2.8-01
 #[test]
 fn openssl_reads_and_verifies_each_profile() {
     for kind in [
@@ -305,6 +306,7 @@ fn an_ldevid_from_a_request() {
     assert_eq!(ldevid.dns_names(), ["jada123.owner.example"]);
 }
 
+/// Requirements: BRSKI-5-08
 #[test]
 fn the_lint_stops_what_breaks_a_profile() {
     let root = root(KeyKind::EcdsaP256);
