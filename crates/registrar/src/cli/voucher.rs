@@ -30,6 +30,10 @@ pub(super) enum VoucherCommand {
     Import(ImportArguments),
     /// Vouchers that were loaded.
     List(ListArguments),
+    /// Ask a manufacturer's MASA for vouchers without a nonce, and load them.
+    ///
+    /// The vendor's profile has to name the MASA, and the manufacturer has to allow it.
+    Request(RequestArguments),
 }
 
 #[derive(Debug, Args)]
@@ -52,10 +56,30 @@ pub(super) struct ListArguments {
     limit: u32,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RequestArguments {
+    /// Whose devices they are.
+    #[arg(long)]
+    vendor: String,
+    /// Serial numbers.
+    #[arg(required_unless_present = "serials")]
+    serial: Vec<String>,
+    /// File with serial numbers, one a line.
+    #[arg(long, value_name = "FILE")]
+    serials: Option<PathBuf>,
+    /// Certificate of the CA that issued the IDevIDs, if the vendor has several.
+    #[arg(long, value_name = "PEM")]
+    issuer: Option<PathBuf>,
+    /// Ask for JWS instead of CMS.
+    #[arg(long)]
+    jws: bool,
+}
+
 pub(super) async fn run(context: &Context, command: &VoucherCommand) -> Result<Outcome, Error> {
     match command {
         VoucherCommand::Import(arguments) => import(context, arguments).await,
         VoucherCommand::List(arguments) => list(context, arguments).await,
+        VoucherCommand::Request(arguments) => request(context, arguments).await,
     }
 }
 
@@ -345,6 +369,99 @@ async fn load(
             })
         })
         .await
+}
+
+async fn request(context: &Context, arguments: &RequestArguments) -> Result<Outcome, Error> {
+    let config = context.config(&daemon::config::Flags::new())?;
+    let metrics = daemon::Metrics::new("usher_registrar");
+    let service = crate::Service::open(config, context.clock.clone(), &metrics).await?;
+    let vendors = service.vendors();
+    let vendor = vendors
+        .named(&arguments.vendor)
+        .ok_or_else(|| Error::Import {
+            detail: format!("there is no vendor {:?}", arguments.vendor),
+        })?;
+    let mut serials = arguments.serial.clone();
+    if let Some(file) = &arguments.serials {
+        let text = std::fs::read_to_string(file).map_err(|error| Error::file(file, &error))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        serials.extend(lines.map(str::to_owned));
+    }
+    let issuer = match &arguments.issuer {
+        Some(file) => Some(Certificate::load(file)?),
+        None => match vendor.idevid.certificates.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        },
+    };
+    let issuer_key_id = issuer.and_then(|certificate| certificate.subject_key_id());
+    let envelope = if arguments.jws {
+        Envelope::Jws
+    } else {
+        Envelope::Cms
+    };
+    let progress = daemon::cli::Progress::new(context.format, serials.len() as u64, "vouchers");
+    let mut outcomes = Vec::new();
+    for serial in serials {
+        let asked = service.request_nonceless(vendor, &serial, issuer_key_id.clone(), envelope);
+        let outcome = match asked.await {
+            Ok(bytes) => accept(context, &service, vendor, &serial, &bytes).await,
+            Err(error) => Err(error),
+        };
+        outcomes.push(outcome.unwrap_or_else(|error| failed(serial, &error)));
+        progress.add(1);
+    }
+    progress.finish();
+    let errors = outcomes.iter().filter(|one| one.outcome == "error").count();
+    let answer = serde_json::json!({
+        "ok": errors == 0, "vouchers": outcomes.len(), "errors": errors, "outcomes": outcomes,
+    });
+    context.format.print(&answer, |_| {
+        let mut lines: Vec<String> = outcomes.iter().map(outcome_text).collect();
+        lines.push(format!("{} vouchers, {errors} errors", outcomes.len()));
+        lines.join("\n")
+    });
+    Ok(Outcome::of(errors == 0))
+}
+
+/// Judges a voucher that a MASA gave, and loads it.
+async fn accept(
+    context: &Context,
+    service: &crate::Service,
+    vendor: &Vendor,
+    serial: &str,
+    bytes: &[u8],
+) -> Result<FileOutcome, Error> {
+    let now = context.clock.now();
+    let keys = service.keys();
+    let chains: Vec<Vec<Certificate>> = keys
+        .identities
+        .iter()
+        .map(|identity| identity.chain.clone())
+        .collect();
+    if vendor.voucher.anchors.is_empty() {
+        return Err(not_loaded(
+            "registrar.voucher-anchors-missing",
+            "the vendor has no anchors for vouchers; `usher registrar trust import --use voucher`",
+        ));
+    }
+    let voucher = check_for(bytes, vendor, &chains, now).map_err(|(_, error)| error)?;
+    if voucher.serial != serial {
+        return Err(not_loaded(
+            "registrar.voucher-misnamed",
+            &format!("the MASA gave the voucher of {}", voucher.serial),
+        ));
+    }
+    let is_new = load(service.store(), voucher.clone(), now).await?;
+    Ok(FileOutcome {
+        file: serial.to_owned(),
+        outcome: if is_new { "loaded" } else { "known" },
+        serial: Some(voucher.serial),
+        vendor: Some(voucher.vendor),
+        expires: voucher.expires.map(rfc3339),
+        code: None,
+        detail: None,
+    })
 }
 
 async fn list(context: &Context, arguments: &ListArguments) -> Result<Outcome, Error> {

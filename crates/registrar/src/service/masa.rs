@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::Service;
+use super::pool::Key;
 use crate::Error;
 use crate::records::{Entry, Outcome};
 use crate::vendor::Vendor;
@@ -100,18 +101,14 @@ impl Service {
             headers.insert(header::ACCEPT, accept);
         }
         self.add_login(vendor, &mut headers)?;
-        let mut connection = Connection::open(&target, &config)
-            .await
-            .map_err(|error| refine(&call.url, &error))?;
-        let response = connection
-            .request(
-                Method::POST,
-                call.url.path(),
-                headers,
-                Bytes::copy_from_slice(&call.body),
-            )
-            .await
-            .map_err(|error| refine(&call.url, &error))?;
+        let key = Key {
+            vendor: vendor.profile.name.clone(),
+            target: target.to_string(),
+            generation: self.generation(),
+        };
+        let (mut connection, response) = self
+            .exchange_on(&key, &target, &config, call, headers)
+            .await?;
         // BRSKI-5.8-06: "the MASA MAY instead return a 201 ("Created") response, with the URL to
         // the prepared audit response in the "Location" header field".
         if response.status.as_u16() == 201
@@ -121,12 +118,56 @@ impl Service {
                 Error::Refused(Refusal::MasaUrlInvalid(format!("Location: {error}")))
             })?;
             let response = self
-                .get_location(vendor, &call.url, &next, connection)
+                .get_location(vendor, &call.url, &next, &mut connection)
                 .await?;
+            self.keep(key, connection, &response);
             return Ok(answered(response));
         }
-        connection.close().await;
+        self.keep(key, connection, &response);
         Ok(answered(response))
+    }
+
+    /// Sends a call on a connection that waited, or on a new one.
+    async fn exchange_on(
+        &self,
+        key: &Key,
+        target: &Target,
+        config: &ClientConfig,
+        call: &MasaCall,
+        headers: HeaderMap,
+    ) -> Result<(Connection, Response), Error> {
+        let body = Bytes::copy_from_slice(&call.body);
+        let path = call.url.path();
+        if let Some(mut connection) = self.0.pool.take(key) {
+            let sent = connection
+                .request(Method::POST, path, headers.clone(), body.clone())
+                .await;
+            match sent {
+                Ok(response) => return Ok((connection, response)),
+                // The MASA closed it meanwhile. The same request again is the same request to a
+                // MASA, so nothing is lost by sending it on a new connection.
+                Err(net::Error::Closed(_) | net::Error::Http(_)) => {}
+                Err(error) => return Err(refine(&call.url, &error)),
+            }
+        }
+        let mut connection = Connection::open(target, config)
+            .await
+            .map_err(|error| refine(&call.url, &error))?;
+        let response = connection
+            .request(Method::POST, path, headers, body)
+            .await
+            .map_err(|error| refine(&call.url, &error))?;
+        Ok((connection, response))
+    }
+
+    /// Keeps a connection for the next call, unless the MASA is about to close it.
+    fn keep(&self, key: Key, connection: Connection, response: &Response) {
+        let closes = response
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        if !closes {
+            self.0.pool.give(key, connection);
+        }
     }
 
     async fn get_location(
@@ -134,7 +175,7 @@ impl Service {
         vendor: &Vendor,
         from: &Url,
         next: &Url,
-        mut connection: Connection,
+        connection: &mut Connection,
     ) -> Result<Response, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -150,12 +191,10 @@ impl Service {
             Some(query) => format!("{}?{query}", next.path()),
             None => next.path().to_owned(),
         };
-        let response = connection
+        connection
             .request(Method::GET, &path, headers, Bytes::new())
             .await
-            .map_err(|error| refine(next, &error))?;
-        connection.close().await;
-        Ok(response)
+            .map_err(|error| refine(next, &error))
     }
 
     fn masa_target(&self, vendor: &Vendor, url: &Url) -> Result<(Target, ClientConfig), Error> {

@@ -4,12 +4,15 @@
 mod attempt;
 mod history;
 mod masa;
+mod nonceless;
+mod pool;
 mod status;
 mod voucher;
 mod webhook;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -48,6 +51,10 @@ struct Inner {
     server_identities: ServerIdentities,
     /// One gate for each vendor, so that a slow MASA holds back its own devices only.
     masa_gates: Mutex<HashMap<String, Arc<Gate>>>,
+    /// Connections to MASAs that wait for their next request.
+    pool: pool::Pool,
+    /// Counts reloads, so that no connection outlives what it was trusted by.
+    generation: AtomicU64,
     /// One lock for each exchange in progress: a request that is sent twice is worked on once.
     exchange_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     ca: Option<Arc<dyn CertificateAuthority>>,
@@ -167,6 +174,8 @@ impl Service {
             vendors: ArcSwap::from_pointee(vendors),
             server_identities,
             masa_gates: Mutex::default(),
+            pool: pool::Pool::default(),
+            generation: AtomicU64::new(0),
             exchange_locks: Mutex::default(),
             strangers: Mutex::default(),
             ca,
@@ -246,6 +255,7 @@ impl Service {
         self.0.server_identities.replace(&keys.identities)?;
         self.0.keys.store(Arc::new(keys));
         self.0.vendors.store(Arc::new(vendors));
+        self.0.generation.fetch_add(1, Ordering::SeqCst);
         *self.0.stamps.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.0.config);
         tracing::info!("keys, certificates and vendor profiles were read again");
         self.warn_about_anchors();
@@ -331,6 +341,11 @@ impl Service {
         };
         *window = Some((begun, count.saturating_add(1)));
         count < STRANGERS_PER_SECOND_MAX
+    }
+
+    /// How many reloads there were.
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::SeqCst)
     }
 
     /// The chain that travels with voucher requests.

@@ -34,7 +34,7 @@ async fn masa_command(lab: &Lab, arguments: &[&str]) {
     );
 }
 
-/// Requirements: BRSKI-5.5-01, BRSKI-5.6-02, BRSKI-5.6-04, BRSKI-5.8-01, BRSKI-5.8.2-02
+/// Requirements: BRSKI-3.1-01, BRSKI-5.5-16, BRSKI-5.5-01, BRSKI-5.6-02, BRSKI-5.6-04, BRSKI-5.8-01, BRSKI-5.8.2-02, BRSKI-9.1.1-01
 pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
     let lab = Lab::prepare(ALLOW).await;
     let folder = lab.path("masa");
@@ -115,6 +115,32 @@ pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
         let line = lab.line(serial, "masa-request").await;
         assert!(line["summary"].as_str().unwrap().contains(said), "{line:#}");
     }
+    // Vouchers for devices that will come when nobody can be asked.
+    masa_command(&lab, &["owner", "add", "campus", "--nonceless", "true"]).await;
+    let profile = lab.path("vendors.d/real.toml");
+    let text = std::fs::read_to_string(&profile).unwrap();
+    std::fs::write(
+        &profile,
+        text.replace("[masa]", &format!("[masa]\nurl = \"{url}\"")),
+    )
+    .unwrap();
+    let request = ["voucher", "request", "--vendor", "real", "AC-2"];
+    assert_eq!(lab.run(&request).await, Outcome::Yes);
+    assert_eq!(lab.run(&request).await, Outcome::Yes);
+    let refused = ["voucher", "request", "--vendor", "real", "AC-9", "AC-404"];
+    assert_eq!(lab.run(&refused).await, Outcome::No);
+    let mut snapshot = lab.running().service().store().snapshot().await.unwrap();
+    let loaded = registrar::records::offline_vouchers(&mut snapshot, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        loaded
+            .iter()
+            .map(|voucher| &voucher.serial)
+            .collect::<Vec<_>>(),
+        ["AC-2"]
+    );
+    drop(snapshot);
     lab.stop().await;
     masa.stop().await;
 }
