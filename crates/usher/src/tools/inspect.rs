@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::describe;
 use super::input;
 use super::judge::oddities_json;
-use super::sniff::{Form, Sniffed, sniff};
+use super::sniff::{Form, Sniffed, sniff, unsupported_content};
 use super::text;
 
 /// Options of `usher artifact inspect`.
@@ -160,6 +160,10 @@ fn signed(bytes: &[u8], encoding: &'static str, depth: usize) -> Found {
         }
     };
     let artefact = opened.dangerous_peek();
+    if let Some(what) = unsupported_content(artefact) {
+        let body = json!({ "unsupported": what });
+        return ("unsupported", encoding, body, Outcome::CouldNotRun);
+    }
     let payload = artefact.payload();
     let (kind, content, outcome) = match payload {
         Some(payload) => data(payload, depth),
@@ -232,6 +236,9 @@ fn data(payload: &[u8], depth: usize) -> (&'static str, Value, Outcome) {
     let Some((name, Value::Object(members))) = top else {
         return ("unknown", json!({ "content": value }), Outcome::No);
     };
+    if !name.contains("voucher") {
+        return ("unknown", json!({ "content": value }), Outcome::No);
+    }
     let request = name.contains("request");
     let read = |tolerances: &Tolerances| {
         if request {

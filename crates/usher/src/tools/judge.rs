@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::input::{self, Problem};
-use super::sniff::{Form, Sniffed, sniff};
+use super::sniff::{Form, Sniffed, sniff, unsupported_content};
 
 /// One or several file names.
 #[derive(Clone, Debug, Default)]
@@ -462,6 +462,10 @@ impl Known {
                 return Ok(Verdict::new(kind, encoding, failure).with("at", self.at_text()));
             }
         };
+        if let Some(what) = unsupported_content(signed.dangerous_peek()) {
+            let encoding = signed.dangerous_peek().envelope().name();
+            return Ok(Verdict::unsupported(encoding, what));
+        }
         self.need_anchors()?;
         let kind = match wanted {
             Some(Wanted::Exactly(kind)) => kind,

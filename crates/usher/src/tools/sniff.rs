@@ -1,5 +1,6 @@
 //! Guesses what some octets are, whatever they are wrapped in.
 
+use artifacts::Signed;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use est::csrattrs::CsrAttrs;
@@ -161,6 +162,21 @@ fn json(bytes: &[u8], text: &[u8]) -> Form {
     } else {
         Form::Json(bytes.to_vec(), value)
     }
+}
+
+/// What a signed envelope carries that is known by name and not supported.
+pub(super) fn unsupported_content(signed: &Signed) -> Option<&'static str> {
+    let content_type = signed.cms().map(|cms| cms.content_type().to_string());
+    match content_type.as_deref() {
+        Some("1.2.840.113549.1.9.16.1.42") => return Some("XML conveyed information"),
+        Some("1.2.840.113549.1.9.16.1.43") => return Some("conveyed information"),
+        _ => {}
+    }
+    let payload = signed.payload()?;
+    let value = serde_json::from_slice::<Value>(payload).ok()?;
+    let name = value.as_object()?.keys().next()?;
+    name.starts_with("ietf-sztp-")
+        .then_some("conveyed information")
 }
 
 fn is_compact_jws(text: &[u8]) -> bool {

@@ -499,6 +499,50 @@ fn inspect_decodes_what_it_is_given() {
 }
 
 #[test]
+fn what_is_not_supported_is_named() {
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../artifacts/tests/data");
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("conveyed.json");
+    std::fs::write(
+        &path,
+        r#"{"ietf-sztp-conveyed-info:redirect-information":{}}"#,
+    )
+    .unwrap();
+    let conveyed = path.display().to_string();
+    for (bytes, want) in [
+        (&b"\xd2\x84\x43\xa1\x01\x26\xa0\x40\x40"[..], "COSE or CBOR"),
+        (b"<conveyed-information/>", "XML conveyed information"),
+    ] {
+        let output = usher(&["artifact", "inspect", "--json", "-"], bytes);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(json_of(&output)["unsupported"], want);
+    }
+    let output = usher(&["artifact", "inspect", "--json", &conveyed], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(json_of(&output)["unsupported"], "conveyed information");
+    // The same inside a signature.
+    let pem = std::fs::read_to_string(examples.join("rfc8995/masa.crt")).unwrap();
+    let key = std::fs::read_to_string(examples.join("rfc8995/masa.key")).unwrap();
+    let identity = pki::Identity {
+        chain: pki::Certificate::all_from_pem(&pem).unwrap(),
+        signer: std::sync::Arc::new(pki::SoftwareKey::from_pem(&key, None).unwrap()),
+    };
+    let payload = std::fs::read(&path).unwrap();
+    let options = pki::SignOptions::default();
+    let id = pki::ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.1.43");
+    let signed = pki::cms::sign(&payload, id, &identity, &options).unwrap();
+    std::fs::write(&path, signed).unwrap();
+    let anchors = ["--anchors", "rfc8995/vendor.crt", "--at", AT, "--json"];
+    let arguments: Vec<_> = ["artifact", "verify", &conveyed]
+        .into_iter()
+        .chain(anchors)
+        .collect();
+    let output = usher(&arguments, b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(json_of(&output)["verdict"], "unsupported");
+}
+
+#[test]
 fn inspect_for_a_person() {
     let output = usher(
         &["artifact", "inspect", "rfc8366bis/A4-voucher.jws.json"],
