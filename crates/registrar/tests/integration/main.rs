@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod ca_keys;
 mod commands;
 mod engines;
 mod enrolment;
