@@ -455,8 +455,11 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// The rules for issuers, after all rules of §6: of two faults the one that matters most is told.
     fn check_profile(&self, path: &[&'s View<'a>], anchor: &View<'a>) -> Result<(), PathError> {
-        if !self.options.strict_profile || path.is_empty() {
+        if !self.options.strict_profile {
             return Ok(());
+        }
+        if path.is_empty() {
+            return profile::serial(anchor).map_err(|fault| self.fault_at(Some(anchor), fault));
         }
         check_critical(anchor)
             .and_then(|()| profile::ca(anchor))
@@ -559,12 +562,19 @@ mod profile {
         Err((Reason::KeyIdentifier, detail.into()))
     }
 
+    /// §4.1.2.2: the serial number MUST be a positive integer of at most 20 octets. That the same
+    /// section asks users to be prepared for others, and PKITS tests it, is for the default depth.
+    pub(super) fn serial(view: &View<'_>) -> Result<(), Fault> {
+        let positive = view.serial != [0] && view.serial.first().is_some_and(|&first| first < 0x80);
+        if !positive || view.serial.len() > SERIAL_MAX_OCTETS {
+            return broken("the serial number is not positive or has over 20 octets");
+        }
+        Ok(())
+    }
+
     /// Rules for every certificate below the anchor.
     pub(super) fn any(view: &View<'_>, issuer: &View<'_>) -> Result<(), Fault> {
-        // Negative numbers are tolerated, as §4.1.2.2 asks of users and PKITS tests.
-        if view.serial.len() > SERIAL_MAX_OCTETS || view.serial == [0] {
-            return broken("the serial number is zero or over 20 octets");
-        }
+        serial(view)?;
         match &view.authority_key_id {
             None => return key_identifier("there is no authorityKeyIdentifier"),
             Some(id) if id.critical => return key_identifier("authorityKeyIdentifier is critical"),
