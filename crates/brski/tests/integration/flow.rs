@@ -1,9 +1,17 @@
 //! The way that everybody hopes for.
 
-use artifacts::{Assertion, Envelope};
-use brski::{pledge::Step, registrar::Stage};
+use artifacts::{Assertion, Document, Envelope, Tolerances, open};
+use brski::{
+    DomainKey,
+    pledge::{Phase, Step},
+    registrar::Stage,
+};
+use pki::issue::Profile;
 
-use crate::sim::{Device, Sim, stage};
+use crate::{
+    sim::{Device, Sim, stage},
+    world::{Ca, key},
+};
 
 /// Requirements: BRSKI-1.5-01, BRSKI-2.3-01, BRSKI-2.3.1-01, BRSKI-5.2-01, BRSKI-5.2-02,
 /// BRSKI-5.2-05, BRSKI-5.5-01, BRSKI-5.6-02, BRSKI-5.6-25, BRSKI-5.7-01, BRSKI-5.9-01,
@@ -50,4 +58,42 @@ fn a_device_enrols_over_cms_and_over_jws() {
         assert_eq!(call.content_type, envelope.media_type());
         assert_eq!(call.accept, envelope.media_type());
     }
+}
+
+/// Requirements: BRSKI-11.6.2-02
+#[test]
+fn a_masa_signs_under_a_new_key_and_devices_that_know_its_ca_follow() {
+    let (mut sim, manufacturer) = Sim::new();
+    let fresh = key();
+    let builder = manufacturer
+        .ca
+        .builder(Profile::MasaSigner, "MASA of next year", &fresh);
+    let next = manufacturer.ca.identity(&builder, fresh);
+    for (serial, signer) in [("SN-1", manufacturer.masa.clone()), ("SN-2", next)] {
+        sim.masa.manufacturer.masa = signer.clone();
+        sim.masa.register(serial);
+        let idevid = manufacturer.device(serial);
+        let mut device = Device::new(Device::config(&idevid, &manufacturer));
+        assert_eq!(sim.run(&mut device), Step::Done, "{serial}");
+        let Phase::Enrolled(enrolled) = &device.machine.state().phase else {
+            panic!()
+        };
+        let strict = Tolerances::strict();
+        let signed = open(Document::Voucher, &enrolled.voucher, None, &strict).unwrap();
+        let certificates = signed.dangerous_peek().certificates();
+        assert!(certificates.contains(&signer.chain[0]), "{serial}");
+    }
+}
+
+/// Domains are told apart by SHA-256 of their keys, whatever their certificates call themselves.
+///
+/// Requirements: BRSKI-11.2-01
+#[test]
+fn a_domain_is_its_key() {
+    let (first, second) = (Ca::root("Domain"), Ca::root("Domain"));
+    let id = |ca: &Ca| serde_json::to_value(DomainKey::of(&ca.certificate)).unwrap();
+    assert_ne!(id(&first), id(&second));
+    let digest = first.certificate.public_key().sha256();
+    let hexadecimal: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(id(&first), hexadecimal);
 }

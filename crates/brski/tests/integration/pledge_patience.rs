@@ -289,3 +289,39 @@ fn a_clock_that_is_set_back_does_not_freeze_the_device() {
     };
     assert!(until - past <= Duration::minutes(1));
 }
+
+/// The request of the second connection names what that connection showed, so an impostor behind a
+/// redirect is found out as one in front of it would be.
+///
+/// Requirements: EST-3.2.1-03, BRSKI-5.2-12
+#[test]
+fn a_redirect_to_an_impostor_ends_there() {
+    let (mut sim, manufacturer, mut device) = scene();
+    sim.registrars
+        .push(Registrar::new(Ca::root("Second"), &manufacturer));
+    let shown = Ca::root("Second").registrar("registrar").chain;
+    let mut step = device.give(&Input::Begin, sim.now);
+    for _ in 0..20 {
+        step = match step {
+            Step::GiveUp(_) => break,
+            Step::Connect { origin: to, client } if to == origin(1) => {
+                device.client = client;
+                device.connected_to = Some(1);
+                device.give(&Input::Connected { chain: &shown }, sim.now)
+            }
+            Step::Send(request) if device.connected_to == Some(0) => {
+                device.requests.push(request);
+                let to = format!("{}.well-known/brski/requestvoucher", origin(1));
+                let answer = Response::new(307, "text/plain", "").with("location", &to);
+                sim.answer(&mut device, &answer)
+            }
+            other => sim.carry_out(&mut device, other),
+        };
+    }
+    let Step::GiveUp(failure) = step else {
+        panic!("{step:?}")
+    };
+    assert_eq!(failure.code(), "pledge.refused");
+    assert_eq!(sim.registrars[1].log, ["registrar.proximity-mismatch"]);
+    assert!(sim.masa.log.is_empty(), "the MASA was not asked");
+}
