@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use super::pledge_request::{
     PledgeRequestContext, ProximityTarget, VerifiedPledgeRequest, verify_pledge_request,
 };
-use super::trust::temporary_anchor;
+use super::trust::{temporary_anchor, temporary_anchor_by_name};
 use super::voucher::same_nonce;
 use super::{Check, CheckResult, Checks, Outcome, Trust};
 use crate::date;
@@ -215,12 +215,13 @@ fn path(
     match context.domain {
         Some(trust) => (trust.path(signer, purpose, tolerances), true),
         None => {
-            let anchor = temporary_anchor(signer.certificate(), signer.candidates());
-            let anchors = Anchors::from(anchor);
-            (
-                Trust::new(&anchors, context.now).path(signer, purpose, tolerances),
-                false,
-            )
+            let (leaf, candidates) = (signer.certificate(), signer.candidates());
+            let by = |anchor: Certificate| {
+                Trust::new(&anchor.into(), context.now).path(signer, purpose, tolerances)
+            };
+            let path = by(temporary_anchor_by_name(leaf, candidates))
+                .or_else(|_| by(temporary_anchor(leaf, candidates)));
+            (path, false)
         }
     }
 }
@@ -384,7 +385,8 @@ fn prior(
         return (None, false);
     };
     // Without anchors the inner signer's own chain stands in for them, and that is not counted.
-    let stand_in = own_anchor(&inner);
+    let stand_in = context.pledge.is_none().then(|| own_anchor(&inner));
+    let stand_in = stand_in.unwrap_or_default();
     let trust = context
         .pledge
         .unwrap_or_else(|| Trust::new(&stand_in, None));
@@ -467,6 +469,7 @@ fn proximity_chain(signer: &VerifiedSigner, path: &[Certificate]) -> Vec<Certifi
     if let Some(issuer) = path.get(1) {
         let siblings = signer.candidates().iter().filter(|candidate| {
             candidate.has_cmc_ra()
+                && path.iter().all(|one| one.der() != candidate.der())
                 && candidate.issuer_der() == issuer.subject_der()
                 && candidate.verify_signature_by(issuer.public_key()).is_ok()
         });

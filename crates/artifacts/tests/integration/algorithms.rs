@@ -6,10 +6,11 @@ use artifacts::verify::{
 };
 use artifacts::{
     Assertion, Document, Envelope, IdevidIssuer, Nonce, RequestFields, SerialNumber, Signed,
-    Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_voucher,
+    Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_request_with,
+    sign_voucher,
 };
 use pki::issue::{CrlBuilder, RevocationReason};
-use pki::{Coded, Identity, KeyKind, Unverified};
+use pki::{Coded, Identity, KeyKind, SignOptions, Unverified};
 use testkit::{Pki, PkiOptions};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -186,6 +187,47 @@ fn the_whole_chain_travels_along() {
                     .all(|one| found.iter().any(|other| other.der() == one.der()))
             );
         }
+    }
+}
+
+/// Requirements: BRSKI-5.5.2-01, BRSKI-5.5.2-03
+#[test]
+fn a_stray_certificate_of_the_same_name_is_neither_needed_nor_pinned() {
+    let pki = Pki::p256(NOW).unwrap();
+    let manufacturer = pki.manufacturer_anchors();
+    let namesake = pki.other_domain("Usher Test Owner").unwrap();
+    let registrar = &pki.domain.registrar;
+    let root = pki.domain.ca.chain.last().unwrap();
+    let stray = namesake.ca.chain.last().unwrap();
+    assert_eq!(root.subject_der(), stray.subject_der());
+    let mut fields = RequestFields::new(SerialNumber::new("SN-1").unwrap());
+    fields.idevid_issuer = Some(IdevidIssuer::of(&pki.idevid("SN-1").unwrap().chain[0]));
+    let request = VoucherRequest::new(fields).unwrap();
+    let leaf = &registrar.chain[0];
+    for (extra, top) in [
+        (vec![stray, root], root),
+        (vec![root, stray], root),
+        (vec![stray], leaf),
+        (vec![], leaf),
+    ] {
+        let identity = Identity {
+            chain: vec![leaf.clone()],
+            signer: std::sync::Arc::clone(&registrar.signer),
+        };
+        let options = SignOptions {
+            extra_certs: extra.into_iter().cloned().collect(),
+            ..SignOptions::default()
+        };
+        let bytes = sign_request_with(&request, Envelope::Cms, &identity, &options).unwrap();
+        let context = RegistrarRequestContext::new(Some(NOW))
+            .with_pledge(Trust::new(&manufacturer, Some(NOW)));
+        let signed = opened(&bytes, Envelope::Cms);
+        let judged = verify_registrar_request(&signed, &context, &Tolerances::strict());
+        let verified = judged
+            .into_result()
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(verified.signer_path.last().unwrap().der(), top.der());
+        assert!(!verified.domain_known && !verified.proximity_proven);
     }
 }
 
