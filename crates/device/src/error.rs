@@ -28,6 +28,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Another process works with this state. The caller's fault.
+    #[error("{}: another process works with this state", .0.display())]
+    StateInUse(PathBuf),
+    /// The state belongs to a device with another IDevID. The caller's fault.
+    #[error("{}: this is the state of another device", .0.display())]
+    StateOfAnother(PathBuf),
     /// The device is not enrolled, so there is nothing to renew. The caller's fault.
     #[error("the device is not enrolled")]
     NotEnrolled,
@@ -54,6 +60,8 @@ impl Coded for Error {
             Self::Config(_) => "pledge.config",
             Self::State { .. } => "pledge.state",
             Self::StateMalformed { .. } => "pledge.state-malformed",
+            Self::StateInUse(_) => "pledge.state-in-use",
+            Self::StateOfAnother(_) => "pledge.state-of-another",
             Self::NotEnrolled => "pledge.not-enrolled",
             Self::Untrusted(_) => "pledge.registrar-chain",
             Self::Random => "pledge.random",
@@ -65,7 +73,9 @@ impl Coded for Error {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::Config(_) | Self::NotEnrolled => Blame::Caller,
+            Self::Config(_) | Self::StateInUse(_) | Self::StateOfAnother(_) | Self::NotEnrolled => {
+                Blame::Caller
+            }
             Self::State { .. } | Self::StateMalformed { .. } | Self::Random => Blame::Ours,
             Self::Untrusted(_) => Blame::PeerMisbehaved,
             Self::Pki(error) => error.blame(),

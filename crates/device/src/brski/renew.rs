@@ -51,7 +51,7 @@ pub struct Renewal {
 /// surroundings fail.
 pub async fn renew(config: &Config) -> Result<Renewal, Error> {
     let mut store = Store::open(config.state_folder.clone(), config.key_passphrase.clone())?;
-    let stored = store.load()?.ok_or(Error::NotEnrolled)?;
+    let stored = store.load(&config.idevid)?.ok_or(Error::NotEnrolled)?;
     let generation = stored.key_generation;
     let mut machine = Machine::resume(config.pledge(), stored.pledge);
     let current = ldevid(&store, &machine.state().phase, generation)?;
@@ -146,7 +146,7 @@ pub async fn renew(config: &Config) -> Result<Renewal, Error> {
     renewed.anchor = trust.anchor.der().to_vec();
     let mut pledge = machine.state().clone();
     pledge.phase = Phase::Enrolled(renewed);
-    store.save(&Stored::new(pledge.clone(), generation + 1))?;
+    store.save(&Stored::new(&config.idevid, pledge.clone(), generation + 1))?;
     machine = Machine::resume(config.pledge(), pledge);
     store.forget_key(generation);
     let signer: Arc<dyn Signer> = key;
@@ -178,7 +178,7 @@ pub async fn renew(config: &Config) -> Result<Renewal, Error> {
 /// If the device is not enrolled, or its state cannot be read.
 pub fn renewal_due(config: &Config) -> Result<bool, Error> {
     let store = Store::open(config.state_folder.clone(), config.key_passphrase.clone())?;
-    let stored = store.load()?.ok_or(Error::NotEnrolled)?;
+    let stored = store.load(&config.idevid)?.ok_or(Error::NotEnrolled)?;
     let Phase::Enrolled(state) = &stored.pledge.phase else {
         return Err(Error::NotEnrolled);
     };

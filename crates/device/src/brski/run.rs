@@ -179,7 +179,7 @@ pub struct Enrolment {
 /// If the device's own surroundings fail: its disk, its random numbers, its configuration.
 pub async fn run(config: &Config, observer: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
     let store = Store::open(config.state_folder.clone(), config.key_passphrase.clone())?;
-    let stored = store.load()?;
+    let stored = store.load(&config.idevid)?;
     let (machine, key_generation) = match stored {
         Some(Stored {
             pledge,
@@ -284,6 +284,7 @@ impl Device<'_> {
 
     fn save(&self) -> Result<(), Error> {
         self.store.save(&Stored::new(
+            &self.config.idevid,
             self.machine.state().clone(),
             self.key_generation,
         ))

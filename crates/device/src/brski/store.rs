@@ -4,13 +4,13 @@
 //! folder is flushed too. After a power cut at any moment the state is the old one or the new one.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
 use brski::pledge::State;
-use pki::{KeyKind, Signer, SoftwareKey};
+use pki::{Identity, KeyKind, Signer, SoftwareKey};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -18,11 +18,15 @@ use crate::Error;
 /// Version of the file's layout.
 const VERSION: u32 = 1;
 const STATE_FILE: &str = "state.json";
+const LOCK_FILE: &str = "lock";
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     version: u32,
+    /// Whose state it is: SHA-256 of the public key in the IDevID, in hexadecimal.
+    #[serde(default)]
+    device: String,
     /// The pledge's state.
     pub pledge: State,
     /// Which key file belongs to the domain certificate: `ldevid-<n>.key.pem`.
@@ -30,11 +34,12 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// A state with its key.
+    /// A device's state with its key.
     #[must_use]
-    pub fn new(pledge: State, key_generation: u32) -> Self {
+    pub fn new(idevid: &Identity, pledge: State, key_generation: u32) -> Self {
         Self {
             version: VERSION,
+            device: device_of(idevid),
             pledge,
             key_generation,
         }
@@ -45,6 +50,8 @@ impl Stored {
 #[derive(Debug)]
 pub struct Store {
     folder: Option<PathBuf>,
+    /// Keeps other processes out for as long as it is open.
+    _lock: Option<File>,
     passphrase: Option<String>,
     /// The keys of a run in memory, as unencrypted PKCS#8 would be on disk.
     memory: Vec<(u32, std::sync::Arc<SoftwareKey>)>,
@@ -56,24 +63,33 @@ impl Store {
     /// # Errors
     /// [`Error::State`] if it cannot be made.
     pub fn open(folder: Option<PathBuf>, passphrase: Option<String>) -> Result<Self, Error> {
+        let mut lock = None;
         if let Some(folder) = &folder {
-            fs::create_dir_all(folder).map_err(|source| Error::State {
+            let failed = |source| Error::State {
                 path: folder.clone(),
                 source,
-            })?;
+            };
+            fs::create_dir_all(folder).map_err(failed)?;
+            let file = File::create(folder.join(LOCK_FILE)).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => lock = Some(file),
+                Err(TryLockError::WouldBlock) => return Err(Error::StateInUse(folder.clone())),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
         Ok(Self {
             folder,
+            _lock: lock,
             passphrase,
             memory: Vec::new(),
         })
     }
 
-    /// The state, if there is one.
+    /// The state of this device, if there is one.
     ///
     /// # Errors
-    /// If the file cannot be read or is not ours.
-    pub fn load(&self) -> Result<Option<Stored>, Error> {
+    /// If the file cannot be read, is not ours, or is another device's.
+    pub fn load(&self, idevid: &Identity) -> Result<Option<Stored>, Error> {
         let Some(path) = self.path(STATE_FILE) else {
             return Ok(None);
         };
@@ -93,6 +109,9 @@ impl Store {
                 "version {} is not known",
                 stored.version
             )));
+        }
+        if !stored.device.is_empty() && stored.device != device_of(idevid) {
+            return Err(Error::StateOfAnother(path));
         }
         Ok(Some(stored))
     }
@@ -187,6 +206,11 @@ impl Store {
     fn path(&self, name: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(name))
     }
+}
+
+/// What tells devices apart: their factory keys.
+fn device_of(idevid: &Identity) -> String {
+    hex::encode(idevid.signer.public_key().sha256())
 }
 
 /// The kind of key that fits a signer, for a renewal that keeps the kind.

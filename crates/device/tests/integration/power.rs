@@ -33,7 +33,7 @@ async fn power_goes_before_each_step_and_the_next_run_goes_on() {
         let outcome = run(&config, &mut |_| {}).await.unwrap();
         let store = Store::open(config.state_folder.clone(), None).unwrap();
         assert!(
-            store.load().unwrap().is_some(),
+            store.load(&idevid).unwrap().is_some(),
             "the state can be read after each cut"
         );
         match outcome.verdict {
@@ -82,6 +82,25 @@ async fn power_goes_at_any_millisecond() {
         assert_eq!(granted(&server), 1, "{pause_us} µs, {cuts} cuts");
         server.stop().await;
     }
+}
+
+/// One device, one process.
+#[tokio::test]
+async fn the_state_is_one_devices_and_one_processs() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let idevid = server.manufacturer.device("SN-1");
+    let mut config = server.config(&idevid);
+    config.state_folder = Some(folder.path().to_owned());
+    let held = Store::open(config.state_folder.clone(), None).unwrap();
+    let error = run(&config, &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.code(), "pledge.state-in-use");
+    drop(held);
+    assert!(run(&config, &mut |_| {}).await.unwrap().is_enrolled());
+    config.idevid = server.manufacturer.device("SN-1");
+    let error = run(&config, &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.code(), "pledge.state-of-another");
+    server.stop().await;
 }
 
 /// A half-written file beside the state is ignored; a state that is not ours is said so.
