@@ -23,7 +23,7 @@ use store::{Connection, Store, params};
 use time::OffsetDateTime;
 
 use crate::Error;
-use crate::facts::DeviceRow;
+use crate::facts::{DeviceRow, Stamp};
 use crate::issue::{Issued, claim, insert};
 use crate::register::{certificates_of, find_owner};
 use crate::timeline::{self, Event};
@@ -372,7 +372,8 @@ async fn decide(
     };
     let rows = connection
         .fetch_all(
-            "SELECT serial, issuer, sold_to, holder_domain, holder_owner, blocked, formats \
+            "SELECT serial, issuer, sold_to, holder_domain, holder_owner, blocked, formats, \
+             version, (SELECT value FROM register_epoch) AS epoch \
              FROM device WHERE serial = $1 ORDER BY issuer LIMIT 64",
             params![serial.as_str()],
         )
@@ -397,6 +398,10 @@ async fn decide(
     let place = DeviceRow {
         serial: wanted.serial.clone(),
         issuer: issuer.clone(),
+        stamp: Stamp {
+            version: row.integer("version")?,
+            epoch: row.integer("epoch")?,
+        },
     };
     if let Some(reason) = row.optional_text("blocked")? {
         return refuse(
@@ -534,6 +539,13 @@ async fn sign(
     grant: &Grant,
 ) -> Result<Outcome, Error> {
     let body = sign_voucher(&grant.voucher, grant.envelope, &shared.identity, shared.now)?;
+    if !claim(connection, &row, grant, shared.now).await? {
+        // The device is locked by now; only a change of an owner can have come in between.
+        return Ok(Outcome::Refused(
+            "masa.unsettled",
+            "the register changed meanwhile: run the batch again".to_owned(),
+        ));
+    }
     let issued = Issued {
         fingerprint: fingerprint(shared, &row),
         row: &row,
@@ -543,7 +555,6 @@ async fn sign(
         batch: Some(&shared.name),
     };
     let id = insert(connection, &issued, shared.now).await?;
-    claim(connection, &row, grant, shared.now).await?;
     let event = Event {
         at: shared.now,
         serial: Some(row.serial.clone()),
@@ -678,6 +689,7 @@ mod tests {
         let row = |serial: &str| DeviceRow {
             serial: serial.to_owned(),
             issuer: vec![],
+            stamp: Stamp::default(),
         };
         let mut names = Names::default();
         let one = names.unique(&row("ab"), "vcj");

@@ -24,6 +24,16 @@ const HISTORY_MAX: i64 = 10_000;
 pub(crate) struct DeviceRow {
     pub(crate) serial: String,
     pub(crate) issuer: Vec<u8>,
+    pub(crate) stamp: Stamp,
+}
+
+/// As long as both numbers are the same, a decision about the device rests on the same facts: each
+/// change of its row and each voucher for it counts the first one up, each change of an owner and
+/// each import the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) version: i64,
+    pub(crate) epoch: i64,
 }
 
 /// Facts, and where they were found.
@@ -40,7 +50,8 @@ pub(crate) struct Shown {
 }
 
 const DEVICE: &str = "SELECT serial, issuer, sold_to, holder_domain, holder_owner, blocked, \
-     idevid_key, has_clock, formats, assertion_min FROM device WHERE serial = $1 \
+     idevid_key, has_clock, formats, assertion_min, version, \
+     (SELECT value FROM register_epoch) AS epoch FROM device WHERE serial = $1 \
      ORDER BY issuer LIMIT 64";
 
 /// Locks the rows of a serial number, so that later reads in the same transaction see what the
@@ -58,7 +69,8 @@ pub(crate) async fn lock_device(
     Ok(())
 }
 
-/// Reads everything that a decision needs.
+/// Reads everything that a decision needs. The device with its stamp is read first, so that any
+/// change after that shows when the stamp is checked.
 pub(crate) async fn read(
     connection: &mut Connection,
     request: &Request,
@@ -136,6 +148,10 @@ fn device(rows: &[Row], issuer: Option<&[u8]>) -> Result<Option<(DeviceRow, Devi
     let place = DeviceRow {
         serial: row.text("serial")?,
         issuer: row.bytes("issuer")?,
+        stamp: Stamp {
+            version: row.integer("version")?,
+            epoch: row.integer("epoch")?,
+        },
     };
     Ok(Some((place, record)))
 }

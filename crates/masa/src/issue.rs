@@ -1,9 +1,9 @@
 //! Issuing a voucher: the decision and everything it writes, exactly once.
 //!
 //! The voucher is signed before the transaction that writes it, from facts read a moment earlier.
-//! The transaction locks the device, reads the facts again and decides again: only if the decision
-//! is the same are voucher, holder, audit entry and timeline entry written, together with the very
-//! bytes that leave. Otherwise nothing was written and it starts over. So there are never two
+//! The first statement of the transaction locks the device if its stamp (see [`Stamp`]) is still
+//! the one that was read: only then are voucher, holder, audit entry and timeline entry written,
+//! together with the very bytes that leave. Otherwise nothing was written and it starts over. So there are never two
 //! vouchers for one decision, no signature waits inside a transaction, and no row exists without
 //! its bytes.
 
@@ -21,13 +21,13 @@ use store::{Connection, Store, outbox, params};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::facts::{self, DeviceRow, Shown};
+use crate::facts::{self, DeviceRow, Shown, Stamp};
 use crate::register::subject;
 use crate::timeline::{self, Event};
 use crate::{Error, Keys};
 
 /// How often a decision may change under our hands before we give up.
-const ATTEMPTS_MAX: u32 = 8;
+const ATTEMPTS_MAX: u32 = 64;
 
 /// Topic of alarms in the outbox.
 pub(crate) const ALARM_TOPIC: &str = "masa.alarm";
@@ -58,9 +58,9 @@ pub(crate) struct Job {
 /// Decides and writes; the answer may leave when this returns.
 pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<Answer, Error> {
     for _ in 0..ATTEMPTS_MAX {
-        let mut snapshot = store.snapshot().await?;
+        let mut reader = store.reader().await?;
         let found = facts::read(
-            &mut snapshot,
+            &mut reader,
             &job.request,
             &job.shown,
             job.revocation,
@@ -70,7 +70,7 @@ pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<A
         let decision = decide(&job.request, &found.facts, &job.policy, job.now);
         match decision {
             Decision::Again => {
-                if let Some((body, envelope)) = stored(&mut snapshot, &job.request).await? {
+                if let Some((body, envelope)) = stored(&mut reader, &job.request).await? {
                     return Ok(Answer::Voucher {
                         body,
                         envelope,
@@ -91,7 +91,7 @@ pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<A
                 refusal,
                 alarm: Some(alarm),
             } => {
-                drop(snapshot);
+                drop(reader);
                 raise(store, &job, &alarm, found.row.as_ref()).await?;
                 return Ok(Answer::Refused {
                     refusal,
@@ -99,7 +99,7 @@ pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<A
                 });
             }
             Decision::Grant(grant) => {
-                drop(snapshot);
+                drop(reader);
                 let identity = match identity(keys, grant.key) {
                     Ok(identity) => identity,
                     Err(refusal) => {
@@ -111,7 +111,21 @@ pub(crate) async fn issue(store: &Store, keys: &Keys, job: Arc<Job>) -> Result<A
                 };
                 let body = sign_voucher(&grant.voucher, grant.envelope, &identity, job.now)?;
                 let envelope = grant.envelope;
-                if write(store, &job, Arc::new((*grant, body.clone()))).await? {
+                // A grant is about a device that was found.
+                let Some(row) = found.row else {
+                    continue;
+                };
+                let owner = match &grant.holder {
+                    Some(holder) => holder.owner.clone(),
+                    None => found.facts.device.and_then(|device| device.holder?.owner),
+                };
+                let signed = Signed {
+                    grant: *grant,
+                    row,
+                    owner,
+                    body: body.clone(),
+                };
+                if write(store, &job, signed).await? {
                     return Ok(Answer::Voucher {
                         body,
                         envelope,
@@ -158,55 +172,34 @@ async fn stored(
     )))
 }
 
-/// Whether two decisions about one request are the same to the last octet.
-fn same(one: &Grant, other: &Grant) -> bool {
-    one.envelope == other.envelope
-        && one.key == other.key
-        && one.audit == other.audit
-        && one.voucher.to_json() == other.voucher.to_json()
+/// A decision with what it rests on and its signed voucher.
+struct Signed {
+    grant: Grant,
+    row: DeviceRow,
+    /// The owner behind the domain, new or as before.
+    owner: Option<String>,
+    body: Vec<u8>,
 }
 
-/// True if the grant was written, false if it is no longer what would be decided.
-async fn write(
-    store: &Store,
-    job: &Arc<Job>,
-    signed: Arc<(Grant, Vec<u8>)>,
-) -> Result<bool, Error> {
-    let job = Arc::clone(job);
+/// True if the grant was written, false if its facts have changed.
+async fn write(store: &Store, job: &Arc<Job>, signed: Signed) -> Result<bool, Error> {
+    let (job, signed) = (Arc::clone(job), Arc::new(signed));
     store
         .locking_transaction("voucher-issue", move |connection| {
             let (job, signed) = (Arc::clone(&job), Arc::clone(&signed));
             async move {
-                facts::lock_device(connection, &job.request.device_key().serial).await?;
-                let found = facts::read(
-                    connection,
-                    &job.request,
-                    &job.shown,
-                    job.revocation,
-                    job.now,
-                )
-                .await?;
-                let decision = decide(&job.request, &found.facts, &job.policy, job.now);
-                let (Decision::Grant(again), Some(row)) = (decision, found.row) else {
-                    return Ok(false);
-                };
-                if !same(&signed.0, &again) {
+                if !claim(connection, &signed.row, &signed.grant, job.now).await? {
                     return Ok(false);
                 }
-                let owner = again.holder.as_ref().map_or_else(
-                    || found.facts.device.and_then(|device| device.holder?.owner),
-                    |holder| holder.owner.clone(),
-                );
                 let issued = Issued {
                     fingerprint: job.request.fingerprint(),
-                    row: &row,
-                    owner: owner.as_deref(),
-                    grant: &signed.0,
-                    body: &signed.1,
+                    row: &signed.row,
+                    owner: signed.owner.as_deref(),
+                    grant: &signed.grant,
+                    body: &signed.body,
                     batch: None,
                 };
                 let id = insert(connection, &issued, job.now).await?;
-                claim(connection, &row, &again, job.now).await?;
                 let mut event = job.event.clone();
                 event.summary["voucher_id"] = json!(id);
                 timeline::write(connection, &event).await?;
@@ -294,38 +287,39 @@ pub(crate) async fn insert(
     Ok(id)
 }
 
-/// Writes what the grant changes about the device.
+/// Locks the device and writes what the grant changes about it. False, and nothing is written, if
+/// the device or an owner changed since the stamp was read.
 pub(crate) async fn claim(
     connection: &mut Connection,
     row: &DeviceRow,
     grant: &Grant,
     now: OffsetDateTime,
-) -> Result<(), Error> {
-    if let Some(holder) = &grant.holder {
-        connection
-            .execute(
-                "UPDATE device SET holder_domain = $1, holder_owner = $2, holder_since_us = $3, \
-                 changed_us = $3 WHERE serial = $4 AND issuer = $5",
-                params![
-                    holder.domain.as_bytes(),
-                    holder.owner.clone(),
-                    now,
-                    &row.serial,
-                    &row.issuer
-                ],
-            )
-            .await?;
-    }
-    if let Some(key) = &grant.idevid_key {
-        connection
-            .execute(
-                "UPDATE device SET idevid_key = $1, changed_us = $2 \
-                 WHERE serial = $3 AND issuer = $4 AND idevid_key IS NULL",
-                params![key, now, &row.serial, &row.issuer],
-            )
-            .await?;
-    }
-    Ok(())
+) -> Result<bool, Error> {
+    let holder = grant.holder.as_ref();
+    let rows = connection
+        .execute(
+            "UPDATE device SET version = version + 1, \
+             holder_domain = CASE WHEN $1 = 1 THEN $2 ELSE holder_domain END, \
+             holder_owner = CASE WHEN $1 = 1 THEN $3 ELSE holder_owner END, \
+             holder_since_us = CASE WHEN $1 = 1 THEN $4 ELSE holder_since_us END, \
+             changed_us = CASE WHEN $1 = 1 THEN $4 ELSE changed_us END, \
+             idevid_key = COALESCE(idevid_key, $5) \
+             WHERE serial = $6 AND issuer = $7 AND version = $8 \
+               AND (SELECT value FROM register_epoch) = $9",
+            params![
+                holder.is_some(),
+                holder.map(|holder| holder.domain.as_bytes().as_slice()),
+                holder.and_then(|holder| holder.owner.clone()),
+                now,
+                grant.idevid_key.as_ref().map(<[u8; 32]>::as_slice),
+                &row.serial,
+                &row.issuer,
+                row.stamp.version,
+                row.stamp.epoch
+            ],
+        )
+        .await?;
+    Ok(rows == 1)
 }
 
 fn alarm_parts(alarm: &Alarm) -> (&'static str, String) {
@@ -350,6 +344,7 @@ pub(crate) async fn raise(
     let row = row.cloned().unwrap_or_else(|| DeviceRow {
         serial: key.serial.clone(),
         issuer: key.issuer_key_id.clone().unwrap_or_default(),
+        stamp: Stamp::default(),
     });
     let detail = serde_json::to_value(alarm).unwrap_or_default();
     let (actor, now) = (actor(&job.request), job.now);

@@ -9,11 +9,25 @@ pub const SCHEMA: Schema = Schema {
 };
 
 /// Applied in order, never edited once released.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "register",
-    sql: REGISTER,
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "register",
+        sql: REGISTER,
+    },
+    Migration {
+        version: 2,
+        name: "register epoch",
+        sql: EPOCH,
+    },
+];
+
+/// Counts changes of owners and additions of devices. Together with a device's version it tells a
+/// transaction whether what was read before it still holds.
+const EPOCH: &str = "\
+CREATE TABLE register_epoch (id BIGINT PRIMARY KEY, value BIGINT NOT NULL);
+INSERT INTO register_epoch (id, value) VALUES (1, 0);
+";
 
 /// Identity of a device is (issuer key id, serial). An empty issuer stands for "not known when it
 /// was imported" and matches every issuer that has no row of its own.

@@ -1,6 +1,7 @@
 //! A connection inside a transaction, whichever engine it belongs to.
 
 use futures::TryStreamExt as _;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
@@ -23,7 +24,9 @@ pub struct Connection {
 pub(crate) enum Link {
     Sqlite(SqliteConnection),
     SqliteRead(Transaction<'static, Sqlite>),
+    SqlitePooled(PoolConnection<Sqlite>),
     Postgres(Transaction<'static, Postgres>),
+    PostgresPooled(PoolConnection<Postgres>),
 }
 
 impl std::fmt::Debug for Connection {
@@ -50,8 +53,8 @@ impl Connection {
     #[must_use]
     pub const fn engine(&self) -> Engine {
         match self.inner {
-            Link::Sqlite(_) | Link::SqliteRead(_) => Engine::Sqlite,
-            Link::Postgres(_) => Engine::Postgres,
+            Link::Sqlite(_) | Link::SqliteRead(_) | Link::SqlitePooled(_) => Engine::Sqlite,
+            Link::Postgres(_) | Link::PostgresPooled(_) => Engine::Postgres,
         }
     }
 
@@ -74,7 +77,15 @@ impl Connection {
                 .execute(sqlite(sql, params))
                 .await
                 .map(|r| r.rows_affected()),
+            Link::SqlitePooled(c) => c
+                .execute(sqlite(sql, params))
+                .await
+                .map(|r| r.rows_affected()),
             Link::Postgres(c) => c
+                .execute(postgres(sql, params))
+                .await
+                .map(|r| r.rows_affected()),
+            Link::PostgresPooled(c) => c
                 .execute(postgres(sql, params))
                 .await
                 .map(|r| r.rows_affected()),
@@ -88,7 +99,9 @@ impl Connection {
         let result = match &mut self.inner {
             Link::Sqlite(c) => c.execute(script).await.map(|_| ()),
             Link::SqliteRead(c) => c.execute(script).await.map(|_| ()),
+            Link::SqlitePooled(c) => c.execute(script).await.map(|_| ()),
             Link::Postgres(c) => c.execute(script).await.map(|_| ()),
+            Link::PostgresPooled(c) => c.execute(script).await.map(|_| ()),
         };
         self.note(result)
     }
@@ -116,7 +129,19 @@ impl Connection {
                     .try_collect()
                     .await
             }
+            Link::SqlitePooled(c) => {
+                c.fetch(sqlite(sql, params))
+                    .map_ok(|r| Row(Inner::Sqlite(r)))
+                    .try_collect()
+                    .await
+            }
             Link::Postgres(c) => {
+                c.fetch(postgres(sql, params))
+                    .map_ok(|r| Row(Inner::Postgres(r)))
+                    .try_collect()
+                    .await
+            }
+            Link::PostgresPooled(c) => {
                 c.fetch(postgres(sql, params))
                     .map_ok(|r| Row(Inner::Postgres(r)))
                     .try_collect()
@@ -145,7 +170,15 @@ impl Connection {
                 .fetch_optional(sqlite(sql, params))
                 .await
                 .map(|row| row.map(|r| Row(Inner::Sqlite(r)))),
+            Link::SqlitePooled(c) => c
+                .fetch_optional(sqlite(sql, params))
+                .await
+                .map(|row| row.map(|r| Row(Inner::Sqlite(r)))),
             Link::Postgres(c) => c
+                .fetch_optional(postgres(sql, params))
+                .await
+                .map(|row| row.map(|r| Row(Inner::Postgres(r)))),
+            Link::PostgresPooled(c) => c
                 .fetch_optional(postgres(sql, params))
                 .await
                 .map(|row| row.map(|r| Row(Inner::Postgres(r)))),

@@ -360,6 +360,19 @@ impl Store {
         Ok(Snapshot(Connection::new(link)))
     }
 
+    /// A connection for several queries without a transaction around them: each sees the newest
+    /// state. Cheaper than [`Store::snapshot`]; who writes on what was read has to check again.
+    ///
+    /// # Errors
+    /// When no connection is free in time.
+    pub async fn reader(&self) -> Result<Snapshot, Error> {
+        let link = match &*self.backend {
+            Backend::Sqlite { readers, .. } => Link::SqlitePooled(readers.acquire().await?),
+            Backend::Postgres { pool } => Link::PostgresPooled(pool.acquire().await?),
+        };
+        Ok(Snapshot(Connection::new(link)))
+    }
+
     /// All rows of one query, outside any transaction. The caller bounds their number.
     ///
     /// # Errors
@@ -439,7 +452,7 @@ impl Store {
     }
 }
 
-/// A read-only transaction; see [`Store::snapshot`].
+/// A connection for reading; see [`Store::snapshot`] and [`Store::reader`].
 #[derive(Debug)]
 pub struct Snapshot(Connection);
 

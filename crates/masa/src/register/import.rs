@@ -15,7 +15,7 @@ use store::{AssertSqlSafe, Connection, Store, Value, params};
 use time::OffsetDateTime;
 
 use super::owner::is_owner_id;
-use super::{TEXT_LENGTH_MAX_BYTES, record};
+use super::{TEXT_LENGTH_MAX_BYTES, next_epoch, record};
 use crate::Error;
 
 /// Rows in one import.
@@ -447,6 +447,7 @@ impl Import {
                     let created = count(&RowOutcome::Created);
                     let updated = count(&RowOutcome::Updated);
                     if created + updated > 0 {
+                        next_epoch(connection).await?;
                         let data = json!({
                             "file": source, "created": created, "updated": updated,
                         });

@@ -35,6 +35,13 @@ pub(crate) fn subject(serial: &str, issuer: &[u8]) -> String {
     }
 }
 
+/// Says that owners changed or devices were added; see the schema.
+pub(crate) async fn next_epoch(transaction: &mut store::Connection) -> Result<(), Error> {
+    let sql = "UPDATE register_epoch SET value = value + 1 WHERE id = 1";
+    transaction.execute(sql, Vec::new()).await?;
+    Ok(())
+}
+
 pub(crate) async fn record(
     transaction: &mut store::Connection,
     kind: &str,

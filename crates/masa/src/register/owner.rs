@@ -11,7 +11,7 @@ use serde_json::json;
 use store::{Connection, Row, Store, params};
 use time::OffsetDateTime;
 
-use super::{TEXT_LENGTH_MAX_BYTES, record};
+use super::{TEXT_LENGTH_MAX_BYTES, next_epoch, record};
 use crate::Error;
 
 /// Certificates that one owner may have.
@@ -265,6 +265,7 @@ async fn add(
             .await?;
         keys.push(key.to_string());
     }
+    next_epoch(connection).await?;
     let kind = if created {
         "owner-added"
     } else {
@@ -312,6 +313,7 @@ pub async fn block_owner(
                         name: id,
                     });
                 }
+                next_epoch(connection).await?;
                 let kind = if blocked {
                     "owner-blocked"
                 } else {

@@ -525,6 +525,23 @@ async fn every_http_version_serves() {
     masa.stop().await;
 }
 
+/// Requirements: VOUCHER-7.4-01
+#[tokio::test]
+async fn nothing_is_answered_in_the_clear() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let masa = Masa::sqlite().await;
+    let address = masa.running.device_address();
+    let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("POST {VOUCHER} HTTP/1.1\r\nhost: masa\r\ncontent-length: 0\r\n\r\n");
+    plain.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // Whether the end is an orderly one does not matter.
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    masa.stop().await;
+}
+
 /// Requirements: BRSKI-5.4-04, BRSKI-5.5.4-03, BRSKI-5.4.1-01, MASACONS-2.1-01
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_certificates_are_optional_or_required() {
