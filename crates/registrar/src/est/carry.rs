@@ -281,6 +281,11 @@ async fn issue(
 ) -> Result<Answer, Error> {
     let service = &inner.service;
     let ca = service.ca().ok_or(CaError::NotConfigured)?;
+    let step = if replaces.is_some() {
+        "reenrol"
+    } else {
+        "enrol"
+    };
     let wanted = Wanted {
         csr: &enrolment.csr,
         generated: None,
@@ -302,24 +307,13 @@ async fn issue(
         Certified::New(certificate) => {
             service.count(attempt);
             attempt.entries.clear();
-            service.counters().step(
-                if replaces.is_some() {
-                    "reenrol"
-                } else {
-                    "enrol"
-                },
-                None,
-            );
+            issued(inner, attempt, holder, &certificate, step);
             Answer::certificate(&certificate).map_err(own_fault)
         }
         Certified::Again(certificate) => {
             let line = Entry::new(
                 service.now(),
-                if replaces.is_some() {
-                    "reenrol"
-                } else {
-                    "enrol"
-                },
+                step,
                 "the same request again: the same certificate again",
             );
             attempt.note(line);
@@ -329,7 +323,7 @@ async fn issue(
             Answer::certificate(&certificate).map_err(own_fault)
         }
         Certified::Pending { retry_after } => {
-            let line = Entry::new(service.now(), "enrol", "the CA has not decided yet")
+            let line = Entry::new(service.now(), step, "the CA has not decided yet")
                 .outcome(Outcome::Pending);
             attempt.note(line);
             if holder.is_device {
@@ -381,7 +375,7 @@ async fn generate(
         Certified::New(certificate) | Certified::Again(certificate) => {
             service.count(attempt);
             attempt.entries.clear();
-            service.counters().step("serverkeygen", None);
+            issued(inner, attempt, holder, &certificate, "serverkeygen");
             let private_key = key.to_pkcs8_der()?;
             Answer::key_and_certificate(&private_key, &certificate).map_err(own_fault)
         }
@@ -389,6 +383,25 @@ async fn generate(
             Err(CaError::Answer("it waits, and the generated key cannot".to_owned()).into())
         }
     }
+}
+
+/// Counts and logs a certificate that is in the database now.
+fn issued(
+    inner: &Inner,
+    attempt: &Attempt,
+    holder: &Holder,
+    certificate: &Certificate,
+    step: &'static str,
+) {
+    inner.service.counters().step(step, None);
+    tracing::info!(
+        correlation = attempt.correlation,
+        device = holder.id,
+        step,
+        serial_number = hex::encode(certificate.serial_number()),
+        subject = certificate.subject(),
+        "certificate issued"
+    );
 }
 
 fn detail(enrolment: &Enrolment, policy: &Policy) -> serde_json::Value {
