@@ -20,6 +20,8 @@ pub(super) enum DeviceCommand {
     Approve(ApproveArguments),
     /// Refuse a device.
     Deny(DenyArguments),
+    /// Ask the MASA again for the history of a device, and judge it.
+    History(Which),
     /// Read a list of devices that may join (or may not) from a CSV file.
     ///
     /// The first line names the columns: `serial`, and if wanted `vendor`, `product`, `action`
@@ -135,6 +137,10 @@ pub(super) async fn run(context: &Context, command: &DeviceCommand) -> Result<Ou
             };
             decide(context.format, &store, &arguments.which, order, now).await
         }
+        DeviceCommand::History(which) => {
+            store.close().await;
+            history(context, config, which).await
+        }
         DeviceCommand::Import(arguments) => {
             let vendors = crate::vendor::Vendors::load(&config.vendors.directory)?;
             import::import(context.format, &store, arguments, &vendors, now).await
@@ -188,7 +194,7 @@ async fn list(
                         }),
                         device.state.as_str().to_owned(),
                         device.code.clone().unwrap_or_default(),
-                        records::rfc3339(device.last_seen),
+                        short(&records::rfc3339(device.last_seen)),
                     ]
                 })
                 .collect();
@@ -301,11 +307,11 @@ fn device_text(device: &Device, timeline: &[records::Recorded], detail: bool) ->
     lines.push(format!("  device id    {}", device.device_id));
     lines.push(format!(
         "  first seen   {}",
-        records::rfc3339(device.first_seen)
+        short(&records::rfc3339(device.first_seen))
     ));
     lines.push(format!(
         "  last seen    {}",
-        records::rfc3339(device.last_seen)
+        short(&records::rfc3339(device.last_seen))
     ));
     lines.push(format!("  history      {}", device.history.as_str()));
     if let Some(decision) = device.decision {
@@ -423,6 +429,61 @@ async fn decide(
         )
     });
     Ok(Outcome::Yes)
+}
+
+async fn history(
+    context: &Context,
+    config: crate::Config,
+    which: &Which,
+) -> Result<Outcome, Error> {
+    let metrics = daemon::Metrics::new("usher_registrar");
+    let service = crate::Service::open(config, context.clock.clone(), &metrics).await?;
+    let mut snapshot = service.store().snapshot().await?;
+    let mut found =
+        records::find_devices(&mut snapshot, &which.serial, which.vendor.as_deref()).await?;
+    drop(snapshot);
+    found.retain(|device| device.trusted);
+    let count = found.len();
+    let device = match (found.pop(), count) {
+        (Some(device), 1) => device,
+        (None, _) => {
+            return Err(Error::DeviceUnknown {
+                serial: which.serial.clone(),
+            });
+        }
+        (Some(_), count) => {
+            return Err(Error::DeviceAmbiguous {
+                serial: which.serial.clone(),
+                count,
+            });
+        }
+    };
+    let judged = service.refresh_history(&device).await;
+    let (history, code) = match &judged {
+        Ok(history) => (history.as_str(), None),
+        Err(error) => (
+            "refused",
+            Some((pki::Coded::code(error), error.to_string())),
+        ),
+    };
+    let answer = serde_json::json!({
+        "ok": judged.is_ok(), "serial": device.serial, "vendor": device.vendor,
+        "history": history,
+        "code": code.as_ref().map(|(code, _)| *code),
+        "detail": code.as_ref().map(|(_, detail)| detail),
+    });
+    context.format.print(&answer, |_| match &code {
+        None => format!("{} of {}: {history}", device.serial, device.vendor),
+        Some((code, detail)) => {
+            format!(
+                "{} of {}: {} [{code}]",
+                device.serial,
+                device.vendor,
+                plain(detail)
+            )
+        }
+    });
+    Ok(Outcome::of(judged.is_ok()))
 }
 
 async fn write_decision(

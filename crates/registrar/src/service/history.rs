@@ -35,6 +35,27 @@ impl Service {
         });
     }
 
+    /// Asks for the history of a device once more, whatever is known about it.
+    ///
+    /// BRSKI-5.8-09: "A registrar MAY request logs at future times."
+    ///
+    /// # Errors
+    /// It breaks the policy, or cannot be had.
+    pub async fn refresh_history(&self, device: &records::Device) -> Result<History, Error> {
+        let id = device.device_id.clone();
+        self.store()
+            .transaction("history", move |connection| {
+                let id = id.clone();
+                Box::pin(async move {
+                    records::set_history(connection, &id, History::Unknown).await?;
+                    Ok::<_, Error>(())
+                })
+            })
+            .await?;
+        let correlation = hex::encode(rand::random::<[u8; 8]>());
+        self.history(&device.sighting(), &correlation).await
+    }
+
     /// Whether a device may use EST now: it has a valid voucher of ours, and its history is fine.
     ///
     /// If the history was not looked at yet, it is now: BRSKI-5.8-02, BRSKI-11-01.

@@ -454,6 +454,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) content_type: String,
     pub(crate) accept: String,
+    pub(crate) authorization: String,
     pub(crate) server_name: Option<String>,
     pub(crate) client: Option<Certificate>,
     pub(crate) body: Vec<u8>,
@@ -543,6 +544,7 @@ async fn answer(
         path: parts.uri.path().to_owned(),
         content_type: text(header::CONTENT_TYPE),
         accept: text(header::ACCEPT),
+        authorization: text(header::AUTHORIZATION),
         server_name: peer
             .tls
             .as_ref()

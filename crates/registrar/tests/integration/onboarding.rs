@@ -195,3 +195,82 @@ pub(crate) async fn one_request_sixteen_times_at_once_is_one_exchange() {
     assert_eq!(lab.masa.seen().len(), 1);
     lab.stop().await;
 }
+
+/// Requirements: BRSKI-11.4-01, BRSKI-5.8-09
+pub(crate) async fn an_enrolled_device_that_starts_anew_is_noticed_and_its_history_asked_again() {
+    let lab = Lab::start(ALLOW).await;
+    let device = lab.device("SN-1");
+    assert_eq!(device.ask().await.status, 200);
+    assert_eq!(
+        device
+            .report(brski::paths::VOUCHER_STATUS, GOOD)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        device.report(brski::paths::ENROL_STATUS, GOOD).await.status,
+        200
+    );
+    lab.line("SN-1", "audit-log").await;
+    assert_eq!(lab.shown("SN-1").await["state"], "enrolled");
+    let logs = || {
+        let seen = lab.masa.seen();
+        seen.iter()
+            .filter(|seen| seen.path.ends_with("requestauditlog"))
+            .count()
+    };
+    assert_eq!(logs(), 1);
+
+    // A device that the domain knows as enrolled comes as if it were new.
+    lab.masa.tells(History::Foreign);
+    assert_eq!(device.ask().await.status, 200);
+    let line = lab.line("SN-1", "bootstrap-again").await;
+    assert_eq!(line["outcome"], "notice");
+    assert_eq!(
+        device
+            .report(brski::paths::VOUCHER_STATUS, GOOD)
+            .await
+            .status,
+        200
+    );
+    for _ in 0..200 {
+        if logs() == 2 && lab.line("SN-1", "audit-log").await["outcome"] == "refused" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(lab.shown("SN-1").await["history"], "violated");
+
+    // An operator can ask once more.
+    assert_eq!(
+        lab.run(&["device", "history", "SN-1"]).await,
+        daemon::Outcome::No
+    );
+    lab.masa.tells(History::Clean);
+    assert_eq!(
+        lab.run(&["device", "history", "SN-1"]).await,
+        daemon::Outcome::Yes
+    );
+    assert_eq!(logs(), 4);
+    assert_eq!(lab.shown("SN-1").await["history"], "accepted");
+    lab.stop().await;
+}
+
+/// Requirements: BRSKI-5.4-05
+pub(crate) async fn a_masa_can_want_a_password_or_no_certificate() {
+    let lab = Lab::prepare(ALLOW).await;
+    std::fs::write(lab.path("vendors.d/password"), "swordfish\n").unwrap();
+    let profile = lab.path("vendors.d/acme.toml");
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let masa = "[masa]\nwithout_client_certificate = true\nuser = \"campus\"\n\
+                password_file = \"password\"";
+    std::fs::write(&profile, text.replace("[masa]", masa)).unwrap();
+    let lab = lab.serving().await;
+    assert_eq!(lab.device("SN-1").ask().await.status, 200);
+    let seen = lab.masa.seen().pop().unwrap();
+    assert!(seen.client.is_none());
+    // campus:swordfish
+    assert_eq!(seen.authorization, "Basic Y2FtcHVzOnN3b3JkZmlzaA==");
+    lab.stop().await;
+}
