@@ -70,6 +70,9 @@ pub struct Config {
     /// The timeline.
     #[serde(default)]
     pub events: EventsConfig,
+    /// Where alarms go.
+    #[serde(default)]
+    pub alarms: AlarmsConfig,
     /// Relative paths start here.
     #[serde(skip)]
     pub directory: PathBuf,
@@ -265,6 +268,22 @@ impl PolicyConfig {
             ..AuditTruncation::default()
         }
     }
+}
+
+/// The `[alarms]` section. Without a webhook, alarms wait in the database and are shown by
+/// `usher masa device show` and `doctor`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlarmsConfig {
+    /// An `https` URL that takes each alarm as a JSON POST and answers 2xx.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+    /// PEM file with the CA of that server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchors: Option<PathBuf>,
+    /// File whose first line is sent as `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// The `[events]` section.

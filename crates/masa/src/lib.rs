@@ -5,6 +5,7 @@
 //! before the bytes leave. The register ([`register`]) is managed by commands which work on the
 //! database directly, with the server up or down.
 
+mod alarms;
 pub mod batch;
 pub mod cli;
 mod config;
@@ -20,8 +21,8 @@ mod service;
 pub mod timeline;
 
 pub use config::{
-    AuditConfig, ClientCertificate, Config, DatabaseConfig, DevicesConfig, EventsConfig, Keys,
-    PolicyConfig, RevocationCheck, SigningConfig,
+    AlarmsConfig, AuditConfig, ClientCertificate, Config, DatabaseConfig, DevicesConfig,
+    EventsConfig, Keys, PolicyConfig, RevocationCheck, SigningConfig,
 };
 pub use error::Error;
 pub use init::{InitOptions, Initialised, TrialDevice, init, trial_device};

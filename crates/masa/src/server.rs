@@ -11,6 +11,7 @@ use pki::Coded as _;
 use serde_json::json;
 use store::{Options, Store};
 
+use crate::alarms::Webhook;
 use crate::facts::Shown;
 use crate::revocation::Checker;
 use crate::service::{Meters, Rules, Service, router};
@@ -19,6 +20,8 @@ use crate::{Config, Error, SCHEMA};
 
 /// How often old lines of the timeline are removed.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(60);
+/// How often the outbox is looked at.
+const DELIVERY_PERIOD: Duration = Duration::from_secs(1);
 
 /// A MASA that serves.
 pub struct Running {
@@ -80,7 +83,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         })
         .serve(&config.admin, shutdown.clone())
         .await?;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(every(
             Duration::from_secs(config.audit.seal_seconds.max(1)),
             shutdown.clone(),
@@ -102,6 +105,21 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
             },
         )),
     ];
+    if let Some(webhook) = Webhook::of(&config)? {
+        // Claims in the outbox are told apart by who made them.
+        let worker = format!("{}-{}", std::process::id(), store_time(&service));
+        tasks.push(tokio::spawn(every(
+            DELIVERY_PERIOD,
+            shutdown.clone(),
+            Arc::clone(&service),
+            async move |service| {
+                let now = service.clock.now();
+                if let Err(error) = webhook.deliver(&service.store, &worker, now).await {
+                    tracing::error!(code = error.code(), %error, "the outbox cannot be worked on");
+                }
+            },
+        )));
+    }
     let (device_address, admin_address) = (devices.address(), admin.address());
     tracing::info!(%device_address, %admin_address, "the MASA serves");
     Ok(Running {
@@ -115,6 +133,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         admin_address,
         tasks,
     })
+}
+
+fn store_time(service: &Service) -> i64 {
+    store::micros(service.clock.now())
 }
 
 async fn seal(service: &Service) {

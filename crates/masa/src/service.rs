@@ -486,7 +486,15 @@ impl Service {
         event.code = reply.code.to_owned();
         event.http = reply.status.as_u16();
         event.next = next_action(reply.code).to_owned();
-        if reply.outcome != "answered" && reply.outcome != "again" {
+        if reply.outcome == "alarm" {
+            tracing::warn!(
+                code = reply.code,
+                serial = event.serial.as_deref(),
+                peer = event.peer,
+                identity = event.identity,
+                "{operation}: alarm"
+            );
+        } else if reply.outcome != "answered" && reply.outcome != "again" {
             tracing::info!(
                 code = reply.code,
                 serial = event.serial.as_deref(),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod alarms;
 mod bad_input;
 mod batch;
 mod commands;

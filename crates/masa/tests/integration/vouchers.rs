@@ -542,7 +542,7 @@ async fn nothing_is_answered_in_the_clear() {
     masa.stop().await;
 }
 
-/// Requirements: BRSKI-5.4-04, BRSKI-5.5.4-03, BRSKI-5.4.1-01, MASACONS-2.1-01
+/// Requirements: BRSKI-5.4-04, BRSKI-5.5.4-03, MASACONS-2.1-01, BRSKI-5.4.1-01, MASACONS-2.1-01
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_certificates_are_optional_or_required() {
     for (required, status) in [(false, 200), (true, 403)] {
@@ -639,5 +639,43 @@ async fn what_was_answered_is_in_the_database() {
         .unwrap();
     assert_eq!(entries.len(), 1);
     store.close().await;
+    masa.stop().await;
+}
+
+/// Requirements: VOUCHER-5.3-16, VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serial_number_of_two_issuers_names_the_issuer() {
+    let masa = Masa::sqlite().await;
+    let issuer = masa.pki.manufacturer_ca.chain[0].subject_key_id().unwrap();
+    let domain = &masa.pki.domain;
+    masa.devices(&["SN-UNIQUE"]).await;
+    let extra = format!(r#"{{"serial":"","issuer":"{}"}}"#, hex::encode(&issuer));
+    masa.device_rows(&["SN-TWICE"], None, &extra).await;
+    masa.device_rows(&["SN-TWICE"], None, r#"{"serial":"","issuer":"0badcafe"}"#)
+        .await;
+    let (unique, _) = voucher(
+        &masa,
+        &masa
+            .ask(domain, &Ask::new(&masa.pki, domain, "SN-UNIQUE", NONCE))
+            .await,
+    );
+    assert!(unique.idevid_issuer.is_none());
+    let (twice, _) = voucher(
+        &masa,
+        &masa
+            .ask(domain, &Ask::new(&masa.pki, domain, "SN-TWICE", NONCE))
+            .await,
+    );
+    assert_eq!(
+        twice.idevid_issuer.as_ref().unwrap().key_id(),
+        Some(issuer.as_slice())
+    );
+    // The right one of the two is held now.
+    let device = find_device(masa.store(), "SN-TWICE", Some(&issuer))
+        .await
+        .unwrap();
+    assert!(device.holder_domain.is_some());
+    let other = find_device(masa.store(), "SN-TWICE", Some(&[0x0b, 0xad, 0xca, 0xfe])).await;
+    assert!(other.unwrap().holder_domain.is_none());
     masa.stop().await;
 }
