@@ -8,6 +8,7 @@ mod engines;
 mod enrolment;
 mod est_tools;
 mod est_upstream;
+mod est_upstream_trust;
 mod harness;
 mod onboarding;
 mod policies;
