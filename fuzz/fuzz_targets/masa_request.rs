@@ -1,5 +1,5 @@
 //! What a MASA makes of a registrar's request: opened, and decided with fixed facts. Signatures are
-//! half taken on trust here (`pki::fuzz_mock`), or nothing behind the first would ever run.
+//! mostly taken on trust here (`pki::fuzz_mock`), or nothing behind the first would ever run.
 #![no_main]
 #[path = "../world.rs"]
 mod world;

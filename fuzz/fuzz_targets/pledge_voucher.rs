@@ -1,4 +1,4 @@
-//! What a pledge makes of a voucher. Signatures are half taken on trust here (`pki::fuzz_mock`), or
+//! What a pledge makes of a voucher. Signatures are mostly taken on trust here (`pki::fuzz_mock`), or
 //! nothing behind the first would ever run.
 #![no_main]
 #[path = "../world.rs"]

@@ -1,4 +1,4 @@
-//! What a registrar makes of a device's voucher request. Signatures are half taken on trust here
+//! What a registrar makes of a device's voucher request. Signatures are mostly taken on trust here
 //! (`pki::fuzz_mock`), or nothing behind the first would ever run.
 #![no_main]
 #[path = "../world.rs"]

@@ -13,10 +13,11 @@
 #[cfg(all(fuzzing, not(debug_assertions)))]
 compile_error!("cfg(fuzzing) takes forged signatures for valid ones: it is for `cargo xtask fuzz`");
 
-/// Whether this signature or digest is taken for right without a look: in a fuzz build, if its
-/// last bit is 0, so that a fuzzer reaches both sides of each check. In any other build never.
+/// Whether this signature or digest is taken for right without a look: in a fuzz build, unless its
+/// last three bits are all 1, so that a fuzzer reaches both sides of each check, and mostly the
+/// farther one: a request is under six signatures and digests. In any other build never.
 pub(crate) fn taken_on_trust(value: &[u8]) -> bool {
-    cfg!(fuzzing) && value.last().is_some_and(|last| last & 1 == 0)
+    cfg!(fuzzing) && value.last().is_some_and(|last| last & 7 != 7)
 }
 
 #[cfg(test)]
