@@ -230,7 +230,7 @@ impl Pki {
     pub fn self_signed_device(&self, serial_number: &str) -> Result<Identity, Error> {
         root(
             &self.options,
-            &format!("serialNumber={serial_number},CN=Rogue Device"),
+            &format!("serialNumber={},CN=Rogue Device", escape(serial_number)),
         )
     }
 
@@ -360,7 +360,10 @@ fn idevid(
     serial_number: &str,
     change: impl FnOnce(CertificateBuilder) -> CertificateBuilder,
 ) -> Result<Identity, Error> {
-    let subject = format!("serialNumber={serial_number},CN=Device,O=Usher Test Manufacturer");
+    let subject = format!(
+        "serialNumber={},CN=Device,O=Usher Test Manufacturer",
+        escape(serial_number)
+    );
     issue_under(
         ca,
         options,
@@ -377,13 +380,13 @@ fn idevid(
 }
 
 fn domain(options: &PkiOptions, organization: &str) -> Result<Domain, Error> {
-    let ca = root(options, &format!("CN=Domain CA,O={organization}"))?;
+    let ca = root(options, &format!("CN=Domain CA,O={}", escape(organization)))?;
     let registrar = issue_under(
         &ca,
         options,
         options.tls_kind(),
         Profile::Registrar,
-        &format!("CN=Registrar,O={organization}"),
+        &format!("CN=Registrar,O={}", escape(organization)),
         |registrar| local_names(registrar, &options.registrar_host),
     )?;
     Ok(Domain { ca, registrar })
@@ -395,6 +398,18 @@ fn local_names(builder: CertificateBuilder, host: &str) -> CertificateBuilder {
         .dns_name(host)
         .alt_name(AltName::Ip([127, 0, 0, 1].into()))
         .alt_name(AltName::Ip(std::net::Ipv6Addr::LOCALHOST.into()))
+}
+
+/// A value for a name in RFC 4514 form, whatever characters it has.
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        if " \"#+,;<=>\\".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 fn clone_identity(identity: &Identity) -> Identity {
@@ -492,5 +507,8 @@ mod tests {
         assert_eq!(leaf.subject_serial_number().as_deref(), Some("JADA1"));
         assert_eq!(leaf.masa_url().as_deref(), Some("localhost:9443"));
         assert_eq!(leaf.not_after(), FOREVER);
+        let odd = pki.idevid("A-1,B+C=\"D\" #7").unwrap();
+        let serial = odd.certificate().unwrap().subject_serial_number();
+        assert_eq!(serial.as_deref(), Some("A-1,B+C=\"D\" #7"));
     }
 }

@@ -8,8 +8,8 @@ use super::der::{self, Element, Malformed, Reader, Result};
 use super::name::{DistinguishedName, GeneralName};
 use crate::Certificate;
 
-/// Entries of one policy extension. Real certificates have fewer than twenty.
-const POLICIES_MAX: usize = 256;
+/// Entries of one policy extension. Bridge CAs have a few dozen; the work grows with the square.
+const POLICIES_MAX: usize = 128;
 /// Subtrees of one nameConstraints extension, and distribution points.
 const SUBTREES_MAX: usize = 4_096;
 
