@@ -19,11 +19,11 @@ pub use self::{
     certify::{Certified, Holder, Wanted, certify},
     cli::CertCommand,
     crl::current_crl,
-    names::{NamePlan, Names},
+    names::{AcpNames, NamePlan, Names},
     upstream::{UpstreamCa, UpstreamConfig},
 };
 
-pub(crate) use self::names::dns_names_der;
+pub(crate) use self::names::{alt_names_of, general_names_der};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,9 +65,13 @@ pub struct Config {
     /// The subject of each certificate; `{serial}`, `{product}` and `{vendor}` are replaced, and a
     /// part whose value is unknown is left out.
     pub subject: String,
-    /// Subject alternative names: `dns:…`, `uri:…`, `email:…` with the same replacements.
+    /// Subject alternative names: `dns:…`, `uri:…`, `email:…` with the same replacements, and
+    /// `acp:{acp}` for an AcpNodeName out of `acp_names`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alt_names: Vec<String>,
+    /// File with lines `serial number,AcpNodeName`, for networks with an Autonomic Control Plane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acp_names: Option<PathBuf>,
     /// The URL written into certificates as their CRL distribution point. The registrar serves
     /// its CRL at `/crl` of the device listener.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +94,7 @@ impl Default for Config {
             backdate_minutes: 10,
             subject: "serialNumber={serial}".to_owned(),
             alt_names: Vec::new(),
+            acp_names: None,
             crl_url: None,
             crl_hours: 48,
             upstream: None,
@@ -104,6 +109,7 @@ impl Config {
             &mut self.certificate,
             &mut self.passphrase_file,
             &mut self.rollover,
+            &mut self.acp_names,
         ] {
             *path = path.as_deref().map(|path| anchored(base, path));
         }

@@ -33,7 +33,7 @@ use ::est::server::{Answer, ChannelBinding, Policy, Refusal};
 
 use self::users::Users;
 use crate::Error;
-use crate::ca::{NamePlan, current_crl};
+use crate::ca::{AcpNames, NamePlan, current_crl};
 use crate::config::anchored;
 use crate::service::{Attempt, Service};
 
@@ -230,6 +230,7 @@ struct Inner {
     service: Service,
     turns: Semaphore,
     names: NamePlan,
+    acp_names: AcpNames,
     plain: Option<Plain>,
 }
 
@@ -268,6 +269,10 @@ pub fn routes(service: &Service) -> Result<Router, Error> {
         service: service.clone(),
         turns: Semaphore::new(config.concurrency_max.max(1)),
         names: NamePlan::parse(&config.ca.subject, &config.ca.alt_names)?,
+        acp_names: match &config.ca.acp_names {
+            Some(file) => AcpNames::load(file)?,
+            None => AcpNames::default(),
+        },
         plain,
     }));
     Ok(Router::new()

@@ -7,7 +7,7 @@ use pki::{Certificate, Csr, PublicKey};
 use store::Store;
 use time::OffsetDateTime;
 
-use super::names::{alt_names_in, alt_names_of};
+use super::names::{alt_names_in, alt_names_of, same_names};
 use super::records::{self, IssuedCertificate, NewCertificate};
 use super::{CaError, CertificateAuthority, Issued, NamePlan, Names, Order};
 use crate::records::{Entry, Outcome, State, append, set_state};
@@ -175,26 +175,10 @@ fn names_agree(order: &Order) -> bool {
     if order.csr.subject_name().to_string() != order.subject.to_string() {
         return false;
     }
-    let Ok(dns_names) = order.csr.dns_names() else {
+    let Ok(der) = order.csr.subject_alt_name_der() else {
         return false;
     };
-    let mut asked: Vec<String> = dns_names
-        .into_iter()
-        .map(|name| name.to_ascii_lowercase())
-        .collect();
-    let mut given = Vec::new();
-    for name in &order.alt_names {
-        match name {
-            pki::issue::AltName::Dns(name) => given.push(name.clone()),
-            // Other kinds cannot be compared here; the answer of the CA is.
-            _ => return false,
-        }
-    }
-    asked.sort();
-    given.sort();
-    // A request without dNSNames must not carry other kinds of names past this check.
-    let other_kinds = asked.is_empty() && matches!(order.csr.subject_alt_name_der(), Ok(Some(_)));
-    asked == given && !other_kinds
+    alt_names_in(der.as_deref()).is_ok_and(|asked| same_names(&asked, &order.alt_names))
 }
 
 fn usable(earlier: &[IssuedCertificate], now: OffsetDateTime) -> Option<&IssuedCertificate> {

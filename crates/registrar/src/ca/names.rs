@@ -1,14 +1,18 @@
 //! The names in a certificate: the registrar's choice, by template.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 
+use ::est::csrattrs::oids;
 use der::asn1::{
-    AnyRef, Ia5String, Ia5StringRef, ObjectIdentifier, PrintableStringRef, Utf8StringRef,
+    Any, AnyRef, Ia5String, Ia5StringRef, ObjectIdentifier, OctetString, PrintableStringRef,
+    Utf8StringRef,
 };
 use der::{Decode, Encode, Tag};
 use pki::Certificate;
 use pki::issue::AltName;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::name::{GeneralName, OtherName};
 use x509_cert::name::Name;
 
 use super::CaError;
@@ -22,6 +26,8 @@ pub struct Names {
     pub product: Option<String>,
     /// `{vendor}`
     pub vendor: Option<String>,
+    /// `{acp}`: the AcpNodeName that `[ca] acp_names` has for the serial number.
+    pub acp: Option<String>,
     /// `{name}`: for enrolment without BRSKI the user or the common name of the client certificate.
     pub name: Option<String>,
 }
@@ -33,6 +39,7 @@ impl Names {
             "product" => &self.product,
             "vendor" => &self.vendor,
             "name" => &self.name,
+            "acp" => &self.acp,
             _ => return None,
         };
         Some(value.as_deref())
@@ -48,6 +55,7 @@ pub struct NamePlan {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
+    Acp,
     Dns,
     Email,
     Uri,
@@ -106,12 +114,13 @@ impl NamePlan {
             .map(|text| {
                 let (kind, value) = text.split_once(':').unwrap_or((text, ""));
                 let kind = match kind {
+                    "acp" => Kind::Acp,
                     "dns" => Kind::Dns,
                     "email" => Kind::Email,
                     "uri" => Kind::Uri,
                     _ => {
                         return Err(CaError::Config(format!(
-                            "[ca] alt_names: {text:?} does not begin with dns:, uri: or email:"
+                            "[ca] alt_names: {text:?} does not begin with dns:, uri:, email: or acp:"
                         )));
                     }
                 };
@@ -123,6 +132,14 @@ impl NamePlan {
             subject: parts,
             alt_names,
         })
+    }
+
+    /// Whether the names hold an AcpNodeName, which a device must ask for itself.
+    #[must_use]
+    pub fn has_acp_node_name(&self) -> bool {
+        self.alt_names
+            .iter()
+            .any(|(kind, _)| matches!(kind, Kind::Acp))
     }
 
     /// The subject of one device.
@@ -175,14 +192,17 @@ impl NamePlan {
                 continue;
             };
             let fits = match kind {
+                Kind::Acp | Kind::Email if !value.contains('@') => false,
+                Kind::Acp => value.starts_with("rfc8994") && value.is_ascii(),
                 Kind::Dns => is_dns_name(&value),
-                Kind::Email => value.contains('@') && value.is_ascii(),
+                Kind::Email => value.is_ascii(),
                 Kind::Uri => value.contains(':') && value.is_ascii(),
             } && !value.contains(|c: char| c.is_control() || c == ' ');
             if !fits {
                 return Err(CaError::Name(format!("{value:?} is no name of its kind")));
             }
             all.push(match kind {
+                Kind::Acp => AltName::Other(oids::ACP_NODE_NAME, ia5_string(&value)?),
                 Kind::Dns => AltName::Dns(value.to_ascii_lowercase()),
                 Kind::Email => AltName::Email(value),
                 Kind::Uri => AltName::Uri(value),
@@ -193,7 +213,7 @@ impl NamePlan {
 }
 
 /// The subject alternative names of a certificate, to be given again.
-pub(super) fn alt_names_of(certificate: &Certificate) -> Result<Vec<AltName>, CaError> {
+pub(crate) fn alt_names_of(certificate: &Certificate) -> Result<Vec<AltName>, CaError> {
     alt_names_in(certificate.extension(SUBJECT_ALT_NAME))
 }
 
@@ -228,19 +248,91 @@ pub(super) fn alt_names_in(der: Option<&[u8]>) -> Result<Vec<AltName>, CaError> 
         .collect()
 }
 
-/// The GeneralNames of the dNSNames among `names`, in DER; `None` if there are none.
-pub(crate) fn dns_names_der(names: &[AltName]) -> Option<Vec<u8>> {
-    let names: Vec<GeneralName> = names
-        .iter()
-        .filter_map(|name| match name {
-            AltName::Dns(name) => Ia5String::new(name).ok().map(GeneralName::DnsName),
-            _ => None,
-        })
-        .collect();
+/// Whether two lists hold the same names; their order means nothing.
+pub(super) fn same_names(one: &[AltName], other: &[AltName]) -> bool {
+    one.len() == other.len() && one.iter().all(|name| other.contains(name))
+}
+
+/// The names as GeneralNames in DER; `None` if there are none.
+///
+/// # Errors
+/// A name has no encoding.
+pub(crate) fn general_names_der(names: &[AltName]) -> Result<Option<Vec<u8>>, CaError> {
     if names.is_empty() {
-        return None;
+        return Ok(None);
     }
-    names.to_der().ok()
+    let encoding = |error: der::Error| CaError::Name(error.to_string());
+    let ia5 = |text: &str| Ia5String::new(text).map_err(encoding);
+    let mut all = Vec::new();
+    for name in names {
+        all.push(match name {
+            AltName::Dns(name) => GeneralName::DnsName(ia5(name)?),
+            AltName::Email(name) => GeneralName::Rfc822Name(ia5(name)?),
+            AltName::Uri(name) => GeneralName::UniformResourceIdentifier(ia5(name)?),
+            AltName::Ip(address) => {
+                let octets = match address {
+                    IpAddr::V4(address) => address.octets().to_vec(),
+                    IpAddr::V6(address) => address.octets().to_vec(),
+                };
+                GeneralName::IpAddress(OctetString::new(octets).map_err(encoding)?)
+            }
+            AltName::Other(type_id, value) => GeneralName::OtherName(OtherName {
+                type_id: *type_id,
+                value: Any::from_der(value).map_err(encoding)?,
+            }),
+            AltName::HardwareModule(_) => {
+                return Err(CaError::Name(
+                    "a hardware module is no name of an LDevID".to_owned(),
+                ));
+            }
+        });
+    }
+    all.to_der().map(Some).map_err(encoding)
+}
+
+fn ia5_string(text: &str) -> Result<Vec<u8>, CaError> {
+    Ia5StringRef::new(text)
+        .and_then(|text| text.to_der())
+        .map_err(|error| CaError::Name(error.to_string()))
+}
+
+/// The AcpNodeNames of a file, by serial number.
+#[derive(Clone, Debug, Default)]
+pub struct AcpNames(HashMap<String, String>);
+
+impl AcpNames {
+    /// Reads a file with lines `serial number,AcpNodeName`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is not of that form.
+    pub fn load(path: &Path) -> Result<Self, CaError> {
+        let place = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| CaError::Config(format!("[ca] acp_names {place}: {error}")))?;
+        let mut names = HashMap::new();
+        for (number, line) in text.lines().enumerate() {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let pair = line
+                .split_once(',')
+                .map(|(serial, name)| (serial.trim(), name.trim()));
+            let Some((serial, name)) = pair.filter(|(_, name)| name.starts_with("rfc8994")) else {
+                return Err(CaError::Config(format!(
+                    "[ca] acp_names {place} line {}: not SERIAL,rfc8994…@domain",
+                    number + 1
+                )));
+            };
+            names.insert(serial.to_owned(), name.to_owned());
+        }
+        Ok(Self(names))
+    }
+
+    /// The name for a serial number.
+    #[must_use]
+    pub fn name_of(&self, serial: &str) -> Option<String> {
+        self.0.get(serial).cloned()
+    }
 }
 
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use url::Url;
 
+use super::names::{alt_names_of, same_names};
 use super::records::Revocation;
 use super::{CaError, CertificateAuthority, Issued, Order};
 use crate::config::anchored;
@@ -299,24 +300,12 @@ fn check_names(certificate: &Certificate, order: &Order) -> Result<(), CaError> 
             certificate.subject()
         )));
     }
-    let mut ordered: Vec<String> = order
-        .alt_names
-        .iter()
-        .filter_map(|name| match name {
-            pki::issue::AltName::Dns(name) => Some(name.clone()),
-            _ => None,
-        })
-        .collect();
-    let mut given: Vec<String> = certificate
-        .dns_names()
-        .into_iter()
-        .map(|name| name.to_ascii_lowercase())
-        .collect();
-    ordered.sort();
-    given.sort();
-    if ordered != given {
+    let given = alt_names_of(certificate)
+        .map_err(|_| CaError::Answer("its subjectAltName cannot be read".to_owned()))?;
+    if !same_names(&given, &order.alt_names) {
         return Err(CaError::Answer(format!(
-            "it names {given:?}, ordered was {ordered:?}"
+            "it names {given:?}, ordered was {:?}",
+            order.alt_names
         )));
     }
     if certificate.is_ca() {

@@ -216,12 +216,19 @@ fn demand_names(inner: &Inner, who: &Who<'_>, policy: &mut Policy) -> Result<(),
         }]);
     }
     policy.demand.subject = rdns;
-    if from_request {
-        let names = who.names.alt_names(&holder.names)?;
-        if let Some(value) = crate::ca::dns_names_der(&names) {
+    // BRSKI-5.9.2-01: "the EST CSR Attributes MUST include the ACP domain information fields".
+    if from_request || who.names.has_acp_node_name() {
+        let names = match &who.standing {
+            Standing::Member {
+                current,
+                may_enrol: false,
+            } => crate::ca::alt_names_of(current)?,
+            _ => who.names.alt_names(&holder.names)?,
+        };
+        if let Some(value) = crate::ca::general_names_der(&names)? {
             policy.demand.extensions.push(ExtensionTemplate {
                 oid: oids::SUBJECT_ALT_NAME,
-                critical: false,
+                critical: who.names.has_acp_node_name(),
                 value: Some(value),
             });
         }

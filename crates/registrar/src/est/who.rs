@@ -151,18 +151,20 @@ async fn member<'a>(
             current: leaf.clone(),
             may_enrol: service.config().est.additional_certificates,
         },
-        holder: Some(member_holder(known, device.as_ref(), leaf)),
+        holder: Some(member_holder(inner, known, device.as_ref(), leaf)),
         names: names.unwrap_or(&inner.names),
     }))
 }
 
 fn member_holder(
+    inner: &Inner,
     known: IssuedCertificate,
     device: Option<&records::Device>,
     leaf: &Certificate,
 ) -> Holder {
     let names = match device {
         Some(device) => Names {
+            acp: inner.acp_names.name_of(&device.serial),
             serial: Some(device.serial.clone()),
             product: device.product.clone(),
             vendor: Some(device.vendor.clone()),
@@ -271,6 +273,7 @@ fn device_without_voucher<'a>(
             names_from_request: false,
             scope: String::new(),
             names: Names {
+                acp: inner.acp_names.name_of(&presented.device.key.serial),
                 serial: Some(presented.device.key.serial.clone()),
                 product: presented.product.clone(),
                 vendor: Some(presented.device.vendor.clone()),
@@ -312,6 +315,7 @@ async fn device<'a>(
             // A device that was bootstrapped anew gets a new certificate, even for an old request.
             scope: exchange.map(|row| row.exchange_id).unwrap_or_default(),
             names: Names {
+                acp: inner.acp_names.name_of(&presented.device.key.serial),
                 serial: Some(presented.device.key.serial.clone()),
                 product: presented.product.clone(),
                 vendor: Some(presented.device.vendor.clone()),

@@ -249,6 +249,56 @@ pub(crate) async fn names_are_the_registrars_choice() {
     lab.stop().await;
 }
 
+/// Requirements: BRSKI-5.9-03, BRSKI-5.9.2-01, BRSKI-5.9.2-02
+pub(crate) async fn an_acp_node_name_is_demanded_and_given() {
+    const NAME: &str = "rfc8994+fd739fc23c3440112233445500000000+@acp.example.com";
+    let lab = Lab::prepare(ALLOW).await;
+    std::fs::write(lab.path("acp"), format!("# serial,name\nSN-1,{NAME}\n")).unwrap();
+    edit(&lab, |text| {
+        text.replace(
+            "[ca]\n",
+            "[ca]\nacp_names = \"acp\"\nalt_names = [\"acp:{acp}\", \"dns:{serial}.example\"]\n",
+        )
+    });
+    let lab = lab.serving().await;
+    let device = vouchered(&lab, "SN-1").await;
+    let ignorant = client::request(&Requirements::none(), &facts(&device), None, key().as_ref());
+    let got = enroll(&device, &ignorant.unwrap()).await;
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (400, "est.csr-extension-missing")
+    );
+
+    let asked = attributes(&device).await;
+    let san = &asked.extensions[0];
+    assert!(san.critical);
+    let holds = |der: &[u8]| der.windows(NAME.len()).any(|part| part == NAME.as_bytes());
+    assert!(holds(san.value.as_ref().unwrap()));
+    let key = key();
+    let csr = client::request(&asked, &facts(&device), None, key.as_ref()).unwrap();
+    let first = certificate(&enroll(&device, &csr).await);
+    let names = first.extension("2.5.29.17".parse().unwrap()).unwrap();
+    assert!(holds(names));
+    assert_eq!(first.dns_names(), ["sn-1.example"]);
+
+    // A renewal has the same names, and is asked for them.
+    let mut member = device.clone();
+    member.identity = Some(Identity::new(vec![first.clone()], key).unwrap());
+    let asked = attributes(&member).await;
+    let csr = client::reenrol_request(&first, &asked, None, self::key().as_ref()).unwrap();
+    let second = certificate(&reenroll(&member, &csr).await);
+    assert_eq!(second.extension("2.5.29.17".parse().unwrap()), Some(names));
+
+    // A device that the file does not name gets what is left.
+    let other = vouchered(&lab, "SN-2").await;
+    let asked = attributes(&other).await;
+    let csr = client::request(&asked, &facts(&other), None, self::key().as_ref()).unwrap();
+    let issued = certificate(&enroll(&other, &csr).await);
+    assert_eq!(issued.dns_names(), ["sn-2.example"]);
+    assert!(!holds(issued.der()));
+    lab.stop().await;
+}
+
 /// Requirements: EST-4.2-02
 pub(crate) async fn nobody_enrols_without_a_voucher() {
     let lab = Lab::start(ALLOW).await;
