@@ -205,12 +205,28 @@ fn error_codes(root: &Path) -> Result<Vec<String>> {
         }
     }
     for code in &documented {
-        if !emitted.contains_key(code) {
+        let cause = code.split_once('.').map_or("", |(_, cause)| cause);
+        if !emitted.contains_key(code) && !FILE_ENDINGS.contains(&cause) {
             findings.push(format!("docs/errors.md: nothing emits {code}"));
         }
     }
     Ok(findings)
 }
+
+/// Literals with such a cause may as well be the name of a file.
+const FILE_ENDINGS: &[&str] = &[
+    "checkpoint",
+    "crt",
+    "csv",
+    "der",
+    "json",
+    "key",
+    "log",
+    "pem",
+    "pub",
+    "sqlite",
+    "toml",
+];
 
 /// String literals that have the form of an error code: `"masa.serial-unknown"`.
 fn codes_in(text: &str) -> BTreeSet<String> {
@@ -236,9 +252,6 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         "store",
         "telemetry",
         "voucher",
-    ];
-    const FILE_ENDINGS: &[&str] = &[
-        "crt", "csv", "der", "json", "key", "log", "pem", "sqlite", "toml",
     ];
     let mut codes = BTreeSet::new();
     for line in text

@@ -53,14 +53,14 @@ async fn whole_way(world: &World, serial: &str, envelope: Envelope, http: HttpVe
         let text = renewal
             .refusal
             .map(|(status, text)| format!("{status} {text}"));
-        return Err(Failure::new("est.refused", &text.unwrap_or_default()));
+        return Err(Failure::new("pledge.refused", &text.unwrap_or_default()));
     };
     let new = renewed
         .certificate()
         .map(|certificate| certificate.public_key().sha256());
     if new == Some(renewal.previous.public_key().sha256()) {
         return Err(Failure::new(
-            "est.refused",
+            "pledge.refused",
             &"the renewed certificate has the old key",
         ));
     }

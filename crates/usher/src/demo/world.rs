@@ -283,7 +283,7 @@ fn certificate(identity: &Identity) -> Result<Certificate, Failure> {
     identity
         .certificate()
         .cloned()
-        .ok_or_else(|| Failure::new("pki.identity", &"no certificate"))
+        .ok_or_else(|| Failure::new("pki.identity-mismatch", &"no certificate"))
 }
 
 fn root(subject: &str, now: OffsetDateTime) -> Result<Made, Failure> {
