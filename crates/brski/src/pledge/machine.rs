@@ -334,9 +334,6 @@ impl Machine {
         }
         self.volatile.reconnects = self.volatile.reconnects.saturating_add(1);
         if self.volatile.reconnects > RECONNECTS_MAX {
-            if let Phase::Enrolled(_) = self.state.phase {
-                return self.enrolled_unreported(failure);
-            }
             return self.fail(failure, now, random);
         }
         // The answer may be what was lost, so the same is asked again over a new connection.
@@ -357,7 +354,9 @@ impl Machine {
             let failure = self.volatile.closing.take();
             return self.fail(failure.unwrap_or(Failure::PendingTooLong), now, random);
         }
-        if answer.body.len() > ANSWER_SIZE_MAX_BYTES {
+        // BRSKI-5.7-08: "The client ignores any response" to a status report, a huge one too.
+        let is_report = matches!(what, What::VoucherStatus | What::EnrolStatus);
+        if !is_report && answer.body.len() > ANSWER_SIZE_MAX_BYTES {
             let failure = Failure::AnswerTooLarge(what.name().to_owned());
             return self.fail(failure, now, random);
         }
@@ -502,6 +501,11 @@ impl Machine {
         now: OffsetDateTime,
         random: &[u8; 32],
     ) -> Step {
+        // What has a certificate keeps it. Nobody who gets between an enrolled device and its
+        // registrar can throw it back to the beginning.
+        if matches!(self.state.phase, Phase::Enrolled(_)) {
+            return self.enrolled_unreported(failure);
+        }
         let registrar = match (&self.volatile.attempt, &self.state.phase) {
             (Some(attempt), _) => Some(attempt.registrar),
             (None, Phase::Voucher(phase)) => Some(phase.registrar),

@@ -356,11 +356,67 @@ fn what_may_be_is_accepted() {
     assert_eq!(scene.run().0, Step::Done);
     // Whatever is answered to the status reports.
     for at in [What::VoucherStatus, What::EnrolStatus] {
-        let mut scene = Scene::new();
-        scene.at = at;
-        scene.answer = Some(|r| *r = Response::new(500, "text/html", "<h1>oops</h1>"));
-        assert_eq!(scene.run().0, Step::Done, "{at:?}");
+        let answers: [fn(&mut Response); 2] = [
+            |r| *r = Response::new(500, "text/html", "<h1>oops</h1>"),
+            |r| r.body = vec![0; 1 << 20],
+        ];
+        for answer in answers {
+            let mut scene = Scene::new();
+            scene.at = at;
+            scene.answer = Some(answer);
+            let (step, device, _) = scene.run();
+            assert_eq!(step, Step::Done, "{at:?}");
+            assert!(device.is_enrolled());
+        }
     }
+}
+
+/// Somebody stands between the device and its registrar when it comes back to report success.
+#[test]
+fn nobody_takes_the_certificate_of_an_enrolled_device_away() {
+    let scene = Scene::new();
+    let mut sim = scene.sim;
+    let mut device = Device::new(scene.config);
+    let mut step = device.give(&Input::Begin, NOW);
+    while !device.is_enrolled() {
+        step = sim.carry_out(&mut device, step);
+    }
+    assert!(matches!(step, Step::Connect { .. }));
+    let config = device.machine.config().clone();
+    let state = device.machine.state().clone();
+    let stranger = Ca::root("Domain").registrar("registrar").chain;
+    let own = sim.registrars[0].identity.chain.clone();
+    for chain in [Vec::new(), vec![own[0].clone(); 11], stranger] {
+        let mut other = Device::new(config.clone());
+        other.machine = pledge::Machine::resume(config.clone(), state.clone());
+        assert!(matches!(
+            other.give(&Input::Begin, NOW),
+            Step::Connect { .. }
+        ));
+        assert_eq!(
+            other.give(&Input::Connected { chain: &chain }, NOW),
+            Step::Done
+        );
+        let Phase::Enrolled(enrolled) = &other.machine.state().phase else {
+            panic!()
+        };
+        assert!(!enrolled.reported, "{} certificates", chain.len());
+        assert!(other.requests.is_empty(), "the stranger is told nothing");
+        // It tries again when it is started again.
+        assert!(matches!(
+            other.give(&Input::Begin, NOW),
+            Step::Connect { .. }
+        ));
+    }
+    // Nor does a line that breaks for good.
+    for _ in 0..10 {
+        step = match device.give(&Input::Disconnected { reason: "cut" }, NOW) {
+            Step::Wait { .. } => device.give(&Input::Begin, NOW),
+            other => other,
+        };
+    }
+    let _ = step;
+    assert!(device.is_enrolled());
 }
 
 /// Requirements: BRSKI-2.6.1-01, BRSKI-2.6.1-02, BRSKI-5.2-06
