@@ -62,7 +62,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     listener.observer = Some(Arc::new(Witness(service.clone())));
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
-    let ready = service.clone();
+    let (ready, valid) = (service.clone(), service.clone());
     let admin = Admin::new(metrics)
         .check("database", move || {
             let service = ready.clone();
@@ -73,6 +73,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
                     .await
                     .map_err(|error| error.to_string())
             }
+        })
+        .check("certificate", move || {
+            let service = valid.clone();
+            async move { service.certificates_hold() }
         })
         .routes(crate::admin::routes(service.clone()))
         .serve(&service.config().admin, shutdown.clone())

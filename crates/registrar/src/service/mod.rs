@@ -343,6 +343,24 @@ impl Service {
         count < STRANGERS_PER_SECOND_MAX
     }
 
+    /// Whether the registrar's own certificates are within their lifetime.
+    ///
+    /// # Errors
+    /// A sentence that says which one is not.
+    pub fn certificates_hold(&self) -> Result<(), String> {
+        let now = self.now();
+        for identity in &self.keys().identities {
+            let outside = identity
+                .chain
+                .first()
+                .filter(|leaf| now < leaf.not_before() || now > leaf.not_after());
+            if let Some(leaf) = outside {
+                return Err(format!("{} is not valid now", leaf.subject()));
+            }
+        }
+        Ok(())
+    }
+
     /// How many reloads there were.
     fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::SeqCst)

@@ -173,6 +173,14 @@ pub(crate) async fn a_server_certificate_can_be_exchanged_while_it_runs() {
     std::fs::write(lab.path("registrar.pem"), "nonsense").unwrap();
     assert!(lab.running().service().reload().is_err());
     assert_eq!(device.connect().await.peer_chain()[0], after);
+    // Whoever watches hears of a certificate that ran out.
+    assert_eq!(lab.admin("/health").await.0, 200);
+    assert_eq!(lab.admin("/ready").await.0, 200);
+    lab.hand
+        .advance(std::time::Duration::from_secs(3 * 365 * 86_400));
+    let (status, body) = lab.admin("/ready").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("is not valid now"), "{body}");
     lab.stop().await;
 }
 
