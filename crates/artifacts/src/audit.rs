@@ -235,7 +235,7 @@ mod tests {
 
     const FIGURE_18: &[u8] = include_bytes!("../tests/data/rfc8995/fig18-audit-log-response.json");
 
-    /// Requirements: BRSKI-5.8.1-10, BRSKI-5.8.1-01, BRSKI-5.8.1-02, BRSKI-5.8.1-04
+    /// Requirements: BRSKI-5.8.1-10, BRSKI-5.8.1-01, BRSKI-5.8.1-02
     #[test]
     fn figure_18_is_read_leniently_and_written_as_its_cddl_says() {
         let error = AuditLog::from_json(FIGURE_18, &Tolerances::strict()).unwrap_err();
@@ -251,6 +251,24 @@ mod tests {
         let nonce = Nonce::from_text("VOUFT-WwrEv0NuAQEHoV7Q").unwrap();
         assert_eq!(log.find(&domain, Some(&nonce)), Some(&log.events[0]));
         assert_eq!(log.find(&domain, None), None);
+    }
+
+    /// Requirements: BRSKI-5.8.1-04
+    #[test]
+    fn counters_that_are_missing_are_zero() {
+        for (text, arbitrary) in [
+            (r#"{"version":1,"events":[]}"#, 0),
+            (r#"{"version":1,"events":[],"truncation":{}}"#, 0),
+            (r#"{"version":1,"events":[],"truncation":{"arbitrary":3}}"#, 3),
+        ] {
+            let (log, oddities) =
+                AuditLog::from_json(text.as_bytes(), &Tolerances::strict()).unwrap();
+            let want = Truncation {
+                arbitrary,
+                ..Truncation::default()
+            };
+            assert_eq!((log.truncation, oddities), (want, Vec::new()), "{text}");
+        }
     }
 
     /// Requirements: BRSKI-5.8.1-02, BRSKI-5.8.1-08

@@ -13,10 +13,10 @@ mod voucher;
 use pki::{Certificate, Coded, Unverified, VerifiedSigner};
 
 pub use self::pledge_request::{
-    PledgeRequestContext, ProximityTarget, VerifiedPledgeRequest, verify_pledge_request,
+    PledgeRequestContext, ProximityTarget, SerialRule, VerifiedPledgeRequest, verify_pledge_request,
 };
 pub use self::registrar_request::{
-    RegistrarRequestContext, SerialRule, VerifiedRegistrarRequest, verify_registrar_request,
+    RegistrarRequestContext, VerifiedRegistrarRequest, verify_registrar_request,
 };
 pub use self::trust::{Trust, temporary_anchor};
 pub use self::voucher::{

@@ -14,6 +14,9 @@ use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber};
 use crate::request::VoucherRequest;
 use crate::tolerances::{Oddity, Tolerances};
 
+/// A manufacturer's rule to take a device's serial number from its IDevID.
+pub type SerialRule<'a> = dyn Fn(&Certificate) -> Option<SerialNumber> + 'a;
+
 /// What the pledge's evidence of proximity has to name.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -28,7 +31,7 @@ pub enum ProximityTarget<'a> {
 }
 
 /// What a registrar knows when it judges a pledge's request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct PledgeRequestContext<'a> {
     /// The manufacturer's anchors for IDevIDs, and the time.
     pub trust: Trust<'a>,
@@ -38,9 +41,14 @@ pub struct PledgeRequestContext<'a> {
     pub idevid: Option<&'a Certificate>,
     /// The nonce that the request must have, when it is known from elsewhere.
     pub nonce: Option<&'a Nonce>,
-    /// The serial number that the manufacturer's rule takes from the IDevID. `None` takes the
-    /// subject's serialNumber.
+    /// The serial number that the manufacturer's rule took from `peer`. `None` asks
+    /// `serial_rule`.
     pub serial_number: Option<&'a SerialNumber>,
+    /// The manufacturer's rule, asked about the certificate that the signature proves. `None`
+    /// takes the subject's serialNumber.
+    pub serial_rule: Option<&'a SerialRule<'a>>,
+    /// The device that it must be, when it is known from elsewhere.
+    pub expected_serial_number: Option<&'a SerialNumber>,
     /// What the evidence of proximity has to name.
     pub proximity: ProximityTarget<'a>,
 }
@@ -55,8 +63,17 @@ impl<'a> PledgeRequestContext<'a> {
             idevid: None,
             nonce: None,
             serial_number: None,
+            serial_rule: None,
+            expected_serial_number: None,
             proximity: ProximityTarget::Unknown,
         }
+    }
+}
+
+impl std::fmt::Debug for PledgeRequestContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PledgeRequestContext")
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,14 +187,23 @@ fn serial_number(
     idevid: &Certificate,
     context: &PledgeRequestContext<'_>,
 ) -> Option<SerialNumber> {
-    let certified = match context.serial_number {
-        Some(serial_number) => Some(serial_number.clone()),
-        None => idevid.subject_serial_number().and_then(SerialNumber::new),
+    let certified = match (context.serial_number, context.serial_rule) {
+        (Some(serial_number), _) => Some(serial_number.clone()),
+        (None, Some(rule)) => rule(idevid),
+        (None, None) => idevid.subject_serial_number().and_then(SerialNumber::new),
     };
     // BRSKI-5.5-10: the registrar MUST verify that the serial-number field it parsed matches
     // the serial-number field the pledge provided in its voucher-request.
     let result = match certified {
         None => Err(checks.fail(Fault::SerialMismatch, "the IDevID has no serial number")),
+        Some(certified)
+            if context
+                .expected_serial_number
+                .is_some_and(|expected| *expected != certified) =>
+        {
+            let detail = format!("the IDevID is {certified}, another one is expected");
+            Err(checks.fail(Fault::SerialMismatch, detail))
+        }
         Some(certified) if certified == request.serial_number => Ok(certified),
         Some(certified) => {
             let claimed = &request.serial_number;

@@ -7,7 +7,7 @@ use pki::{Certificate, Unverified, VerifiedSigner};
 use time::{Duration, OffsetDateTime};
 
 use super::pledge_request::{
-    PledgeRequestContext, ProximityTarget, VerifiedPledgeRequest, verify_pledge_request,
+    PledgeRequestContext, ProximityTarget, SerialRule, VerifiedPledgeRequest, verify_pledge_request,
 };
 use super::trust::{temporary_anchor, temporary_anchor_by_name};
 use super::voucher::same_nonce;
@@ -21,9 +21,6 @@ use crate::tolerances::{Oddity, Tolerances};
 
 /// How far in the future a request's date may lie: clocks differ.
 const CLOCK_SKEW_MAX: Duration = Duration::minutes(5);
-
-/// A manufacturer's rule to take a device's serial number from its IDevID.
-pub type SerialRule<'a> = dyn Fn(&Certificate) -> Option<SerialNumber> + 'a;
 
 /// What a MASA knows when it judges a registrar's request.
 #[derive(Clone, Copy)]
@@ -391,13 +388,6 @@ fn prior(
         .pledge
         .unwrap_or_else(|| Trust::new(&stand_in, None));
     let chain = proximity_chain(signer, signer_path);
-    // The serial number that the rule takes from the inner signer's certificate; which
-    // certificate that is, the signature itself then proves.
-    let claimed = inner.dangerous_peek().signer_certificate();
-    let ruled = context
-        .serial_rule
-        .zip(claimed)
-        .and_then(|(rule, claimed)| rule(&claimed));
     let judged = verify_pledge_request(
         &inner,
         &PledgeRequestContext {
@@ -405,7 +395,9 @@ fn prior(
             peer: None,
             idevid: context.idevid,
             nonce: None,
-            serial_number: ruled.as_ref(),
+            serial_number: None,
+            serial_rule: context.serial_rule,
+            expected_serial_number: None,
             proximity: ProximityTarget::KeyInChain(&chain),
         },
         tolerances,

@@ -9,8 +9,8 @@ use artifacts::{
     Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_request_with,
     sign_voucher,
 };
-use pki::issue::{CrlBuilder, RevocationReason};
-use pki::{Coded, Identity, KeyKind, SignOptions, Unverified};
+use pki::issue::{CertificateBuilder, CrlBuilder, Profile, RevocationReason};
+use pki::{Certificate, Coded, Identity, KeyKind, SignOptions, Unverified};
 use testkit::{Pki, PkiOptions};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -229,6 +229,83 @@ fn a_stray_certificate_of_the_same_name_is_neither_needed_nor_pinned() {
         assert_eq!(verified.signer_path.last().unwrap().der(), top.der());
         assert!(!verified.domain_known && !verified.proximity_proven);
     }
+}
+
+/// A device puts a certificate beside its own that has the same issuer and certificate serial
+/// number, and another device's serial number. The signature decides which one counts.
+///
+/// Requirements: BRSKI-5.5.5-03
+#[test]
+fn a_device_cannot_borrow_a_serial_number_with_a_forged_certificate() {
+    let pki = Pki::p256(NOW).unwrap();
+    let manufacturer = pki.manufacturer_anchors();
+    let thief = pki.idevid("SN-2").unwrap();
+    let genuine = &thief.chain[0];
+    let forger = testkit::root(pki.options(), &genuine.issuer()).unwrap();
+    let mut serial = [0; 16];
+    let used = genuine.serial_number();
+    serial[16 - used.len()..].copy_from_slice(used);
+    let subject = pki::issue::name("serialNumber=SN-1").unwrap();
+    let key = forger.signer.public_key().clone();
+    let (from, until) = (genuine.not_before(), genuine.not_after());
+    let forged = CertificateBuilder::new(Profile::Idevid, subject, key, serial, from, until)
+        .issue(&forger.chain[0], forger.signer.as_ref())
+        .unwrap();
+
+    let fields = RequestFields {
+        assertion: Some(Assertion::Proximity),
+        nonce: Nonce::from_octets(&[7; 16]),
+        proximity_registrar_cert: Some(pki.domain.registrar.chain[0].clone()),
+        ..RequestFields::new(SerialNumber::new("SN-1").unwrap())
+    };
+    let request = VoucherRequest::new(fields.clone()).unwrap();
+    let options = SignOptions {
+        extra_certs: vec![forged.clone()],
+        ..SignOptions::default()
+    };
+    let pvr = sign_request_with(&request, Envelope::Cms, &thief, &options).unwrap();
+    let claimed = opened(&pvr, Envelope::Cms)
+        .dangerous_peek()
+        .signer_certificate();
+    assert_eq!(
+        claimed.unwrap().der(),
+        forged.der(),
+        "the forged one is found first"
+    );
+
+    let fields = RequestFields {
+        idevid_issuer: Some(IdevidIssuer::of(genuine)),
+        prior_signed_voucher_request: Some(pvr.clone()),
+        proximity_registrar_cert: None,
+        ..fields
+    };
+    let request = VoucherRequest::new(fields).unwrap();
+    let rvr = sign_request(&request, Envelope::Cms, &pki.domain.registrar, Some(NOW)).unwrap();
+    let rule = |certificate: &Certificate| {
+        certificate
+            .subject_serial_number()
+            .and_then(SerialNumber::new)
+    };
+    let trust = Trust::new(&manufacturer, Some(NOW));
+    let context = RegistrarRequestContext {
+        serial_rule: Some(&rule),
+        ..RegistrarRequestContext::new(Some(NOW)).with_pledge(trust)
+    };
+    let strict = Tolerances::strict();
+    let judged = verify_registrar_request(&opened(&rvr, Envelope::Cms), &context, &strict);
+    assert_eq!(
+        judged.result().unwrap_err().code(),
+        "request.prior-serial-mismatch"
+    );
+    let context = PledgeRequestContext {
+        serial_rule: Some(&rule),
+        ..PledgeRequestContext::new(trust)
+    };
+    let judged = verify_pledge_request(&opened(&pvr, Envelope::Cms), &context, &strict);
+    assert_eq!(
+        judged.result().unwrap_err().code(),
+        "request.serial-mismatch"
+    );
 }
 
 macro_rules! kinds {

@@ -181,7 +181,7 @@ fn what_has_no_meaning_in_a_request_is_not_even_parsed() {
     assert!(!again.contains("pinned") && !again.contains("renewal") && !again.contains("checks"));
 }
 
-/// Requirements: CMS-5.2-01, CMS-5.3-03, VOUCHERBIS-7.1-04, JWS-3-01
+/// Requirements: JWS-3-01
 #[test]
 fn signed_nonsense_is_refused_with_the_fault_of_its_content() {
     let world = World::new();

@@ -9,6 +9,7 @@ use artifacts::{
     AuditLog, Document, Error, Nonce, Oddity, SerialNumber, Signed, Tolerances, VoucherRequest,
     VoucherStatus, open,
 };
+use brski::SerialRule;
 use daemon::{Clock, Outcome};
 use pki::path::{self, Anchors, PathOptions, Purpose};
 use pki::{Certificate, Coded, Crl, Unverified};
@@ -492,10 +493,10 @@ impl Known {
         } else {
             &self.registrar
         };
-        let serial = self.serial.clone().or_else(|| {
-            let idevid = self.idevid.as_ref()?;
-            SerialNumber::new(idevid.subject_serial_number()?)
-        });
+        let serial = self
+            .serial
+            .clone()
+            .or_else(|| serial_of(self.idevid.as_ref()?));
         let context = VoucherContext {
             serial_number: serial.as_ref(),
             idevid: self.idevid.as_ref(),
@@ -532,7 +533,8 @@ impl Known {
             peer: self.peer.first(),
             idevid: self.idevid.as_ref(),
             nonce: self.nonce.as_ref(),
-            serial_number: self.serial.as_ref(),
+            serial_rule: Some(&serial_of),
+            expected_serial_number: self.serial.as_ref(),
             proximity,
             ..PledgeRequestContext::new(self.trust(&self.anchors))
         };
@@ -599,6 +601,7 @@ impl Known {
             prior: self.request.as_ref().map(|(bytes, _)| bytes.as_slice()),
             server_certificate: self.registrar.first(),
             idevid: self.idevid.as_ref(),
+            serial_rule: Some(&serial_of),
             ..RegistrarRequestContext::new(self.now)
         };
         let judged = verify_registrar_request(signed, &context, &self.tolerances);
@@ -620,6 +623,14 @@ impl Known {
         }
         verdict
     }
+}
+
+/// The serial number by the standard's rule, else the one of a hardwareModuleName. Other rules
+/// are a vendor profile's business.
+fn serial_of(idevid: &Certificate) -> Option<SerialNumber> {
+    let hardware = SerialRule::HardwareModuleName;
+    let text = SerialRule::default().serial_of(idevid);
+    SerialNumber::new(text.or_else(|| hardware.serial_of(idevid))?)
 }
 
 /// The caller's own request: its leaves are context, so it is not verified and read leniently.

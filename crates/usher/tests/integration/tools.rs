@@ -498,6 +498,63 @@ fn inspect_decodes_what_it_is_given() {
     assert_eq!(json_of(&output).as_array().unwrap().len(), 2);
 }
 
+/// A request that claims another device's serial number is not saved by expecting that number.
+///
+/// Requirements: BRSKI-5.5-10
+#[test]
+fn a_claimed_serial_number_is_held_against_the_certificate() {
+    let read = |name: &str| {
+        let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../artifacts/tests/data");
+        std::fs::read_to_string(data.join(name)).unwrap()
+    };
+    let sign = |certificate: &str, key: &str, serial: &str| {
+        let identity = pki::Identity {
+            chain: pki::Certificate::all_from_pem(&read(certificate)).unwrap(),
+            signer: std::sync::Arc::new(pki::SoftwareKey::from_pem(&read(key), None).unwrap()),
+        };
+        let mut fields =
+            artifacts::RequestFields::new(artifacts::SerialNumber::new(serial).unwrap());
+        fields.nonce = artifacts::Nonce::from_octets(&[1; 16]);
+        let request = artifacts::VoucherRequest::new(fields).unwrap();
+        artifacts::sign_request(&request, artifacts::Envelope::Cms, &identity, None).unwrap()
+    };
+    let device = (
+        "rfc8995/idevid_00-D0-E5-F2-00-02.crt",
+        "rfc8995/idevid_00-D0-E5-F2-00-02.key",
+    );
+    let masa = ("rfc8995/masa.crt", "rfc8995/masa.key");
+    let (own, other) = ("00-D0-E5-F2-00-02", "00-D0-E5-F2-00-03");
+    let mismatch = "1 request.serial-mismatch";
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("request").display().to_string();
+    for ((certificate, key), claimed, expected, want) in [
+        (device, own, own, "0 -"),
+        (device, own, other, mismatch),
+        (device, other, other, mismatch),
+        (device, other, own, mismatch),
+        (masa, own, own, mismatch),
+    ] {
+        std::fs::write(&file, sign(certificate, key, claimed)).unwrap();
+        let fixed = [
+            "artifact",
+            "verify",
+            &file,
+            "--anchors",
+            "rfc8995/vendor.crt",
+            "--at",
+            AT,
+        ];
+        let arguments: Vec<_> = fixed.into_iter().chain(["--serial", expected]).collect();
+        let output = usher(&arguments, b"");
+        let code = json_of(&output)["code"].as_str().unwrap_or("-").to_owned();
+        let found = format!("{} {code}", output.status.code().unwrap());
+        assert_eq!(
+            found, want,
+            "{certificate} claims {claimed}, expected {expected}"
+        );
+    }
+}
+
 #[test]
 fn what_is_not_supported_is_named() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../artifacts/tests/data");
