@@ -87,7 +87,8 @@ pub struct Database {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// Server identities, one for each kind of key; the first one also signs voucher requests.
+    /// Server identities, one for each kind of key. The one that a device saw signs the request to
+    /// its MASA; the first one is shown to MASAs.
     pub tls: Vec<daemon::config::IdentityConfig>,
     /// Certificates of the domain: the anchors that LDevIDs and the registrar chain to.
     pub domain_ca: PathBuf,

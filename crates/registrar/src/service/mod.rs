@@ -132,6 +132,26 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// The identity that a device saw on its connection; the first one if that is gone meanwhile.
+    ///
+    /// The request to the MASA is signed by this one: a MASA compares the registrar that the device
+    /// saw with the signer's chain (BRSKI-5.5.5-02), so with several server identities any other
+    /// would look like somebody in between.
+    ///
+    /// # Errors
+    /// There is none at all.
+    pub fn seen(&self, own: &[Certificate]) -> Result<&Identity, Error> {
+        own.first()
+            .and_then(|leaf| {
+                self.identities
+                    .iter()
+                    .find(|identity| identity.chain.first() == Some(leaf))
+            })
+            .map_or_else(|| self.registrar(), Ok)
+    }
+}
+
 /// Adds issuers from `pool` until the chain ends in a self-signed certificate or in one whose
 /// issuer is not there.
 fn complete_chain(chain: &mut Vec<Certificate>, pool: &[Certificate]) {

@@ -288,7 +288,7 @@ impl Service {
             &mut exchange,
             &presented.device,
             request,
-            keys.registrar()?,
+            keys.seen(own)?,
             self.chain_to_send(),
             &vendor.rules,
             self.now(),

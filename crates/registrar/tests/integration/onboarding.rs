@@ -2,6 +2,9 @@
 
 use artifacts::Envelope;
 use net::HttpVersion;
+use pki::issue::{CertificateBuilder, Profile};
+use pki::{Certificate, KeyKind, Signer as _, SoftwareKey};
+use testkit::NOW;
 
 use crate::harness::{History, Lab, read};
 
@@ -280,5 +283,67 @@ pub(crate) async fn a_masa_can_want_a_password_or_no_certificate() {
     assert!(seen.client.is_none());
     // campus:swordfish
     assert_eq!(seen.authorization, "Basic Y2FtcHVzOnN3b3JkZmlzaA==");
+    lab.stop().await;
+}
+
+/// With several server identities the one that the device saw has to sign, or the MASA would take
+/// the registrar for somebody in between.
+///
+/// Requirements: BRSKI-3-02
+pub(crate) async fn the_identity_that_a_device_saw_signs_the_request_to_its_masa() {
+    let lab = Lab::prepare(ALLOW).await;
+    let ca = Certificate::load(lab.path("domain-ca.pem")).unwrap();
+    let ca_key = SoftwareKey::load(lab.path("domain-ca.key"), None).unwrap();
+    let key = SoftwareKey::generate(KeyKind::EcdsaP384).unwrap();
+    let second = CertificateBuilder::new(
+        Profile::Registrar,
+        pki::issue::name("CN=second").unwrap(),
+        key.public_key().clone(),
+        rand::random(),
+        NOW - time::Duration::hours(1),
+        NOW + time::Duration::days(100),
+    )
+    .dns_name("localhost")
+    .issue(&ca, &ca_key)
+    .unwrap();
+    std::fs::write(lab.path("second.pem"), second.to_pem()).unwrap();
+    std::fs::write(
+        lab.path("second.key"),
+        key.to_pkcs8_pem().unwrap().as_bytes(),
+    )
+    .unwrap();
+    let file = lab.path("registrar.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let pair = "[[identity.tls]]\ncertificate = \"second.pem\"\nkey = \"second.key\"\n\n";
+    let text = text.replace(
+        "[identity.audit_key]",
+        &format!("{pair}[identity.audit_key]"),
+    );
+    std::fs::write(&file, text).unwrap();
+    let lab = lab.serving().await;
+
+    let device = lab.device("SN-1");
+    let mut connection = device.connect().await;
+    let seen = connection.peer_chain()[0].clone();
+    // The two change places while the device is connected.
+    for kind in ["pem", "key"] {
+        let (first, second) = (format!("registrar.{kind}"), format!("second.{kind}"));
+        std::fs::rename(lab.path(&first), lab.path("aside")).unwrap();
+        std::fs::rename(lab.path(&second), lab.path(&first)).unwrap();
+        std::fs::rename(lab.path("aside"), lab.path(&second)).unwrap();
+    }
+    lab.running().service().reload().unwrap();
+    assert_ne!(device.connect().await.peer_chain()[0], seen);
+    let request = device.sign(device.leaves(&seen));
+    let media_type = device.envelope.media_type();
+    let path = brski::paths::REQUEST_VOUCHER;
+    let got = device
+        .post(&mut connection, path, media_type, request)
+        .await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    let body = lab.masa.seen().pop().unwrap().body;
+    let tolerances = artifacts::Tolerances::strict();
+    let signed = artifacts::open(artifacts::Document::Request, &body, None, &tolerances).unwrap();
+    assert_eq!(signed.dangerous_peek().signer_certificate().unwrap(), seen);
     lab.stop().await;
 }
