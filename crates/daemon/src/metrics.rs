@@ -43,6 +43,14 @@ impl Metrics {
             .register_collector(Box::new(collector));
     }
 
+    /// Adds a collector, which is asked for its figures at each scrape.
+    pub fn collector(&self, collector: Box<dyn Collector>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .register_collector(collector);
+    }
+
     /// All metrics as text.
     #[must_use]
     pub fn encode(&self) -> String {
