@@ -415,7 +415,10 @@ impl Machine {
             artifacts::Envelope::from_media_type(content_type, &self.config.tolerances)
                 .map_err(|_| Failure::VoucherMediaType(excerpt(content_type.as_bytes(), 100)))?;
         if envelope != self.config.envelope {
-            return Err(Failure::VoucherMediaType(content_type.to_owned()));
+            return Err(Failure::VoucherMediaType(excerpt(
+                content_type.as_bytes(),
+                100,
+            )));
         }
         let chain = certificates(&phase.registrar_chain)?;
         let expected = Expected {

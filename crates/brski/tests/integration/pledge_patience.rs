@@ -199,7 +199,7 @@ fn attempts_back_off_for_each_registrar_with_a_new_nonce_each_time() {
     assert!(sim.now - begun < Duration::hours(10));
 }
 
-/// Requirements: BRSKI-4.1-05, BRSKI-5.6.2-05
+/// Requirements: BRSKI-4.1-05, BRSKI-5.6.2-05, BRSKI-4.1-07
 #[test]
 fn the_next_registrar_is_tried_at_once() {
     let (mut sim, manufacturer, device) = scene();
@@ -324,4 +324,29 @@ fn a_redirect_to_an_impostor_ends_there() {
     assert_eq!(failure.code(), "pledge.refused");
     assert_eq!(sim.registrars[1].log, ["registrar.proximity-mismatch"]);
     assert!(sim.masa.log.is_empty(), "the MASA was not asked");
+}
+
+/// Requirements: EST-4.2.3-06
+#[test]
+fn a_certificate_that_takes_its_time_is_asked_for_again_when_the_server_said() {
+    let (mut sim, _, mut device) = scene();
+    let mut left = 2;
+    let mut hook = |request: &brski::pledge::Request, response: Response, _: &Device| {
+        if request.what != What::Enrol || left == 0 {
+            return response;
+        }
+        left -= 1;
+        Response::new(202, "text/plain", "").with("retry-after", "40")
+    };
+    assert_eq!(sim.run_with(&mut device, &mut hook), Step::Done);
+    assert!(device.waits.len() >= 2);
+    assert_eq!(sim.now - NOW, Duration::seconds(80));
+    let mut bodies = device
+        .requests
+        .iter()
+        .filter(|one| one.what == What::Enrol)
+        .map(|one| &one.body);
+    let first = bodies.next().unwrap();
+    assert_eq!(bodies.clone().count(), 2);
+    assert!(bodies.all(|body| body == first), "the same request");
 }

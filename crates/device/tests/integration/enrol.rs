@@ -287,15 +287,19 @@ async fn a_key_that_the_device_cannot_make_is_reported() {
     server.stop().await;
 }
 
-/// A join proxy that knows nothing of what it carries.
-async fn circuit_proxy(to: std::net::SocketAddr) -> std::net::SocketAddr {
+/// A join proxy that knows nothing of what it carries, and cuts each connection after a while.
+async fn circuit_proxy(
+    to: std::net::SocketAddr,
+    life: std::time::Duration,
+) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut device, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut registrar = tokio::net::TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut device, &mut registrar).await;
+                let carried = tokio::io::copy_bidirectional(&mut device, &mut registrar);
+                let _ = tokio::time::timeout(life, carried).await;
             });
         }
     });
@@ -306,7 +310,8 @@ async fn circuit_proxy(to: std::net::SocketAddr) -> std::net::SocketAddr {
 #[tokio::test]
 async fn a_device_enrols_through_a_circuit_proxy() {
     let server = Server::start().await;
-    let proxy = circuit_proxy(server.origin.socket_addrs(|| None).unwrap()[0]).await;
+    let registrar = server.origin.socket_addrs(|| None).unwrap()[0];
+    let proxy = circuit_proxy(registrar, std::time::Duration::from_secs(60)).await;
     let idevid = server.manufacturer.device("SN-1");
     let mut config = server.config(&idevid);
     config.registrars = vec![format!("https://{proxy}/").parse().unwrap()];
@@ -325,4 +330,50 @@ async fn a_device_enrols_through_a_circuit_proxy() {
     let nonces = server.with(|sim| sim.registrars[0].nonces.clone());
     assert_ne!(nonces[0].1, nonces[1].1);
     server.stop().await;
+}
+
+/// The connection does not live as long as the wait for a human; the request does.
+///
+/// Requirements: BRSKI-5-06, BRSKI-5.6-11
+#[tokio::test]
+async fn a_connection_that_is_lost_while_waiting_is_made_again() {
+    for http in [HttpVersion::Http1, HttpVersion::Http2] {
+        let server = Server::start().await;
+        server.with(|sim| {
+            sim.registrars[0].verdict = Policy::Ask;
+            sim.registrars[0].policy.retry_after = Duration::SECOND;
+        });
+        let registrar = server.origin.socket_addrs(|| None).unwrap()[0];
+        let proxy = circuit_proxy(registrar, std::time::Duration::from_millis(700)).await;
+        let idevid = server.manufacturer.device("SN-1");
+        let mut config = Config {
+            http,
+            ..server.config(&idevid)
+        };
+        config.registrars = vec![format!("https://{proxy}/").parse().unwrap()];
+        config.time_max = Some(std::time::Duration::from_secs(60));
+        let shared = std::sync::Arc::clone(&server.shared);
+        let mut observer = |event: &Event| {
+            if matches!(event, Event::Waiting { .. }) {
+                shared.lock().unwrap().sim.registrars[0].verdict = Policy::Allow;
+            }
+        };
+        let outcome = run(&config, &mut observer).await.unwrap();
+        assert!(outcome.is_enrolled(), "{http}: {:?}", outcome.steps);
+        let connections = outcome
+            .steps
+            .iter()
+            .filter(|step| step.what == "connect" && step.ok);
+        assert!(connections.count() >= 3, "{http}: {}", names(&outcome));
+        assert_eq!(
+            server.with(|sim| sim.registrars[0]
+                .nonces
+                .iter()
+                .map(|one| &one.1)
+                .collect::<std::collections::BTreeSet<_>>()
+                .len()),
+            1
+        );
+        server.stop().await;
+    }
 }
