@@ -259,7 +259,10 @@ mod tests {
         for (text, arbitrary) in [
             (r#"{"version":1,"events":[]}"#, 0),
             (r#"{"version":1,"events":[],"truncation":{}}"#, 0),
-            (r#"{"version":1,"events":[],"truncation":{"arbitrary":3}}"#, 3),
+            (
+                r#"{"version":1,"events":[],"truncation":{"arbitrary":3}}"#,
+                3,
+            ),
         ] {
             let (log, oddities) =
                 AuditLog::from_json(text.as_bytes(), &Tolerances::strict()).unwrap();

@@ -246,7 +246,7 @@ fn no_csr_attributes_have_three_forms() {
     );
 }
 
-/// Requirements: EST-4.2.3-06, EST-3.2.3-02
+/// Requirements: EST-3.2.3-02
 #[test]
 fn answers_that_are_no_certificate_say_what_to_do() {
     let root = Ca::root("root", datetime!(2036-01-01 0:00 UTC));

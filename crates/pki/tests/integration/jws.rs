@@ -400,7 +400,7 @@ fn base64_and_signature_forms() {
     );
 }
 
-/// Requirements: JWS-3.2-05, JWS-3.2-06
+/// Requirements: JWS-3.2-06
 #[test]
 fn order_of_certificates() {
     let key = std::sync::Arc::new(SoftwareKey::generate(KeyKind::EcdsaP256).unwrap());

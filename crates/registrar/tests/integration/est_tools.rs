@@ -130,7 +130,7 @@ const PLAIN: &str = "[est]\nserver_keygen = true\n[est.without_brski]\nusers_fil
                      client_cas = [\"factory-ca.pem\"]\n";
 
 /// Requirements: EST-3.2.3-01, EST-3.3-01, EST-3.3.2-01, EST-4.1.2-01, EST-4.1.3-01, EST-4.1.3-03,
-/// EST-4.2-02, EST-4.2.1-01, EST-4.2.3-01, EST-4.4.2-01, EST-4.5-02, EST8951-3-02, EST8951-3.1-01
+/// EST-4.2-02, EST-4.2.1-01, EST-4.2.3-01, EST-4.4.2-01, EST8951-3-02, EST8951-3.1-01
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_walks_through_every_operation() {
     let plain = Plain::start(PLAIN).await;
