@@ -591,6 +591,10 @@ async fn health_and_metrics_tell() {
             "/metrics",
             "usher_masa_answers_total{operation=\"requestvoucher\",code=\"ok\"} 1",
         ),
+        (
+            "/metrics",
+            "usher_masa_transactions_committed_total{name=\"voucher-issue\"} 1",
+        ),
     ] {
         let response = admin
             .request(
