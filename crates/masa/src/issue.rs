@@ -30,7 +30,7 @@ use crate::{Error, Keys};
 const ATTEMPTS_MAX: u32 = 64;
 
 /// Topic of alarms in the outbox.
-pub(crate) const ALARM_TOPIC: &str = "masa.alarm";
+pub(crate) const ALARM_TOPIC: &str = "alarm";
 
 /// What a request came to.
 pub(crate) enum Answer {

@@ -13,6 +13,7 @@ mod error;
 mod facts;
 mod init;
 mod issue;
+mod meters;
 pub mod register;
 mod revocation;
 mod schema;

@@ -68,6 +68,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         clock,
         log,
     });
+    metrics.collector(Box::new(crate::meters::Transactions(service.store.clone())));
     let identities = ServerIdentities::new(&config.identities()?)?;
     let shutdown = CancellationToken::new();
     let mut listener = config.listen.listener(identities.clone());

@@ -173,7 +173,7 @@ async fn write_all(store: &Store, rows: Vec<Event>) -> Result<(), store::Error> 
         .await
 }
 
-/// Removes lines beyond what is kept, a bounded number at a time. Returns how many.
+/// Removes lines beyond what is kept, in short transactions. Returns how many.
 ///
 /// # Errors
 /// What the database said.
@@ -181,26 +181,32 @@ pub async fn prune(store: &Store, keep: &EventsConfig, now: OffsetDateTime) -> R
     const AT_ONCE: i64 = 10_000;
     let rows_max = i64::try_from(keep.rows_max).unwrap_or(i64::MAX);
     let oldest = now - Duration::days(i64::from(keep.days_max));
-    store
-        .locking_transaction("timeline-prune", move |connection| {
-            async move {
-                let newest = connection
-                    .fetch_one("SELECT COALESCE(MAX(id), 0) AS id FROM event", params![])
-                    .await?
-                    .integer("id")?;
-                // Numbers are given in order, so the highest one says which are too many.
-                let removed = connection
-                    .execute(
-                        "DELETE FROM event WHERE id IN (SELECT id FROM event \
-                         WHERE id <= $1 OR at_us < $2 ORDER BY id LIMIT $3)",
-                        params![newest - rows_max, oldest, AT_ONCE],
-                    )
-                    .await?;
-                Ok(removed)
-            }
-            .boxed()
-        })
-        .await
+    let mut total = 0;
+    loop {
+        let removed = store
+            .locking_transaction("timeline-prune", move |connection| {
+                async move {
+                    let newest = connection
+                        .fetch_one("SELECT COALESCE(MAX(id), 0) AS id FROM event", params![])
+                        .await?
+                        .integer("id")?;
+                    // Numbers are given in order, so the highest one says which are too many.
+                    connection
+                        .execute(
+                            "DELETE FROM event WHERE id IN (SELECT id FROM event \
+                             WHERE id <= $1 OR at_us < $2 ORDER BY id LIMIT $3)",
+                            params![newest.saturating_sub(rows_max), oldest, AT_ONCE],
+                        )
+                        .await
+                }
+                .boxed()
+            })
+            .await?;
+        total += removed;
+        if removed < u64::try_from(AT_ONCE).unwrap_or(u64::MAX) {
+            return Ok(total);
+        }
+    }
 }
 
 /// Lines of a device, or of everything, newest first.

@@ -10,4 +10,5 @@ mod concurrency;
 mod register;
 mod revocation;
 mod support;
+mod timeline;
 mod vouchers;
