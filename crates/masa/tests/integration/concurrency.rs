@@ -101,3 +101,50 @@ on_both!(
     one_request_sent_many_times_gives_one_voucher,
     many_devices_at_once,
 );
+
+/// Two servers over one database decide as one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_one_register() {
+    let masa = Masa::postgres().await;
+    masa.devices(&["SN-1", "SN-2"]).await;
+    let replica = masa::serve(masa.config.clone(), daemon::Clock::fixed(masa.now()))
+        .await
+        .unwrap();
+    let replicas = [&masa.running, &replica];
+    // Many domains, one device, either server.
+    let idevid = masa.pki.idevid("SN-1").unwrap();
+    let domains: Vec<_> = (0..16)
+        .map(|number| masa.pki.other_domain(&format!("Domain {number}")).unwrap())
+        .collect();
+    let responses = join_all(domains.iter().enumerate().map(|(number, domain)| {
+        let mut ask = Ask::new(&masa.pki, domain, "SN-1", "bm9uY2Utbm9uY2UtMQ==");
+        ask.idevid = Some(idevid.clone());
+        let (masa, replica) = (&masa, replicas[number % 2]);
+        async move { masa.ask_at(replica, domain, &ask).await }
+    }))
+    .await;
+    assert_eq!(
+        responses
+            .iter()
+            .filter(|response| response.status == 200)
+            .count(),
+        1
+    );
+    // One request, both servers, one voucher.
+    let domain = &masa.pki.domain;
+    let ask = Ask::new(&masa.pki, domain, "SN-2", "bm9uY2Utbm9uY2UtMQ==");
+    let responses = join_all((0..16).map(|number| {
+        let (masa, ask, replica) = (&masa, &ask, replicas[number % 2]);
+        async move { masa.ask_at(replica, domain, ask).await }
+    }))
+    .await;
+    let bodies: HashSet<_> = responses
+        .iter()
+        .map(|response| response.body.clone())
+        .collect();
+    assert!(responses.iter().all(|response| response.status == 200));
+    assert_eq!(bodies.len(), 1);
+    assert_eq!(masa.count("voucher").await, 2);
+    replica.stop().await;
+    masa.stop().await;
+}

@@ -193,6 +193,30 @@ impl Masa {
         answer
     }
 
+    /// The same request to another replica.
+    pub(crate) async fn ask_at(&self, replica: &Running, domain: &Domain, ask: &Ask) -> Response {
+        let media = HeaderValue::from_static(ask.envelope.media_type());
+        let headers: HeaderMap = [
+            (header::CONTENT_TYPE, media.clone()),
+            (header::ACCEPT, media),
+        ]
+        .into_iter()
+        .collect();
+        let config = ClientConfig {
+            identity: Some(domain.registrar.clone()),
+            ..ClientConfig::default()
+        };
+        let target = Target::from_address(replica.device_address());
+        let mut connection = Connection::open(&target, &config).await.unwrap();
+        let body = Bytes::from(ask.sign(self.now()));
+        let answer = connection
+            .request(Method::POST, VOUCHER, headers, body)
+            .await
+            .unwrap();
+        connection.close().await;
+        answer
+    }
+
     /// The request in its own media type, everything acceptable.
     pub(crate) async fn ask(&self, domain: &Domain, ask: &Ask) -> Response {
         let body = ask.sign(self.now());
