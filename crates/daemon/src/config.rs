@@ -81,7 +81,7 @@ pub fn load<T: DeserializeOwned>(
             return Err(Error::ConfigMissing(file.to_owned()));
         }
         figment = figment.merge(Toml::file_exact(file));
-        directory = file.parent().map(Path::to_owned).unwrap_or_default();
+        directory = folder_of(file);
     }
     let prefix = format!("USHER_{}_", role.to_ascii_uppercase());
     // USHER_MASA_CONFIG names the file itself and is read by the command line.
@@ -97,6 +97,15 @@ pub fn load<T: DeserializeOwned>(
         reason: explain(&error),
     })?;
     Ok(Loaded { value, directory })
+}
+
+/// The folder in which a file stands. That of a bare name is `.`: the empty path that `parent`
+/// answers cannot be opened or made absolute.
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Reads a configuration from TOML text, without variables: for samples and tests.

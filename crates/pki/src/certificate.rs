@@ -258,8 +258,7 @@ impl Certificate {
 
     /// The URLs of the cRLDistributionPoints, in their order; other forms of names are left out.
     pub fn crl_urls(&self) -> Vec<String> {
-        const CRL_DISTRIBUTION_POINTS: ObjectIdentifier =
-            ObjectIdentifier::new_unwrap("2.5.29.31");
+        const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.31");
         let mut urls = Vec::new();
         let Some(extension) = self.extension(CRL_DISTRIBUTION_POINTS) else {
             return urls;

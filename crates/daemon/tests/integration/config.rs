@@ -46,6 +46,19 @@ const FILE: &str = r#"
 "#;
 
 #[test]
+fn a_bare_file_name_stands_in_a_folder_that_can_be_made_absolute() {
+    Jail::expect_with(|jail| {
+        jail.create_file("masa.toml", FILE)?;
+        let loaded = load::<Sample>(Some(Path::new("masa.toml")), "masa", &Flags::new())
+            .expect("a file in the working folder");
+        let absolute = std::path::absolute(&loaded.directory).expect("the folder has a name");
+        assert!(absolute.join("masa.toml").is_file());
+        assert!(loaded.resolve(Path::new("masa.toml")).is_file());
+        Ok(())
+    });
+}
+
+#[test]
 fn variables_stand_above_the_file_and_flags_above_both() {
     Jail::expect_with(|jail| {
         jail.create_file("masa.toml", FILE)?;
