@@ -6,6 +6,7 @@ mod ca_keys;
 mod commands;
 mod engines;
 mod enrolment;
+mod enrolment_bad_input;
 mod est_tools;
 mod est_upstream;
 mod est_upstream_trust;

@@ -4,3 +4,4 @@
 
 mod demo;
 mod tools;
+mod tools_help;
