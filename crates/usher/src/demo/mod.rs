@@ -60,18 +60,21 @@ impl fmt::Display for Failure {
 /// What a row says when it went as it should.
 type Told = Result<String, Failure>;
 
+/// A row on its way there.
+type Telling<'a> = Pin<Box<dyn Future<Output = Told> + 'a>>;
+
 /// One path or one refusal, before it has run.
 pub(crate) struct Scene {
     id: String,
     title: String,
-    play: Box<dyn for<'a> Fn(&'a World) -> Pin<Box<dyn Future<Output = Told> + 'a>>>,
+    play: Box<dyn for<'a> Fn(&'a World) -> Telling<'a>>,
 }
 
 impl Scene {
     fn new(
         id: impl Into<String>,
         title: impl Into<String>,
-        play: impl for<'a> Fn(&'a World) -> Pin<Box<dyn Future<Output = Told> + 'a>> + 'static,
+        play: impl for<'a> Fn(&'a World) -> Telling<'a> + 'static,
     ) -> Self {
         Self {
             id: id.into(),
