@@ -34,6 +34,7 @@ fn facts(number: u8, fingerprint: [u8; 32]) -> Facts {
         device,
         owner: (number & 4 != 0).then_some(owner),
         issued: (number & 8 != 0).then_some(issued),
+        nonce_spent: number & 16 != 0,
         revocation: Revocation::NotChecked,
         authenticated: number & 4 != 0,
     }

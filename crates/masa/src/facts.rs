@@ -1,6 +1,6 @@
 //! What the register says about a request: the facts for [`brski::masa::decide`].
 
-use artifacts::{Assertion, Envelope};
+use artifacts::{Assertion, Envelope, Nonce};
 use brski::DomainKey;
 use brski::masa::{
     AuditEvent, DeviceRecord, Domain, Facts, Holder, IssuedVoucher, OwnerRecord, Request,
@@ -89,10 +89,18 @@ pub(crate) async fn read(
         .as_ref()
         .is_some_and(|owner| authenticated(owner, request.domain(), shown, now));
     let issued = issued(connection, &request.fingerprint()).await?;
+    let nonce_spent = match (&row, &device) {
+        // It is asked only where it decides, so that renewals do not pay for it.
+        (Some(row), Some(device)) if device.holder.is_none() && device.sold_to.is_none() => {
+            nonce_spent(connection, row, request).await?
+        }
+        _ => false,
+    };
     let facts = Facts {
         device,
         owner,
         issued,
+        nonce_spent,
         revocation,
         authenticated,
     };
@@ -266,6 +274,34 @@ async fn issued(
         issued_at: row.time("issued_us")?,
         expires_on: row.optional_time("expires_us")?,
     }))
+}
+
+/// Whether this nonce of the device already got a voucher. The octets are compared, because a
+/// registrar that is let write the nonce in its own way could otherwise make a new one of it.
+async fn nonce_spent(
+    connection: &mut Connection,
+    row: &DeviceRow,
+    request: &Request,
+) -> Result<bool, Error> {
+    let Some(nonce) = &request.content().nonce else {
+        return Ok(false);
+    };
+    // One statement sees one state: a device that was claimed since its row was read has another
+    // version by now, and then nothing is spent but by the very request that runs beside this one.
+    let rows = connection
+        .fetch_all(
+            "SELECT nonce FROM voucher WHERE serial = $1 AND issuer = $2 AND nonce IS NOT NULL \
+             AND EXISTS (SELECT 1 FROM device WHERE serial = $1 AND issuer = $2 AND version = $3)",
+            params![&row.serial, &row.issuer, row.stamp.version],
+        )
+        .await?;
+    for row in &rows {
+        let spent = row.text("nonce")?;
+        if spent == nonce.as_str() || Nonce::to_compare(spent).octets() == nonce.octets() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The device's vouchers as audit events, oldest first.

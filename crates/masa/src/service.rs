@@ -516,6 +516,9 @@ fn next_action(code: &str) -> &'static str {
             "ask both domains; `device release` or `device transfer` if the device was resold"
         }
         "masa.not-the-owner" => "`device transfer` if it was resold, otherwise it may be stolen",
+        "masa.nonce-replayed" => {
+            "the device has to ask again; a former domain that repeats itself should be told"
+        }
         "masa.not-sold" => "`device transfer` to its buyer",
         "masa.clone-suspected" => "compare the keys; `device block` until it is clear",
         "masa.device-blocked" => "`device block --lift` if the block is over",

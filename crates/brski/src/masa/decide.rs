@@ -66,7 +66,7 @@ fn try_decide(
     check_revocation(facts, policy)?;
     let owner = proven_owner(&request.domain, facts.owner.as_ref(), now);
     check_registrar(request, owner, facts, policy)?;
-    check_ownership(request, device, owner, policy)?;
+    check_ownership(request, device, owner, facts, policy)?;
     if let Some(issued) = &facts.issued {
         let current = issued.expires_on.is_none_or(|expires_on| now < expires_on);
         if issued.fingerprint == request.fingerprint() && current {
@@ -223,6 +223,7 @@ fn check_ownership(
     request: &Request,
     device: &DeviceRecord,
     owner: Option<&OwnerRecord>,
+    facts: &Facts,
     policy: &Policy,
 ) -> Result<(), Box<No>> {
     // The key that is shown to humans is the top of the chain: the domain, not one registrar.
@@ -255,8 +256,12 @@ fn check_ownership(
             };
             Err(alarmed(Refusal::AlreadyOwned, alarm))
         }
-        None if policy.first_come => Ok(()),
-        None => Err(Refusal::NotSold.into()),
+        // Whoever comes first has to have the device in front of it. A nonceless request says only
+        // that somebody knows a serial number, and a nonce that had its voucher only that the
+        // device was there once: a former domain could take a released device back with it.
+        None if !policy.first_come || request.nonce().is_none() => Err(Refusal::NotSold.into()),
+        None if facts.nonce_spent => Err(Refusal::NonceReplayed.into()),
+        None => Ok(()),
     }
 }
 

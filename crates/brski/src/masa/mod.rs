@@ -169,6 +169,9 @@ pub struct Facts {
     pub owner: Option<OwnerRecord>,
     /// The voucher that was issued for the same [`Request::fingerprint`], if any.
     pub issued: Option<IssuedVoucher>,
+    /// Whether a voucher was issued before for this nonce of this device, to anybody. It matters
+    /// while nobody holds the device, and need not be looked up otherwise.
+    pub nonce_spent: bool,
     /// Revocation of the registrar's certificate.
     pub revocation: Revocation,
     /// Whether TLS client authentication or HTTP authentication proved the registrar to be the

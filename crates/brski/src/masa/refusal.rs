@@ -103,6 +103,9 @@ pub enum Refusal {
     /// Nobody bought the device, and policy does not give it to whoever asks first.
     #[error("the device has not been sold to anybody")]
     NotSold,
+    /// The device's nonce already got a voucher, in a time of ownership that is over.
+    #[error("this nonce of the device was answered with a voucher before")]
+    NonceReplayed,
     /// Another domain holds the device.
     #[error("another domain has claimed the device and has not released it")]
     AlreadyOwned,
@@ -161,6 +164,7 @@ impl Refusal {
             | Self::DeviceBlocked(_)
             | Self::NotTheOwner
             | Self::NotSold
+            | Self::NonceReplayed
             | Self::AlreadyOwned
             | Self::CloneSuspected
             | Self::AssertionTooWeak { .. }
@@ -214,6 +218,7 @@ impl Coded for Refusal {
             Self::DeviceBlocked(_) => "masa.device-blocked",
             Self::NotTheOwner => "masa.not-the-owner",
             Self::NotSold => "masa.not-sold",
+            Self::NonceReplayed => "masa.nonce-replayed",
             Self::AlreadyOwned => "masa.already-owned",
             Self::CloneSuspected => "masa.clone-suspected",
             Self::FormatNotForDevice => "masa.format-not-for-device",
@@ -260,6 +265,7 @@ impl Coded for Refusal {
             | Self::IdevidIssuerMismatch
             | Self::NoncelessUnauthenticated
             | Self::NotTheOwner
+            | Self::NonceReplayed
             | Self::AlreadyOwned
             | Self::CloneSuspected => Blame::PeerMisbehaved,
             Self::RevocationUnavailable | Self::Internal(_) => Blame::Ours,

@@ -606,6 +606,49 @@ fn a_second_domain_is_an_alarm_and_not_an_owner() {
     assert_eq!(scene.send().status, 200);
 }
 
+/// The old domain still has the device's signed request. With it, it can show that the device was
+/// there once, and no more.
+#[test]
+fn a_released_device_is_not_taken_back_with_an_old_request() {
+    let mut scene = Scene::new();
+    let fresh = |scene: &mut Scene, number| {
+        scene.inner().nonce = nonce(number);
+        scene.outer.nonce = nonce(number);
+    };
+    fresh(&mut scene, 7);
+    assert_eq!(scene.send().status, 200);
+    assert_eq!(scene.send().status, 200);
+    scene.device().holder = None;
+    assert_eq!(scene.send().status, 403);
+    // As another format it is the same nonce.
+    scene.accept = Some(Envelope::Jws.media_type().to_owned());
+    assert_eq!(scene.send().status, 403);
+    assert_eq!(
+        scene.masa.log,
+        [
+            "granted",
+            "again",
+            "masa.nonce-replayed",
+            "masa.nonce-replayed"
+        ]
+    );
+    assert_eq!(scene.device().holder, None);
+    fresh(&mut scene, 8);
+    assert_eq!(scene.send().status, 200);
+}
+
+/// Knowing a serial number is no claim to a device that nobody bought.
+#[test]
+fn nobody_comes_first_without_a_nonce() {
+    let mut scene = Scene::new();
+    let certificate = scene.domain.certificate.clone();
+    scene.owner("o", certificate).nonceless = true;
+    scene.nonceless();
+    assert_eq!(scene.send().status, 403);
+    assert_eq!(scene.masa.log, ["masa.not-sold"]);
+    assert_eq!(scene.device().holder, None);
+}
+
 /// A cloned identity: the manufacturer's CA issued two certificates with one serial number.
 #[test]
 fn a_second_key_for_one_serial_number_is_an_alarm() {

@@ -108,6 +108,14 @@ impl Masa {
                 .issued
                 .get(&request.fingerprint())
                 .map(|(issued, ..)| issued.clone()),
+            nonce_spent: self
+                .events
+                .get(&request.device_key().serial)
+                .is_some_and(|events| {
+                    events.iter().any(|event| {
+                        event.nonce.is_some() && event.nonce.as_deref() == request.nonce()
+                    })
+                }),
             revocation: self.revocation,
             authenticated: self.authenticated,
         }

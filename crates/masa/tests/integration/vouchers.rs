@@ -345,7 +345,15 @@ async fn second_domain_waits_for_a_release(masa: Masa) {
     assert_eq!(response.status, 200);
     let device = find_device(masa.store(), "SN-1", None).await.unwrap();
     release(masa.store(), &device, false, NOW).await.unwrap();
-    assert_eq!(masa.ask(&second, &ask(&second, NONCE)).await.status, 200);
+    // What the device once said to the first one does not get it back.
+    for old in [NONCE, "cmVuZXdhbC1yZW5ld2Fs"] {
+        let response = masa.ask(&first, &ask(&first, old)).await;
+        assert_refused(&response, 403, "masa.nonce-replayed");
+    }
+    let response = masa
+        .ask(&second, &ask(&second, "bmV3LWRvbWFpbi1ub25jZQ=="))
+        .await;
+    assert_eq!(response.status, 200);
     // A device with another key under the same name is a clone, whoever asks.
     let mut clone = ask(&second, "Y2xvbmUtY2xvbmUtY2xvbmU=");
     clone.idevid = Some(masa.pki.cloned_idevid("SN-1").unwrap());
