@@ -11,6 +11,7 @@ use brski::masa::{Domain, Revocation};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use net::client::{ClientConfig, ClientLimits, ServerTrust};
+use pki::path::{self, Anchors, PathError, PathOptions, Purpose, Reason};
 use pki::{Certificate, Crl};
 use time::{Duration, OffsetDateTime};
 use url::Url;
@@ -116,12 +117,20 @@ impl Checker {
                 tracing::warn!(url, genuine, current, "a CRL cannot be used");
                 continue;
             }
-            return match crl.revocation(certificate.serial_number()) {
-                Some(_) => Revocation::Revoked,
-                None => Revocation::Good {
-                    until: crl.next_update(),
-                },
-            };
+            let until = crl.next_update();
+            // Over a self-signed certificate there is no step that a path could judge.
+            if certificate.subject_der() == certificate.issuer_der()
+                && crl.revocation(certificate.serial_number()).is_some()
+            {
+                return Revocation::Revoked;
+            }
+            match verdict(certificate, issuers, crl, now) {
+                Ok(()) => return Revocation::Good { until },
+                Err(error) if error.reason == Reason::Revoked => return Revocation::Revoked,
+                // RFC 5280 §6.3.3: a CRL for CA certificates only, for some reasons only, for
+                // another distribution point, or a delta CRL does not clear this certificate.
+                Err(error) => tracing::warn!(url, %error, "a CRL does not cover the certificate"),
+            }
         }
         Revocation::Unavailable
     }
@@ -164,6 +173,24 @@ impl Checker {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// What the CRL says about the certificate: the rules of path validation about its scope, over the
+/// one step from the certificate to its issuer.
+fn verdict(
+    certificate: &Certificate,
+    issuers: &[&Certificate],
+    crl: Crl,
+    now: OffsetDateTime,
+) -> Result<(), PathError> {
+    let anchors: Anchors = issuers.iter().map(|one| (*one).clone()).collect();
+    let options = PathOptions {
+        crls: vec![crl],
+        revocation: path::Revocation::Required,
+        tolerate_anchor_validity: true,
+        ..PathOptions::new(Purpose::Any, now)
+    };
+    path::validate(certificate, &[], &anchors, &options).map(|_| ())
 }
 
 async fn fetch(url: &str) -> Result<Crl, String> {

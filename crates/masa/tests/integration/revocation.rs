@@ -128,6 +128,84 @@ async fn revoked_registrars_are_refused() {
     masa.stop().await;
 }
 
+/// A genuine CRL of the right CA that speaks of CA certificates only. Whoever stands between the
+/// MASA and the server of CRLs could exchange one for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crl_of_another_scope_clears_nobody() {
+    let slot = Arc::new(Mutex::new(Vec::new()));
+    let (url, stop) = publish(Arc::clone(&slot)).await;
+    let masa = Masa::with(|config| {
+        config.policy.revocation_required = true;
+        config.policy.revocation = RevocationCheck::Owners;
+    })
+    .await;
+    let domain = Domain {
+        registrar: masa
+            .pki
+            .domain_certificate(Profile::Registrar, "CN=Registrar", |one| {
+                one.dns_name("localhost").crl_url(&url)
+            })
+            .unwrap(),
+        ca: masa.pki.domain.ca.clone(),
+    };
+    masa.owner("acme", &domain, false).await;
+    masa.device_rows(&["SN-1"], Some("acme"), "").await;
+    *slot.lock().unwrap() = crl_for_authorities_only(&domain.ca);
+    let ask = Ask::new(&masa.pki, &domain, "SN-1", "bm9uY2Utbm9uY2UtMQ==");
+    assert_refused(
+        &masa.ask(&domain, &ask).await,
+        503,
+        "masa.revocation-unavailable",
+    );
+    stop.cancel();
+    masa.stop().await;
+}
+
+/// An empty CRL with the critical issuingDistributionPoint onlyContainsCACerts.
+fn crl_for_authorities_only(ca: &pki::Identity) -> Vec<u8> {
+    let element = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let mut all = vec![tag];
+        match content.len() {
+            0..=127 => all.push(length[1]),
+            128..=255 => all.extend([0x81, length[1]]),
+            _ => all.extend([0x82, length[0], length[1]]),
+        }
+        all.extend(content);
+        all
+    };
+    let algorithm = ca.signer.algorithm().identifier();
+    let scope = element(0x30, &[&[0x82, 1, 0xff]]);
+    let scope = element(
+        0x30,
+        &[
+            &[0x06, 3, 0x55, 0x1d, 28, 0x01, 1, 0xff],
+            &element(0x04, &[&scope]),
+        ],
+    );
+    let tbs = element(
+        0x30,
+        &[
+            &[0x02, 1, 1],
+            &algorithm,
+            ca.chain[0].subject_der(),
+            &element(0x17, &[b"261123110000Z"]),
+            &element(0x17, &[b"261123130000Z"]),
+            &element(0xa0, &[&element(0x30, &[&scope])]),
+        ],
+    );
+    let signature = ca.signer.sign(&tbs).unwrap();
+    let der = element(
+        0x30,
+        &[&tbs, &algorithm, &element(0x03, &[&[0], &signature])],
+    );
+    // It is well formed and genuine, or the test would show nothing.
+    let crl = pki::Crl::from_der(&der).unwrap();
+    crl.verify_signature_by(ca.chain[0].public_key()).unwrap();
+    der
+}
+
 /// A stranger's certificate does not make the MASA connect anywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_crls_are_not_fetched() {
