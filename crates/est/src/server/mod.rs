@@ -212,6 +212,11 @@ fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<
         // EST-4.2.1-02: the signature "provides proof-of-possession of the client-possessed
         // private key to the EST server".
         csr.verify()?;
+        // Known here and not at the CA: a key of a kind that no profile allows is the peer's doing.
+        let key = csr.public_key();
+        if key.kind().is_none() {
+            return Err(pki::Error::UnsupportedKey(key.describe()).into());
+        }
     }
     let (channel_bound, ignored) = check_binding(&csr, request.channel_binding, policy)?;
     let demand = policy.demand_with_binding();

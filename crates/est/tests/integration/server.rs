@@ -359,6 +359,16 @@ fn refusals_have_their_status_and_code() {
             (400, "csr.malformed"),
         ),
         (
+            "a key of a size that no profile allows",
+            enroll(
+                SimpleEnroll,
+                include_bytes!("../data/keys/rsa-8192.csr.b64"),
+            ),
+            &new,
+            &policy,
+            (400, "pki.key-unsupported"),
+        ),
+        (
             "flipped signature",
             enroll(SimpleEnroll, &flipped),
             &new,
