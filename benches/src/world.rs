@@ -20,7 +20,19 @@ pub fn serial(number: usize) -> String {
 /// # Errors
 /// If signing fails.
 pub fn request(pki: &Pki, serial: &str, now: OffsetDateTime) -> anyhow::Result<Vec<u8>> {
-    let device = pki.idevid(serial)?;
+    request_of(pki, &pki.idevid(serial)?, serial, now)
+}
+
+/// The same for a device that was made before: a MASA rightly takes a second key for a clone.
+///
+/// # Errors
+/// If signing fails.
+pub fn request_of(
+    pki: &Pki,
+    device: &Identity,
+    serial: &str,
+    now: OffsetDateTime,
+) -> anyhow::Result<Vec<u8>> {
     let registrar = &pki.domain.registrar;
     let nonce = fresh_nonce()?;
     let serial_number = SerialNumber::new(serial).context("a serial number")?;
@@ -33,7 +45,7 @@ pub fn request(pki: &Pki, serial: &str, now: OffsetDateTime) -> anyhow::Result<V
     let inner = artifacts::sign_request(
         &VoucherRequest::new(inner)?,
         Envelope::Cms,
-        &device,
+        device,
         Some(now),
     )?;
 

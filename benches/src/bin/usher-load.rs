@@ -3,6 +3,8 @@
 //! The servers are child processes of the `usher` binary in temporary folders; the load comes from
 //! this process on the same machine. Each scenario runs several rounds and the medians are shown.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use anyhow::Context;
 use clap::Parser;
 use daemon::Clock;
 use net::HttpVersion;
+use pki::Identity;
 use testkit::{Pki, PkiOptions, TempPostgres};
 use time::OffsetDateTime;
 use usher_benches::load::{connections, enrolments, vouchers};
@@ -212,11 +215,19 @@ impl Run<'_> {
             ..
         } = *self.arguments;
         let mut done = Vec::new();
+        let mut devices: HashMap<usize, Identity> = HashMap::new();
         for round in 0..rounds {
             let numbers = order.iter().skip(round * count).take(count);
             let now = Clock::system().now();
             let requests = numbers
-                .map(|number| world::request(pki, &world::serial(*number), now))
+                .map(|number| {
+                    let serial = world::serial(*number);
+                    let device = match devices.entry(*number) {
+                        Entry::Occupied(device) => device.into_mut(),
+                        Entry::Vacant(place) => place.insert(pki.idevid(&serial)?),
+                    };
+                    world::request_of(pki, device, &serial, now)
+                })
                 .collect::<anyhow::Result<Vec<_>>>()?;
             let registrar = &pki.domain.registrar;
             let (server, other) = (masa.server.cpu()?, self.database_cpu());
