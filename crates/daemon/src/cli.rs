@@ -52,6 +52,33 @@ impl Format {
     }
 }
 
+/// What a peer said, fit for a terminal: nothing in it moves the cursor, turns the direction of
+/// the text around it or is invisible.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            let unseen = matches!(
+                c,
+                '\u{ad}'
+                    | '\u{61c}'
+                    | '\u{180e}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+                    | '\u{fff9}'..='\u{fffb}'
+                    | '\u{e0000}'..='\u{e007f}'
+            );
+            if c.is_control() || unseen {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 /// An error and its causes in one line, each said once.
 #[must_use]
 pub fn chain_of(error: &(impl std::error::Error + ?Sized)) -> String {
@@ -111,4 +138,23 @@ impl From<Outcome> for ExitCode {
 /// Runs the body of a command and prints its error, if any.
 pub fn finish<E: Coded>(format: Format, result: Result<Outcome, E>) -> Outcome {
     result.unwrap_or_else(|error| format.error(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn nothing_from_a_peer_moves_turns_or_hides_text() {
+        let cases = [
+            ("SN-1 é 路由器", "SN-1 é 路由器"),
+            ("a\u{1b}[31m\r\n", "a\u{fffd}[31m\u{fffd}\u{fffd}"),
+            ("\u{202e}gnirts", "\u{fffd}gnirts"),
+            ("AC-\u{200b}1001\u{feff}", "AC-\u{fffd}1001\u{fffd}"),
+            ("a\u{2028}b\u{9b}c", "a\u{fffd}b\u{fffd}c"),
+        ];
+        for (given, shown) in cases {
+            assert_eq!(plain(given), shown, "{given:?}");
+        }
+    }
 }

@@ -208,10 +208,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         let mut text = String::new();
         for (cell, width) in cells.zip(&widths) {
             // What a peer sent must not move the cursor of an operator's terminal.
-            let clean: String = cell
-                .chars()
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect();
+            let clean = daemon::cli::plain(cell);
             text.push_str(&format!("{clean:width$}  "));
         }
         text.trim_end().to_owned()

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use daemon::config::Flags;
+pub(crate) use daemon::cli::plain;
 use daemon::{Clock, Format, Outcome};
 use store::Store;
 
@@ -253,11 +254,4 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
             .map(|row| line(row.iter().map(String::as_str).collect())),
     );
     lines.join("\n")
-}
-
-/// What a peer said, without anything that could move the cursor of a terminal.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
 }
