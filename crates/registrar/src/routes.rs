@@ -11,7 +11,7 @@ use axum::routing::post;
 use brski::paths;
 use brski::registrar::Inbound;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use net::Peer;
 use tokio::sync::Semaphore;
@@ -40,6 +40,32 @@ pub(crate) fn brski(service: &Service) -> Router {
             .route("/.well-known/est/enrollstatus", post(enrol_status));
     }
     router.with_state(state)
+}
+
+/// A path that names nothing.
+pub(crate) async fn nothing_here() -> Response {
+    stray(
+        StatusCode::NOT_FOUND,
+        "registrar.no-such-resource: BRSKI is under /.well-known/brski, EST under /.well-known/est\n",
+    )
+}
+
+/// A resource that takes another method; the router adds `Allow`.
+pub(crate) async fn other_method() -> Response {
+    stray(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "registrar.method: the resource takes another method\n",
+    )
+}
+
+fn stray(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
 }
 
 #[derive(Clone)]

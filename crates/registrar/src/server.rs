@@ -47,7 +47,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let metrics = Metrics::new("usher_registrar");
     let service = Service::open(config, clock, &metrics).await?;
     let shutdown = CancellationToken::new();
-    let router = crate::routes::brski(&service).merge(crate::est::routes(&service)?);
+    let router = crate::routes::brski(&service)
+        .merge(crate::est::routes(&service)?)
+        .fallback(crate::routes::nothing_here)
+        .method_not_allowed_fallback(crate::routes::other_method);
     let mut listener = service
         .config()
         .listen

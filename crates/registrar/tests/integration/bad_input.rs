@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use artifacts::Envelope;
 use brski::paths;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::Lab;
@@ -15,6 +17,39 @@ fn nested(depth: usize) -> Vec<u8> {
     text.push('1');
     text.push_str(&"}".repeat(depth));
     text.into_bytes()
+}
+
+pub(crate) async fn stray_requests_have_a_code_too() {
+    let lab = Lab::start(ALLOW).await;
+    let device = lab.device("SN-1");
+    let cases = [
+        (Method::GET, paths::REQUEST_VOUCHER, 405, "registrar.method"),
+        (Method::PUT, paths::ENROL_STATUS, 405, "registrar.method"),
+        (Method::POST, "/crl", 405, "registrar.method"),
+        (Method::POST, "/", 404, "registrar.no-such-resource"),
+        (
+            Method::GET,
+            "/.well-known/est/%2e%2e/est/cacerts",
+            404,
+            "registrar.no-such-resource",
+        ),
+    ];
+    for (method, path, status, code) in cases {
+        let mut connection = device.connect().await;
+        let response = connection
+            .request(method, path, HeaderMap::new(), Bytes::new())
+            .await
+            .unwrap();
+        assert_eq!(response.status.as_u16(), status, "{path}");
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        assert!(text.starts_with(code), "{path}: {text}");
+        assert_eq!(
+            response.headers.contains_key(header::ALLOW),
+            status == 405,
+            "{path}"
+        );
+    }
+    lab.stop().await;
 }
 
 /// Requirements: BRSKI-5.2-04, BRSKI-5.3-03, BRSKI-5.7-11
