@@ -158,37 +158,42 @@ fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
     ))
 }
 
-/// CPU time of all processes whose command line has this text in it, the processes that ended
-/// while we looked left out.
+/// CPU time of all processes whose command line has this text in it and of all that descend from
+/// them, the processes that ended while we looked left out.
 #[must_use]
 pub fn cpu_of_all(text: &str) -> Duration {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Duration::ZERO;
     };
-    let mut parents = Vec::new();
-    let mut all = Vec::new();
+    let mut counted = Vec::new();
+    let mut others = Vec::new();
     for entry in entries.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
             continue;
         };
-        all.push(pid);
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if String::from_utf8_lossy(&command).contains(text) && pid != std::process::id() {
-            parents.push(pid);
+            counted.push(pid);
+        } else if let Some(parent) = parent_of(pid) {
+            others.push((pid, parent));
         }
     }
-    // The workers of PostgreSQL change their command line; they are known by their parent.
-    let is_child = |pid: u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .ok()
-            .and_then(|text| {
-                let (_, figures) = text.rsplit_once(')')?;
-                figures.split_whitespace().nth(1)?.parse::<u32>().ok()
-            })
-            .is_some_and(|parent| parents.contains(&parent))
-    };
-    all.iter()
-        .filter(|pid| parents.contains(pid) || is_child(**pid))
-        .filter_map(|pid| cpu_of(*pid).ok())
-        .sum()
+    // The workers of PostgreSQL change their command line; they are known by their ancestors.
+    loop {
+        let (found, rest): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|(_, parent)| counted.contains(parent));
+        others = rest;
+        if found.is_empty() {
+            break;
+        }
+        counted.extend(found.into_iter().map(|(pid, _)| pid));
+    }
+    counted.into_iter().filter_map(|pid| cpu_of(pid).ok()).sum()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, figures) = text.rsplit_once(')')?;
+    figures.split_whitespace().nth(1)?.parse().ok()
 }
