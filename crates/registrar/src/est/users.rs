@@ -193,7 +193,7 @@ impl UserCommand {
         if !out.is_empty() {
             out.push('\n');
         }
-        std::fs::write(&path, out).map_err(|error| Error::file(&path, &error))?;
+        replace(&path, out.as_bytes()).map_err(|error| Error::file(&path, &error))?;
         let done = !self.remove || known;
         let what = if self.remove { "removed" } else { "set" };
         let value = serde_json::json!({ "ok": done, "user": self.name, "done": what });
@@ -206,6 +206,26 @@ impl UserCommand {
         });
         Ok(daemon::cli::Outcome::of(done))
     }
+}
+
+/// Replaces the file as a whole, readable for its owner only: a hash is all that it takes to guess
+/// a password at leisure.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let temporary = path.with_extension("new");
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
 }
 
 #[cfg(test)]
@@ -235,5 +255,21 @@ mod tests {
         ] {
             assert!(User::parse(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_file_of_the_users_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        // One that was made by hand, for all to read, is closed too.
+        std::fs::write(&path, "# users\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        replace(&path, b"# users\nalice:x\n").unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read(&path).unwrap(), b"# users\nalice:x\n");
+        let names = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 1, "nothing is left over");
     }
 }
