@@ -319,21 +319,30 @@ impl Service {
     /// The database failed.
     pub async fn housekeeping(&self) -> Result<(), Error> {
         let (retention, now) = (self.0.config.retention.clone(), self.now());
-        let purged = self
-            .store()
-            .transaction("retention", move |connection| {
-                let retention = retention.clone();
-                Box::pin(async move {
-                    Ok::<_, Error>(crate::records::purge(connection, &retention, now).await?)
+        // Short transactions, so that devices get their turn between them, and as many as it
+        // takes: strangers must not come faster than they are forgotten.
+        loop {
+            let retention = retention.clone();
+            let purged = self
+                .store()
+                .transaction("retention", move |connection| {
+                    let retention = retention.clone();
+                    Box::pin(async move {
+                        Ok::<_, Error>(crate::records::purge(connection, &retention, now).await?)
+                    })
                 })
-            })
-            .await?;
-        if purged != crate::records::Purged::default() {
-            tracing::info!(
-                entries = purged.entries,
-                devices = purged.devices,
-                "rows beyond the retention limits were removed"
-            );
+                .await?;
+            if purged != crate::records::Purged::default() {
+                tracing::info!(
+                    entries = purged.entries,
+                    devices = purged.devices,
+                    exchanges = purged.exchanges,
+                    "rows beyond the retention limits were removed"
+                );
+            }
+            if !purged.more {
+                break;
+            }
         }
         let mut snapshot = self.store().snapshot().await?;
         let counts = crate::records::state_counts(&mut snapshot).await?;
