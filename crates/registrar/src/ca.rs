@@ -244,6 +244,10 @@ pub enum CaError {
     /// The upstream CA cannot be reached or does not answer in time.
     #[error("the CA cannot be reached: {0}")]
     Unreachable(String),
+    /// The device was denied, or its certificate revoked, while the CA worked; with the code of
+    /// what happened.
+    #[error("the right to the certificate was taken away while the CA worked")]
+    Withdrawn(&'static str),
     /// The server at the upstream CA's address is not the one that the anchors vouch for.
     #[error("the server is not the CA's: {0}")]
     Untrusted(String),
@@ -255,7 +259,7 @@ impl CaError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::CsrNames => 400,
-            Self::KeyInUse | Self::Refused(_) => 403,
+            Self::KeyInUse | Self::Refused(_) | Self::Withdrawn(_) => 403,
             // A device that gets a 503 comes back, and an operator has time to mend it.
             Self::Answer(_)
             | Self::Audit(_)
@@ -279,6 +283,7 @@ impl CaError {
             }
             Self::CsrNames => "report the code to the manufacturer of the device",
             Self::KeyInUse => "find both devices; a key must be in one place only",
+            Self::Withdrawn(_) => "none: it is as the operator wants it",
             Self::Name(_) => "change [ca] subject or alt_names",
             Self::Untrusted(_) => {
                 "compare the server's certificate with [ca.upstream] url and tls_anchors"
@@ -298,6 +303,7 @@ impl Coded for CaError {
             Self::Config(_) => "config.ca",
             Self::CsrNames => "est.csr-names",
             Self::KeyInUse => "est.key-in-use",
+            Self::Withdrawn(code) => code,
             Self::Name(_) => "registrar.ca-name",
             Self::NotConfigured => "registrar.ca-not-configured",
             Self::Refused(_) => "registrar.ca-refused",
@@ -310,7 +316,7 @@ impl Coded for CaError {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::CsrNames | Self::KeyInUse => Blame::PeerMisbehaved,
+            Self::CsrNames | Self::KeyInUse | Self::Withdrawn(_) => Blame::PeerMisbehaved,
             Self::Config(_) => Blame::Caller,
             Self::Answer(_)
             | Self::Audit(_)

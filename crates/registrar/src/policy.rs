@@ -216,6 +216,17 @@ impl PolicyConfig {
         }
     }
 
+    /// The rule that denies this device, if the first that matches does. The default is no rule.
+    #[must_use]
+    pub fn denied_by_rule(&self, subject: Subject<'_>) -> Option<String> {
+        self.rules
+            .iter()
+            .any(|rule| rule.matches(subject))
+            .then(|| self.decide(subject))
+            .filter(|verdict| verdict.action == Action::Deny)
+            .map(|verdict| verdict.rule)
+    }
+
     /// Oldest `created-on` of a device's request that is served.
     #[must_use]
     pub fn request_age_max(&self) -> Option<time::Duration> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pki::{Certificate, Csr, PublicKey};
-use store::Store;
+use store::{Connection, Store};
 use time::OffsetDateTime;
 
 use super::names::{alt_names_in, alt_names_of, same_names};
 use super::records::{self, IssuedCertificate, NewCertificate};
 use super::{CaError, CertificateAuthority, Issued, NamePlan, Names, Order};
-use crate::records::{Entry, Outcome, State, append, set_state};
+use crate::records::{Decision, Entry, Outcome, State, append, device, latest_exchange, set_state};
 
 /// Who gets a certificate.
 #[derive(Clone, Debug)]
@@ -123,6 +123,7 @@ pub async fn certify(
             Written::New => return Ok(Certified::New(new.certificate)),
             Written::Known(der) => return Ok(Certified::Again(Certificate::from_der(&der)?)),
             Written::KeyInUse => return Err(CaError::KeyInUse),
+            Written::Withdrawn(code) => return Err(CaError::Withdrawn(code)),
             Written::SerialTaken => {}
         }
     }
@@ -217,6 +218,7 @@ enum Written {
     Known(Vec<u8>),
     KeyInUse,
     SerialTaken,
+    Withdrawn(&'static str),
 }
 
 async fn write(
@@ -236,6 +238,9 @@ async fn write(
             let mut entries = before.clone();
             Box::pin(async move {
                 let public_key = hex::encode(new.certificate.public_key().sha256());
+                if let Some(code) = withdrawn(connection, &holder, &new).await? {
+                    return Ok(Written::Withdrawn(code));
+                }
                 if records::key_of_another(connection, &holder.id, &public_key).await? {
                     return Ok(Written::KeyInUse);
                 }
@@ -305,4 +310,34 @@ async fn write(
             })
         })
         .await
+}
+
+/// The code of what took the right to the certificate away while the CA worked, which can take as
+/// long as somebody else's CA likes.
+async fn withdrawn(
+    connection: &mut Connection,
+    holder: &Holder,
+    new: &NewCertificate,
+) -> Result<Option<&'static str>, CaError> {
+    if holder.is_device
+        && let Some(device) = device(connection, &holder.id).await?
+        && device.decision == Some(Decision::Denied)
+    {
+        return Ok(Some("registrar.device-denied"));
+    }
+    let revoked = match &new.replaces {
+        Some(replaced) => match records::by_id(connection, replaced).await? {
+            Some(replaced) => records::is_withdrawn(connection, &replaced).await?,
+            None => false,
+        },
+        None if holder.is_device => match latest_exchange(connection, &holder.id).await? {
+            Some(row) => {
+                let begun = row.exchange.begun_at;
+                records::revoked_since(connection, &holder.id, begun).await?
+            }
+            None => false,
+        },
+        None => false,
+    };
+    Ok(revoked.then_some("est.certificate-revoked"))
 }

@@ -326,6 +326,66 @@ pub async fn key_of_another(
     Ok(bound.is_some())
 }
 
+/// Whether a certificate of that holder was revoked at that time or later.
+///
+/// # Errors
+/// The database failed.
+pub async fn revoked_since(
+    connection: &mut Connection,
+    holder: &str,
+    since: OffsetDateTime,
+) -> Result<bool, Error> {
+    let revoked = connection
+        .fetch_optional(
+            "SELECT certificate_id FROM certificate \
+             WHERE holder = $1 AND revoked_us >= $2 LIMIT 1",
+            params![holder, since],
+        )
+        .await?;
+    Ok(revoked.is_some())
+}
+
+/// Whether a certificate, or one that took its place since, is revoked. Whoever holds the key of an
+/// old certificate must not get around the revocation of the new one.
+///
+/// # Errors
+/// The database failed.
+pub async fn is_withdrawn(
+    connection: &mut Connection,
+    certificate: &IssuedCertificate,
+) -> Result<bool, Error> {
+    if certificate.revoked.is_some() {
+        return Ok(true);
+    }
+    let filter = Filter {
+        holder: Some(certificate.holder.clone()),
+        limit: SUCCESSORS_MAX,
+        ..Filter::default()
+    };
+    let mut others = list(connection, &filter).await?;
+    let mut line = vec![certificate.certificate_id.clone()];
+    loop {
+        let (successors, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| {
+            let replaced = other.replaces.as_ref();
+            replaced.is_some_and(|replaced| line.contains(replaced))
+        });
+        if successors.is_empty() {
+            return Ok(false);
+        }
+        if successors.iter().any(|later| later.revoked.is_some()) {
+            return Ok(true);
+        }
+        line = successors
+            .into_iter()
+            .map(|later| later.certificate_id)
+            .collect();
+        others = rest;
+    }
+}
+
+/// Most certificates of one holder among which successors are looked for.
+const SUCCESSORS_MAX: u32 = 1_000;
+
 /// Which certificates [`list`] gives.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

@@ -12,7 +12,7 @@ use super::{Inner, Plain, text};
 use crate::Error;
 use crate::ca::records::{self as certificates, IssuedCertificate};
 use crate::ca::{Holder, NamePlan, Names};
-use crate::records::{self, Decision};
+use crate::records;
 use crate::service::Attempt;
 
 /// The peer of a request.
@@ -112,24 +112,27 @@ async fn member<'a>(
         return Ok(None);
     };
     let device = records::device(&mut snapshot, &known.holder).await?;
+    let withdrawn = certificates::is_withdrawn(&mut snapshot, &known).await?;
+    let denied = match &device {
+        Some(device) => service.denied(&mut snapshot, device).await?,
+        None => None,
+    };
     drop(snapshot);
     if let Some(device) = &device {
         attempt.sighting = device.sighting();
     }
-    if known.revoked.is_some() {
+    if withdrawn {
         return Ok(Some(Who::refused(
             inner,
             "est.certificate-revoked",
-            "the certificate is revoked",
+            "the certificate, or the one that took its place, is revoked",
         )));
     }
-    if let Some(device) = &device
-        && device.decision == Some(Decision::Denied)
-    {
+    if denied.is_some() {
         return Ok(Some(Who::refused(
             inner,
             "registrar.device-denied",
-            "an operator denied it",
+            "the operator denies it",
         )));
     }
     // EST-3.3.2-02: "Certificates are validated according to RFC 5280".

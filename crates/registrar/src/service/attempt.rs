@@ -245,9 +245,16 @@ pub(crate) async fn write(
         // A device that is enrolled, or that a person denied, is not shown otherwise because of
         // one bad request; the timeline has it, and the code stands beside the state.
         let known = records::device(connection, device_id).await?;
-        let kept = known.as_ref().map(|device| device.state).filter(|known| {
-            matches!(known, State::Enrolled | State::Denied)
-                && matches!(state, State::Refused | State::Failed | State::Untrusted)
+        let kept = known.as_ref().and_then(|device| {
+            let denied = device.decision == Some(records::Decision::Denied);
+            let refused = matches!(state, State::Refused | State::Failed | State::Untrusted);
+            // Nothing that a device reports lifts a denial.
+            if denied {
+                Some(State::Denied)
+            } else {
+                (refused && matches!(device.state, State::Enrolled | State::Denied))
+                    .then_some(device.state)
+            }
         });
         records::set_state(
             connection,

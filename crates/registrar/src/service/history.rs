@@ -6,11 +6,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use brski::registrar::{AuditFinding, AuditPolicy, AuditVerdict, Exchange, MasaAnswer, Refusal};
 use net::Peer;
 use pki::Coded as _;
+use store::Connection;
 
 use super::Service;
 use super::attempt::{Attempt, Presented, write};
 use crate::Error;
+use crate::ca::records as certificates;
 use crate::config::{AuditMode, AuditUnavailable};
+use crate::policy::{Action, Subject};
 use crate::records::{self, Entry, History, Outcome, Sighting, State};
 use crate::vendor::Vendor;
 
@@ -68,13 +71,19 @@ impl Service {
         let mut snapshot = self.store().snapshot().await?;
         let device = records::device(&mut snapshot, &id).await?;
         let row = records::latest_exchange(&mut snapshot, &id).await?;
-        drop(snapshot);
         let (Some(device), Some(row)) = (device, row) else {
             return Err(Refusal::NotBootstrapped.into());
         };
-        if device.decision == Some(records::Decision::Denied) {
-            let by = device.decided_by.unwrap_or_default();
-            return Err(Refusal::DeviceDenied(format!("denied by {by}")).into());
+        let denied = self.denied(&mut snapshot, &device).await?;
+        // A revocation ends what the voucher exchange before it allowed.
+        let begun = row.exchange.begun_at;
+        let revoked = certificates::revoked_since(&mut snapshot, &id, begun).await?;
+        drop(snapshot);
+        if let Some(why) = denied {
+            return Err(Refusal::DeviceDenied(why).into());
+        }
+        if revoked {
+            return Err(Refusal::NotBootstrapped.into());
         }
         // The voucher was given to this key: another one with the same serial number is a clone.
         if row.exchange.idevid_key != presented.device.key_digest()
@@ -104,6 +113,37 @@ impl Service {
             "the history of the device is not known",
         ))
         .into())
+    }
+
+    /// Why a device that has its voucher may not have a certificate, if a person, the list or a rule
+    /// says no by now. Nobody is asked anew: a default or a webhook decides about vouchers only.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) async fn denied(
+        &self,
+        connection: &mut Connection,
+        device: &records::Device,
+    ) -> Result<Option<String>, Error> {
+        match device.decision {
+            Some(records::Decision::Denied) => {
+                let by = device.decided_by.as_deref().unwrap_or_default();
+                return Ok(Some(format!("denied by {by}")));
+            }
+            Some(records::Decision::Approved) => return Ok(None),
+            None => {}
+        }
+        let (vendor, serial) = (&device.vendor, &device.serial);
+        if let Some(line) = records::admission(connection, vendor, serial).await? {
+            let denied = line.action == Action::Deny;
+            return Ok(denied.then(|| "list of devices".to_owned()));
+        }
+        let policy = &self.config().policy;
+        Ok(policy.denied_by_rule(Subject {
+            manufacturer: vendor,
+            product: device.product.as_deref(),
+            serial,
+        }))
     }
 
     /// Fetches and judges the history of a device, and writes down the outcome.

@@ -499,11 +499,18 @@ pub(crate) async fn a_device_that_starts_anew_gets_a_new_certificate() {
     vouchered(&lab, "SN-1").await;
     let second = certificate(&enroll(&device, &csr).await);
     assert_ne!(first, second);
-    // A revoked certificate is not handed out again either.
+    // A revocation ends what the exchange allowed; after another one there is a new certificate.
     assert_eq!(
         lab.run(&["cert", "revoke", "SN-1"]).await,
         daemon::Outcome::Yes
     );
+    let got = enroll(&device, &csr).await;
+    assert_eq!(
+        (got.status, got.code().as_str()),
+        (403, "registrar.not-bootstrapped")
+    );
+    lab.hand.advance(Duration::from_secs(1));
+    vouchered(&lab, "SN-1").await;
     let third = certificate(&enroll(&device, &csr).await);
     assert_ne!(second, third);
     lab.stop().await;

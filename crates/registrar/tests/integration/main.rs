@@ -15,3 +15,4 @@ mod onboarding;
 mod policies;
 mod real_masa;
 mod refusals;
+mod withdrawal;
