@@ -7,6 +7,11 @@ use time::OffsetDateTime;
 use crate::error::Error;
 use crate::tolerances::Tolerances;
 
+/// How many signatures are tried on the way to a temporary anchor. A chain has a handful of
+/// certificates; many certificates with one name would otherwise make anybody's request cost
+/// the square of their number.
+const ANCHOR_SIGNATURES_MAX: usize = 64;
+
 /// Explicit anchors, material for paths, and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Trust<'a> {
@@ -65,10 +70,16 @@ impl<'a> Trust<'a> {
 /// The certificate farthest from `leaf` that its chain of signatures leads to within
 /// `candidates`: the temporary anchor of
 /// [RFC 8995 §5.5.2](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5.2) for a domain
-/// that the MASA does not know. It may be `leaf` itself.
+/// that the MASA does not know. It may be `leaf` itself. The work is bounded; where that ends the
+/// search, the certificate that it came to stands.
 #[must_use]
 pub fn temporary_anchor(leaf: &Certificate, candidates: &[Certificate]) -> Certificate {
+    let mut left = ANCHOR_SIGNATURES_MAX;
     farthest(leaf, candidates, |top, candidate| {
+        let Some(rest) = left.checked_sub(1) else {
+            return false;
+        };
+        left = rest;
         top.verify_signature_by(candidate.public_key()).is_ok()
     })
 }
@@ -85,11 +96,10 @@ pub(super) fn temporary_anchor_by_name(
 fn farthest(
     leaf: &Certificate,
     candidates: &[Certificate],
-    signed_by: impl Fn(&Certificate, &Certificate) -> bool,
+    mut signed_by: impl FnMut(&Certificate, &Certificate) -> bool,
 ) -> Certificate {
     let mut top = leaf.clone();
-    // Each candidate can be used once, so the number of signatures checked is bounded by the
-    // square of the set's limit, in practice by its length.
+    // Each candidate can be used once, so it ends, whatever the names are.
     let mut left: Vec<_> = candidates
         .iter()
         .filter(|c| c.der() != leaf.der())
@@ -102,4 +112,53 @@ fn farthest(
         top = left.swap_remove(index).clone();
     }
     top
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::issue::{CertificateBuilder, Profile, name};
+    use pki::{KeyKind, Signer as _, SoftwareKey};
+    use time::macros::datetime;
+
+    use super::*;
+
+    /// CA certificates that have two names among them, each signed by the one before it.
+    fn namesakes(count: u8) -> Vec<Certificate> {
+        let mut chain: Vec<Certificate> = Vec::new();
+        let mut above: Option<SoftwareKey> = None;
+        for number in 1..=count {
+            let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+            let profile = if above.is_some() {
+                Profile::SubCa { path_length: None }
+            } else {
+                Profile::RootCa
+            };
+            let builder = CertificateBuilder::new(
+                profile,
+                name(if number % 2 == 0 { "CN=A" } else { "CN=B" }).unwrap(),
+                key.public_key().clone(),
+                [number; 16],
+                datetime!(2026-01-01 00:00 UTC),
+                datetime!(2036-01-01 00:00 UTC),
+            );
+            let certificate = match (&above, chain.last()) {
+                (Some(signer), Some(issuer)) => builder.issue(issuer, signer).unwrap(),
+                _ => builder.self_sign(&key).unwrap(),
+            };
+            chain.push(certificate);
+            above = Some(key);
+        }
+        chain
+    }
+
+    #[test]
+    fn namesakes_do_not_cost_the_square_of_their_number() {
+        let chain = namesakes(32);
+        let (leaf, candidates) = chain.split_last().unwrap();
+        // All the way up it would be some hundred signatures.
+        assert_ne!(temporary_anchor(leaf, candidates), chain[0]);
+        // What a domain really has is followed to its end.
+        let (leaf, candidates) = chain[..8].split_last().unwrap();
+        assert_eq!(temporary_anchor(leaf, candidates), chain[0]);
+    }
 }
