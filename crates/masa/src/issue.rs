@@ -32,6 +32,12 @@ const ATTEMPTS_MAX: u32 = 64;
 /// Topic of alarms in the outbox.
 pub(crate) const ALARM_TOPIC: &str = "alarm";
 
+/// So many domains or keys are told apart in the alarms of one kind about one device; all further
+/// ones are one alarm. A domain is made in a moment, and the audit log is for ever.
+const ALARMS_PER_DEVICE_MAX: i64 = 64;
+/// Whom such a further alarm names.
+const OTHERS: &str = "others";
+
 /// What a request came to.
 pub(crate) enum Answer {
     /// A voucher, new or sent again.
@@ -332,7 +338,8 @@ fn alarm_parts(alarm: &Alarm) -> (&'static str, String) {
 }
 
 /// Writes an alarm: a row that counts, and for the first of its kind an audit entry and a message
-/// for the operator. A peer that repeats itself cannot fill the audit log.
+/// for the operator. A peer that repeats itself cannot fill the audit log, nor can one that takes a new name
+/// each time.
 pub(crate) async fn raise(
     store: &Store,
     job: &Arc<Job>,
@@ -353,6 +360,19 @@ pub(crate) async fn raise(
             let (row, asked, detail) = (row.clone(), asked.clone(), detail.clone());
             let actor = actor.clone();
             async move {
+                let known = connection
+                    .fetch_one(
+                        "SELECT COUNT(*) AS known FROM alarm \
+                         WHERE serial = $1 AND issuer = $2 AND kind = $3 AND asked <> $4",
+                        params![&row.serial, &row.issuer, kind, &asked],
+                    )
+                    .await?
+                    .integer("known")?;
+                let asked = if known < ALARMS_PER_DEVICE_MAX {
+                    asked
+                } else {
+                    OTHERS.to_owned()
+                };
                 let count = connection
                     .fetch_one(
                         "INSERT INTO alarm (serial, issuer, kind, asked, detail, first_us, \

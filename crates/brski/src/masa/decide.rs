@@ -66,6 +66,14 @@ fn try_decide(
     check_revocation(facts, policy)?;
     let owner = proven_owner(&request.domain, facts.owner.as_ref(), now);
     check_registrar(request, owner, facts, policy)?;
+    let assertion = assertion(request, device, owner);
+    // A stranger without the device's own word only knows a serial number. It is not told whose
+    // the device is, and cannot raise alarms about it.
+    let unproven =
+        policy.prior_required && request.nonce().is_some() && assertion == Assertion::Logged;
+    if unproven && owner.is_none() {
+        return Err(Refusal::PriorMissing.into());
+    }
     check_ownership(request, device, owner, facts, policy)?;
     if let Some(issued) = &facts.issued {
         let current = issued.expires_on.is_none_or(|expires_on| now < expires_on);
@@ -81,8 +89,7 @@ fn try_decide(
         .copied()
         .find(|format| device.formats.is_empty() || device.formats.contains(format))
         .ok_or(Refusal::FormatNotForDevice)?;
-    let assertion = assertion(request, device, owner);
-    if policy.prior_required && request.nonce().is_some() && assertion == Assertion::Logged {
+    if unproven {
         return Err(Refusal::PriorMissing.into());
     }
     if let Some(wanted) = device.assertion_min

@@ -606,6 +606,23 @@ fn a_second_domain_is_an_alarm_and_not_an_owner() {
     assert_eq!(scene.send().status, 200);
 }
 
+/// Anybody can make a CA and read a serial number from a box.
+#[test]
+fn a_stranger_without_the_device_raises_no_alarm() {
+    let mut scene = Scene::new();
+    scene.inner = None;
+    scene.device().sold_to = Some("somebody".to_owned());
+    assert_eq!(scene.send().status, 403);
+    scene.device().sold_to = None;
+    scene.device().holder = Some(masa::Holder {
+        domain: brski::DomainKey::from_bytes([7; 32]),
+        owner: None,
+    });
+    assert_eq!(scene.send().status, 403);
+    assert_eq!(scene.masa.log, ["masa.prior-missing", "masa.prior-missing"]);
+    assert!(scene.masa.alarms.is_empty());
+}
+
 /// The old domain still has the device's signed request. With it, it can show that the device was
 /// there once, and no more.
 #[test]

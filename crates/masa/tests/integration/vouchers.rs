@@ -363,6 +363,30 @@ async fn second_domain_waits_for_a_release(masa: Masa) {
     masa.stop().await;
 }
 
+async fn a_domain_with_many_names_does_not_fill_the_audit_log(masa: Masa) {
+    masa.devices(&["SN-1"]).await;
+    let idevid = masa.pki.idevid("SN-1").unwrap();
+    for number in 0..70 {
+        let domain = masa.pki.other_domain(&format!("Domain {number}")).unwrap();
+        let mut ask = Ask::new(&masa.pki, &domain, "SN-1", NONCE);
+        ask.idevid = Some(idevid.clone());
+        let status = masa.ask(&domain, &ask).await.status;
+        assert_eq!(status, if number == 0 { 200 } else { 403 });
+    }
+    let rows = masa
+        .store()
+        .fetch_all("SELECT asked, count FROM alarm", vec![])
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 65);
+    let others = rows
+        .iter()
+        .find(|row| row.text("asked").unwrap() == "others")
+        .unwrap();
+    assert_eq!(others.integer("count").unwrap(), 69 - 64);
+    masa.stop().await;
+}
+
 async fn nonceless_needs_a_contract_and_another_key(masa: Masa) {
     let customer = masa.pki.other_domain("Customer").unwrap();
     let walk_in = masa.pki.other_domain("Walk-in").unwrap();
@@ -503,6 +527,7 @@ on_both!(
     buyer_is_verified_and_others_raise_an_alarm,
     /// Requirements: BRSKI-5.5.1-01
     second_domain_waits_for_a_release,
+    a_domain_with_many_names_does_not_fill_the_audit_log,
     /// Requirements: BRSKI-7.4.1-01, BRSKI-5.6-25, BRSKI-5.6-26, BRSKI-5.6-27, BRSKI-11.6.2-01
     nonceless_needs_a_contract_and_another_key,
     /// Requirements: BRSKI-5.8-03, BRSKI-5.8-04, BRSKI-5.8.1-01, BRSKI-5.8.1-02, BRSKI-5.8.1-03,
