@@ -100,6 +100,14 @@ pub struct IdentityConfig {
     /// The name of the audit log, as it stands in its checkpoints.
     #[serde(default = "default_audit_origin")]
     pub audit_origin: String,
+    /// The newest checkpoint is kept in this file too, outside the database, so that a database
+    /// that was set back is noticed.
+    #[serde(default = "default_audit_anchor")]
+    pub audit_anchor: PathBuf,
+}
+
+fn default_audit_anchor() -> PathBuf {
+    PathBuf::from("audit.checkpoint")
 }
 
 fn default_audit_origin() -> String {
@@ -341,6 +349,7 @@ impl Config {
             .as_deref()
             .map(|path| anchored(base, path));
         self.identity.domain_ca = anchored(base, &self.identity.domain_ca);
+        self.identity.audit_anchor = anchored(base, &self.identity.audit_anchor);
         self.vendors.directory = anchored(base, &self.vendors.directory);
         if let Some(file) = self.database.url.strip_prefix("sqlite:") {
             let file = anchored(base, Path::new(file));

@@ -13,6 +13,10 @@ use store::{Store, params};
 use super::{Context, show, table, with_store};
 use crate::{Config, Error};
 
+/// What a person has to know when only the database speaks for itself.
+const UNANCHORED: &str = "\n  warning: no checkpoint outside the database was there to compare \
+     with; a log that was set back whole would not be noticed";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// List entries, oldest first.
@@ -215,6 +219,9 @@ async fn verify(
             verdict.sealed_size,
             verdict.pending
         );
+        if verdict.kept_elsewhere == 0 {
+            text.push_str(UNANCHORED);
+        }
         for problem in &verdict.problems {
             let at = problem
                 .index

@@ -86,6 +86,13 @@ async fn verify(context: &Context, arguments: &VerifyArguments) -> Result<Outcom
             verdict.size, verdict.sealed_size, verdict.pending, verdict.root
         ));
         lines.push(format!("key {}", log.key()));
+        if verdict.kept_elsewhere == 0 {
+            lines.push(
+                "warning: no checkpoint outside the database was there to compare with; a log that \
+                 was set back whole would not be noticed"
+                    .to_owned(),
+            );
+        }
         lines.push(
             if verdict.ok {
                 "the log is whole"

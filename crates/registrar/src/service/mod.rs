@@ -442,11 +442,8 @@ impl Service {
 /// The key cannot be read, or is not the log's.
 pub fn open_audit(config: &Config, store: &Store) -> Result<Log, Error> {
     let signer = config.identity.audit_key.load(Path::new(""))?;
-    Ok(Log::new(
-        store.clone(),
-        &config.identity.audit_origin,
-        signer,
-    )?)
+    let log = Log::new(store.clone(), &config.identity.audit_origin, signer)?;
+    Ok(log.with_anchor(config.identity.audit_anchor.clone()))
 }
 
 /// What a reload would read, with its times of modification.

@@ -38,6 +38,9 @@ pub struct Verdict {
     pub sealed_size: u64,
     /// Checkpoints that were compared.
     pub checkpoints: u64,
+    /// Checkpoints among them that were kept outside the database. Without one, a log that was set
+    /// back or emptied whole looks like one that never grew.
+    pub kept_elsewhere: u64,
     /// What is wrong, the first hundred.
     pub problems: Vec<Problem>,
 }
@@ -164,6 +167,7 @@ impl Log {
             },
             None => Vec::new(),
         };
+        let kept_elsewhere = u64::try_from(trusted.len() + anchored.len()).unwrap_or(u64::MAX);
         for note in trusted.iter().chain(&anchored) {
             match Checkpoint::open(note, &self.key) {
                 Ok(checkpoint) => signed_heads.push((checkpoint, "audit.rewound")),
@@ -258,6 +262,7 @@ impl Log {
 
         let pending = self.compare_pending(&mut snapshot, &mut check).await?;
         Ok(Verdict {
+            kept_elsewhere,
             ok: check.problems.is_empty(),
             size,
             root: hex::encode(check.frontier.root()),
