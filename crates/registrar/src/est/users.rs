@@ -2,9 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use aws_lc_rs::pbkdf2;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use pki::Coded as _;
 use tokio::sync::Semaphore;
 
 use crate::Error;
@@ -18,11 +21,21 @@ const HASH_LENGTH_BYTES: usize = 32;
 /// How many passwords are worked on at once: guessing must not take the machine from the others.
 const CHECKS_AT_ONCE_MAX: usize = 2;
 
-/// The users of a file.
+/// The users of a file, which is read again when it changes: who was taken out is out at once.
 pub(super) struct Users {
-    users: Vec<User>,
+    path: PathBuf,
+    known: Mutex<Known>,
     checks: Semaphore,
 }
+
+/// The file as it was when it was read.
+struct Known {
+    stamp: Option<Stamp>,
+    users: Vec<User>,
+}
+
+/// What tells one version of the file from another; each is a file of its own.
+type Stamp = (SystemTime, u64, u64);
 
 #[derive(Clone)]
 struct User {
@@ -34,21 +47,28 @@ struct User {
 
 impl Users {
     pub(super) fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
-        let mut users = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            users.push(User::parse(line).ok_or_else(|| Error::Config {
-                detail: format!("{} line {}: not a user", path.display(), number + 1),
-            })?);
-        }
         Ok(Self {
-            users,
+            path: path.to_owned(),
+            known: Mutex::new(Known::read(path)?),
             checks: Semaphore::new(CHECKS_AT_ONCE_MAX),
         })
+    }
+
+    /// The user of that name, as the file has it now. A file that cannot be read has no users:
+    /// to go on with those of before could let in somebody who was taken out.
+    fn named(&self, name: &str) -> Option<User> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = stamp(&self.path);
+        if stamp.is_none() || stamp != known.stamp {
+            *known = Known::read(&self.path).unwrap_or_else(|error| {
+                tracing::error!(code = error.code(), %error, "nobody can sign in with a password");
+                Known {
+                    stamp: None,
+                    users: Vec::new(),
+                }
+            });
+        }
+        known.users.iter().find(|user| user.name == name).cloned()
     }
 
     /// Whether that is the password of that user. Takes a good part of a second of CPU time, on a
@@ -58,7 +78,7 @@ impl Users {
         let _turn = tokio::time::timeout(super::TURN_WAIT_MAX, self.checks.acquire())
             .await
             .ok()?;
-        let user = self.users.iter().find(|user| user.name == name).cloned();
+        let user = self.named(name);
         let password = password.to_owned();
         let work = tokio::task::spawn_blocking(move || match user {
             Some(user) => pbkdf2::verify(
@@ -77,6 +97,31 @@ impl Users {
         });
         work.await.ok()
     }
+}
+
+impl Known {
+    fn read(path: &Path) -> Result<Self, Error> {
+        // Before the text, so that a change between the two is seen the next time.
+        let stamp = stamp(path);
+        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
+        let mut users = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            users.push(User::parse(line).ok_or_else(|| Error::Config {
+                detail: format!("{} line {}: not a user", path.display(), number + 1),
+            })?);
+        }
+        Ok(Self { stamp, users })
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len(), file.ino()))
 }
 
 impl User {
@@ -208,11 +253,12 @@ impl UserCommand {
     }
 }
 
-/// Replaces the file as a whole, readable for its owner only: a hash is all that it takes to guess
-/// a password at leisure.
+/// Replaces the file as a whole, closed to all others: a hash is all that it takes to guess a
+/// password at leisure. Owner and group of the old file stay, for a server with a user of its own.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+    let old = std::fs::metadata(path).ok();
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -223,6 +269,12 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
+    if let Some(old) = old {
+        // Only root may give a file away; anybody else is its owner already, or cannot help it.
+        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
+        let mode = (old.mode() & 0o640) | 0o600;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
@@ -245,6 +297,22 @@ mod tests {
         assert_eq!(users.check("bob", "correct horse").await, Some(false));
     }
 
+    #[tokio::test]
+    async fn a_user_who_is_taken_out_is_out_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let line = hash_password("alice", "correct horse", &[7; 16]);
+        replace(&path, line.as_bytes()).unwrap();
+        let users = Users::load(&path).unwrap();
+        assert_eq!(users.check("alice", "correct horse").await, Some(true));
+        replace(&path, b"# nobody\n").unwrap();
+        assert_eq!(users.check("alice", "correct horse").await, Some(false));
+        replace(&path, line.as_bytes()).unwrap();
+        assert_eq!(users.check("alice", "correct horse").await, Some(true));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(users.check("alice", "correct horse").await, Some(false));
+    }
+
     #[test]
     fn a_line_that_is_no_user_is_an_error_and_no_gap() {
         for line in [
@@ -258,16 +326,17 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_users_is_for_its_owner_only() {
+    fn the_file_of_the_users_is_closed_to_others() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        // One that was made by hand, for all to read, is closed too.
-        std::fs::write(&path, "# users\n").unwrap();
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        replace(&path, b"# users\n").unwrap();
+        assert_eq!(mode(), 0o600);
+        // One that was made by hand, for all to read, is closed; a group keeps its right.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         replace(&path, b"# users\nalice:x\n").unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(mode(), 0o640);
         assert_eq!(std::fs::read(&path).unwrap(), b"# users\nalice:x\n");
         let names = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(names, 1, "nothing is left over");
