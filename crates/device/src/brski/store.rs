@@ -240,8 +240,16 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         move |source| Error::State { path, source }
     };
     let temporary = path.with_extension("new");
+    // What a power cut left, or somebody put there, is not written into: it would keep its mode,
+    // and a link would lead elsewhere.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(failed(&temporary)(error));
+        }
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -262,4 +270,31 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             .map_err(failed(folder))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_key_does_not_go_where_something_lay_before() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "as it was").expect("written");
+        let path = folder.path().join("ldevid-1.key.pem");
+        symlink(&elsewhere, path.with_extension("new")).expect("linked");
+        replace(&path, b"a key").expect("replaced");
+        assert_eq!(fs::read(&elsewhere).expect("read"), b"as it was");
+        assert_eq!(fs::read(&path).expect("read"), b"a key");
+
+        // Left for all to read.
+        let left = path.with_extension("new");
+        fs::write(&left, "half a k").expect("written");
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).expect("set");
+        replace(&path, b"another key").expect("replaced");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }
