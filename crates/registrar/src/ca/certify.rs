@@ -123,7 +123,16 @@ pub async fn certify(
             Written::New => return Ok(Certified::New(new.certificate)),
             Written::Known(der) => return Ok(Certified::Again(Certificate::from_der(&der)?)),
             Written::KeyInUse => return Err(CaError::KeyInUse),
-            Written::Withdrawn(code) => return Err(CaError::Withdrawn(code)),
+            Written::Withdrawn(code) => {
+                // A CA elsewhere counts it as issued; here nobody will ever see it.
+                tracing::warn!(
+                    code,
+                    device = holder.id,
+                    serial_number = hex::encode(new.certificate.serial_number()),
+                    "a certificate is thrown away: the right to it was taken away meanwhile"
+                );
+                return Err(CaError::Withdrawn(code));
+            }
             Written::SerialTaken => {}
         }
     }
