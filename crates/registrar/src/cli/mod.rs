@@ -14,8 +14,8 @@ mod voucher;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use daemon::config::Flags;
 pub(crate) use daemon::cli::plain;
+use daemon::config::Flags;
 use daemon::{Clock, Format, Outcome};
 use store::Store;
 
