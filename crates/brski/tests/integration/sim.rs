@@ -108,14 +108,10 @@ impl Masa {
                 .issued
                 .get(&request.fingerprint())
                 .map(|(issued, ..)| issued.clone()),
-            nonce_spent: self
-                .events
-                .get(&request.device_key().serial)
-                .is_some_and(|events| {
-                    events.iter().any(|event| {
-                        event.nonce.is_some() && event.nonce.as_deref() == request.nonce()
-                    })
-                }),
+            nonce_spent: request.nonce().is_some_and(|nonce| {
+                let events = self.events.get(&request.device_key().serial);
+                (events.into_iter().flatten()).any(|event| event.nonce.as_deref() == Some(nonce))
+            }),
             revocation: self.revocation,
             authenticated: self.authenticated,
         }
