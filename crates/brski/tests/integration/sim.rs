@@ -108,10 +108,12 @@ impl Masa {
                 .issued
                 .get(&request.fingerprint())
                 .map(|(issued, ..)| issued.clone()),
-            nonce_spent: request.nonce().is_some_and(|nonce| {
-                let events = self.events.get(&request.device_key().serial);
-                (events.into_iter().flatten()).any(|event| event.nonce.as_deref() == Some(nonce))
-            }),
+            nonce_spent: (self
+                .events
+                .get(&request.device_key().serial)
+                .into_iter()
+                .flatten())
+            .any(|event| event.nonce.is_some() && event.nonce.as_deref() == request.nonce()),
             revocation: self.revocation,
             authenticated: self.authenticated,
         }
