@@ -101,6 +101,8 @@ impl Masa {
                 keys.contains(&brski::DomainKey::of(one)) || one.subject_key_id() == issuer
             })
         });
+        let events = self.events.get(&request.device_key().serial);
+        let same = |event: &masa::AuditEvent| event.nonce.as_deref() == request.nonce();
         masa::Facts {
             device: self.devices.get(&request.device_key().serial).cloned(),
             owner: owner.cloned(),
@@ -108,12 +110,7 @@ impl Masa {
                 .issued
                 .get(&request.fingerprint())
                 .map(|(issued, ..)| issued.clone()),
-            nonce_spent: (self
-                .events
-                .get(&request.device_key().serial)
-                .into_iter()
-                .flatten())
-            .any(|event| event.nonce.is_some() && event.nonce.as_deref() == request.nonce()),
+            nonce_spent: events.is_some_and(|all| all.iter().any(same)),
             revocation: self.revocation,
             authenticated: self.authenticated,
         }
