@@ -259,7 +259,9 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         .filter(|line| !line.trim_start().starts_with("//"))
     {
         for literal in line.split('"').skip(1).step_by(2) {
-            let Some((area, cause)) = literal.split_once('.') else {
+            // A plain answer to a peer begins with its code: `"registrar.method: GET only"`.
+            let code = literal.split(':').next().unwrap_or(literal);
+            let Some((area, cause)) = code.split_once('.') else {
                 continue;
             };
             let is_cause = !cause.is_empty()
@@ -267,7 +269,7 @@ fn codes_in(text: &str) -> BTreeSet<String> {
                     .bytes()
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte.is_ascii_digit());
             if is_cause && AREAS.contains(&area) && !FILE_ENDINGS.contains(&cause) {
-                codes.insert(literal.to_owned());
+                codes.insert(code.to_owned());
             }
         }
     }
