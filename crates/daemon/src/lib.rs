@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod error;
+pub mod events;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

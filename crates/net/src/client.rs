@@ -1,5 +1,6 @@
 //! One connection to one server, whose certificate is trusted provisionally, by anchors or by pin.
 
+mod stream;
 mod trust;
 mod wire;
 
@@ -14,6 +15,7 @@ use pki::{Certificate, Identity};
 use tokio::time::timeout;
 use url::Url;
 
+pub use self::stream::Stream;
 use self::wire::Wire;
 use crate::{Error, HttpVersion, PeerTls, TlsVersion, TlsVersions};
 
@@ -215,6 +217,21 @@ impl Response {
     }
 }
 
+/// Takes an answer piece by piece. An error ends the exchange.
+pub trait Sink: Send {
+    /// Status and header fields.
+    ///
+    /// # Errors
+    /// The answer is not wanted.
+    fn head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Error>;
+
+    /// The next piece of the body.
+    ///
+    /// # Errors
+    /// It cannot be taken.
+    fn data(&mut self, piece: &[u8]) -> Result<(), Error>;
+}
+
 /// One open connection. Requests go one after the other; dropping it closes it.
 pub struct Connection {
     wire: Wire,
@@ -257,6 +274,23 @@ impl Connection {
         timeout(limit, exchange)
             .await
             .map_err(|_| Error::ResponseTimeout(limit))?
+    }
+
+    /// Sends a request whose answer may be too large to be held: it goes to the sink piece by
+    /// piece. The time limit of the client is that from one piece to the next, and the sink has to
+    /// keep the limit on the size. Not over HTTP/3.
+    ///
+    /// # Errors
+    /// Why there is no whole answer, or what the sink said.
+    pub async fn download(
+        &mut self,
+        path: &str,
+        headers: HeaderMap,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let request = self.prepare(Method::GET, path, headers, Bytes::new())?;
+        let idle_max = self.limits.response_time_max;
+        self.wire.exchange_into(request, idle_max, sink).await
     }
 
     fn prepare(

@@ -22,6 +22,8 @@ CREATE TABLE outbox (
   dead_us BIGINT
 );
 CREATE INDEX outbox_due ON outbox (due_us) WHERE dead_us IS NULL;
+CREATE INDEX outbox_topic ON outbox (topic, due_us) WHERE dead_us IS NULL;
+CREATE INDEX outbox_dead ON outbox (topic, id) WHERE dead_us IS NOT NULL;
 ";
 
 /// First pause after a failure; it doubles with each further one.
@@ -159,4 +161,200 @@ pub async fn depth(transaction: &mut Connection) -> Result<(i64, i64), Error> {
         .await?;
     let (total, dead) = (row.integer("total")?, row.integer("dead")?);
     Ok((total - dead, dead))
+}
+
+/// A message that nobody tries to deliver any more, or that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub id: i64,
+    /// What kind of message it is.
+    pub topic: String,
+    /// Its content.
+    pub payload: Vec<u8>,
+    /// When the decision was made.
+    pub created: OffsetDateTime,
+    /// When it is tried next.
+    pub due: OffsetDateTime,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// Since when it is dead.
+    pub dead: Option<OffsetDateTime>,
+}
+
+/// As [`claim`], for the messages of one topic: each topic is a queue of its own.
+///
+/// # Errors
+/// What the database said.
+pub async fn claim_topic(
+    transaction: &mut Connection,
+    worker: &str,
+    topic: &str,
+    limit: i64,
+    lease: Duration,
+    now: OffsetDateTime,
+) -> Result<Vec<Message>, Error> {
+    let rows = transaction
+        .fetch_all(
+            "UPDATE outbox SET claim = $1, claimed_until_us = $2, attempts = attempts + 1 \
+             WHERE id IN (SELECT id FROM outbox WHERE topic = $5 AND dead_us IS NULL \
+                          AND due_us <= $3 AND claimed_until_us <= $3 \
+                          ORDER BY due_us, id LIMIT $4) \
+               AND dead_us IS NULL AND due_us <= $3 AND claimed_until_us <= $3 \
+             RETURNING id, topic, payload, attempts, created_us",
+            params![worker, now + lease, now, limit, topic],
+        )
+        .await?;
+    let mut messages = rows.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+    messages.sort_by_key(|message| message.id);
+    Ok(messages)
+}
+
+/// When the next message of a topic is due that nobody holds; none if there is none.
+///
+/// # Errors
+/// What the database said.
+pub async fn next_due(
+    connection: &mut Connection,
+    topic: &str,
+) -> Result<Option<OffsetDateTime>, Error> {
+    let row = connection
+        .fetch_optional(
+            "SELECT due_us, claimed_until_us FROM outbox \
+             WHERE topic = $1 AND dead_us IS NULL ORDER BY due_us LIMIT 1",
+            params![topic],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    Ok(Some(row.time("due_us")?.max(row.time("claimed_until_us")?)))
+}
+
+/// Gives a message back untried, as if it had not been claimed: its receiver is away, which is not
+/// the message's fault. False: the claim had run out.
+///
+/// # Errors
+/// What the database said.
+pub async fn release(transaction: &mut Connection, worker: &str, id: i64) -> Result<bool, Error> {
+    let rows = transaction
+        .execute(
+            "UPDATE outbox SET claim = NULL, claimed_until_us = 0, attempts = attempts - 1 \
+             WHERE id = $1 AND claim = $2",
+            params![id, worker],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Puts a message back until `due`, or keeps it as dead. False: the claim had run out.
+///
+/// # Errors
+/// What the database said.
+pub async fn postpone(
+    transaction: &mut Connection,
+    worker: &str,
+    id: i64,
+    error: &str,
+    due: OffsetDateTime,
+    dead: Option<OffsetDateTime>,
+) -> Result<bool, Error> {
+    let error: String = error.chars().take(ERROR_LENGTH_MAX).collect();
+    let rows = transaction
+        .execute(
+            "UPDATE outbox SET claim = NULL, claimed_until_us = 0, due_us = $1, last_error = $2, \
+             dead_us = $3 WHERE id = $4 AND claim = $5",
+            params![due, error, dead, id, worker],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Messages in the order of their numbers, from the one after `after`; only dead ones, if asked.
+///
+/// # Errors
+/// What the database said.
+pub async fn list(
+    connection: &mut Connection,
+    dead_only: bool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Waiting>, Error> {
+    let sql = if dead_only {
+        "SELECT id, topic, payload, created_us, due_us, attempts, last_error, dead_us \
+         FROM outbox WHERE dead_us IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"
+    } else {
+        "SELECT id, topic, payload, created_us, due_us, attempts, last_error, dead_us \
+         FROM outbox WHERE id > $1 ORDER BY id LIMIT $2"
+    };
+    let rows = connection.fetch_all(sql, params![after, limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiting {
+                id: row.integer("id")?,
+                topic: row.text("topic")?,
+                payload: row.bytes("payload")?,
+                created: row.time("created_us")?,
+                due: row.time("due_us")?,
+                attempts: row.integer("attempts")?,
+                last_error: row.optional_text("last_error")?,
+                dead: row.optional_time("dead_us")?,
+            })
+        })
+        .collect()
+}
+
+/// Lets a dead message live again; it is due at once. False: it is not there or not dead.
+///
+/// # Errors
+/// What the database said.
+pub async fn replay(
+    transaction: &mut Connection,
+    id: i64,
+    now: OffsetDateTime,
+) -> Result<bool, Error> {
+    let rows = transaction
+        .execute(
+            "UPDATE outbox SET dead_us = NULL, attempts = 0, due_us = $1, claim = NULL, \
+             claimed_until_us = 0 WHERE id = $2 AND dead_us IS NOT NULL",
+            params![now, id],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// Removes a dead message for good. False: it is not there or not dead.
+///
+/// # Errors
+/// What the database said.
+pub async fn discard(transaction: &mut Connection, id: i64) -> Result<bool, Error> {
+    let rows = transaction
+        .execute(
+            "DELETE FROM outbox WHERE id = $1 AND dead_us IS NOT NULL",
+            params![id],
+        )
+        .await?;
+    Ok(rows == 1)
+}
+
+/// How many messages of each topic wait, and how many are dead.
+///
+/// # Errors
+/// What the database said.
+pub async fn depths(connection: &mut Connection) -> Result<Vec<(String, i64, i64)>, Error> {
+    let rows = connection
+        .fetch_all(
+            "SELECT topic, COUNT(*) AS total, COUNT(dead_us) AS dead FROM outbox \
+             GROUP BY topic ORDER BY topic",
+            params![],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let (total, dead) = (row.integer("total")?, row.integer("dead")?);
+            Ok((row.text("topic")?, total - dead, dead))
+        })
+        .collect()
 }

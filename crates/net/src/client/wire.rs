@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::trust::{Judge, rustls_config, unreadable};
-use super::{ClientConfig, Host, Response, Target};
+use super::{ClientConfig, Host, Response, Sink, Target};
 use crate::peer::PeerTlsInner;
 use crate::tls::CHANNEL_BINDING_LABEL;
 use crate::{Error, HttpVersion, PeerTls, TlsVersion};
@@ -85,6 +85,37 @@ impl Wire {
         }
     }
 
+    /// Sends one request and gives its answer away piece by piece. `idle_max` is the time from one
+    /// piece to the next.
+    pub(super) async fn exchange_into(
+        &mut self,
+        request: Request<Bytes>,
+        idle_max: Duration,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let late = |_| Error::ResponseTimeout(idle_max);
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.map_err(hyper_error)?;
+                timeout(idle_max, sender.send_request(request.map(Full::new))).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await.map_err(hyper_error)?;
+                timeout(idle_max, sender.send_request(request.map(Full::new))).await
+            }
+            Sender::Http3 { .. } => return Err(Error::Protocol("HTTP/3 piece by piece")),
+        };
+        let response = response.map_err(late)?.map_err(hyper_error)?;
+        sink.head(response.status(), response.headers())?;
+        let mut body = response.into_body();
+        while let Some(frame) = timeout(idle_max, body.frame()).await.map_err(late)? {
+            if let Ok(data) = frame.map_err(hyper_error)?.into_data() {
+                sink.data(&data)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets the peer know that this was all.
     pub(super) async fn close(self) {
         let Self { sender, driver, .. } = self;
@@ -108,7 +139,7 @@ impl Wire {
     }
 }
 
-async fn resolve(
+pub(super) async fn resolve(
     target: &Target,
     config: &ClientConfig,
     deadline: Instant,
@@ -139,7 +170,7 @@ async fn resolve(
 }
 
 /// Tries the addresses one after the other.
-async fn connect(
+pub(super) async fn connect(
     target: &Target,
     config: &ClientConfig,
     addresses: &[SocketAddr],
@@ -323,7 +354,7 @@ async fn open_quic_at(
     })
 }
 
-fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
+pub(super) fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
     match host {
         Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
         Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| Error::Name {
@@ -333,7 +364,7 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
     }
 }
 
-fn handshake_error(judge: &Judge, error: &(impl std::error::Error + ?Sized)) -> Error {
+pub(super) fn handshake_error(judge: &Judge, error: &(impl std::error::Error + ?Sized)) -> Error {
     judge
         .refusal()
         .unwrap_or_else(|| Error::Handshake(error.to_string()))
