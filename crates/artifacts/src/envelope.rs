@@ -313,7 +313,26 @@ pub fn open(
     }))
 }
 
-fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
+/// What is odd about the encoding of a CMS, or an error when that is not tolerated.
+pub(crate) fn check_encoding(
+    document: Document,
+    odd: &[pki::Oddity],
+    tolerances: &Tolerances,
+) -> Result<Vec<Oddity>, Error> {
+    for oddity in odd {
+        let detail = match oddity {
+            pki::Oddity::Ber if !tolerances.ber => "it is BER, not DER".to_owned(),
+            pki::Oddity::TrailingData(octets) if !tolerances.trailing_bytes => {
+                format!("{octets} octets come after it")
+            }
+            _ => continue,
+        };
+        return Err(Error::new(document, Fault::NotDer, detail));
+    }
+    Ok(odd.iter().map(oddity_of_envelope).collect())
+}
+
+pub(crate) fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
     let name = match oddity {
         pki::Oddity::IdData => "id-data",
         pki::Oddity::Ber | pki::Oddity::SignedAttributesNotDer => "ber",

@@ -10,22 +10,29 @@
 //! draft-ietf-anima-jws-voucher-16.
 
 mod audit;
+pub mod bundle;
+pub mod conveyed;
 mod date;
+mod encoding;
 mod envelope;
+pub mod enveloped;
 mod error;
 mod json;
 mod leaf;
+pub mod owner;
 mod read;
 mod request;
 mod telemetry;
 mod tolerances;
 pub mod verify;
 mod voucher;
+mod xml;
 
 pub use crate::audit::{
     AUDIT_LOG_SIZE_MAX_BYTES, AUDIT_LOG_VERSION, AuditEvent, AuditLog, TRUNCATION_COUNT_MAX,
     Truncation,
 };
+pub use crate::encoding::Encoding;
 pub use crate::envelope::{
     ARTIFACT_SIZE_MAX_BYTES, Envelope, Signed, open, sign_request, sign_request_with, sign_voucher,
 };

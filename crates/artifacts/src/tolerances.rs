@@ -58,12 +58,22 @@ macro_rules! tolerances {
 }
 
 tolerances! {
+    /// A binary leaf of conveyed information with left-over bits set in its base64.
+    base64_non_canonical = "base64-non-canonical", true,
+    /// A binary leaf of conveyed information with line feeds or blanks in its base64.
+    base64_white_space = "base64-white-space", true,
     /// CMS that is BER but not DER (indefinite lengths, unsorted sets).
     ber = "ber", true,
     /// A binary leaf in base64url, without padding, or with white space in it.
     binary_base64url = "binary-base64url", true,
     /// A byte order mark before the JSON text.
     byte_order_mark = "byte-order-mark", true,
+    /// Conveyed information within an element or member named conveyed-information.
+    conveyed_wrapper = "conveyed-wrapper", true,
+    /// An artefact that was encrypted as id-data instead of id-signedData.
+    enveloped_as_data = "enveloped-as-data", true,
+    /// A hash in plain hexadecimal, without colons.
+    hash_without_colons = "hash-without-colons", true,
     /// CMS with eContentType id-data, as RFC 8995 appendix C and many stacks have it.
     id_data = "id-data", true,
     /// CMS with id-data and no signed attributes. Off in lenient mode: it opens the
@@ -81,6 +91,10 @@ tolerances! {
     jws_x5c_base64url = "jws-x5c-base64url", true,
     /// last-renewal-date without expires-on; nothing processes it.
     last_renewal_without_expires_on = "last-renewal-without-expires-on", true,
+    /// A voucher or an owner certificate beside unsigned information, which they say nothing about.
+    loose_grouping = "loose-grouping", true,
+    /// An XML namespace in other capitals than the module's.
+    namespace_case = "namespace-case", true,
     /// nonce and expires-on in one voucher; both are then enforced.
     nonce_and_expires_on = "nonce-and-expires-on", true,
     /// A voucher signed with a certificate that is for TLS only. Off in lenient mode.
@@ -107,6 +121,13 @@ tolerances! {
     top_level_names = "top-level-names", true,
     /// Octets after the end of the artefact.
     trailing_bytes = "trailing-bytes", true,
+    /// A trust anchor that is a bare certificate, or a chain without its root. Off in lenient
+    /// mode: which certificate is meant is then a guess.
+    trust_anchor_form = "trust-anchor-form", false,
+    /// Nodes that the data model of conveyed information does not have; they are ignored.
+    unknown_members = "unknown-members", true,
+    /// One hash for each URI instead of one for each algorithm.
+    verification_per_uri = "verification-per-uri", true,
     /// Booleans and numbers spelt as strings, null for absent.
     wrong_json_types = "wrong-json-types", true,
 }

@@ -299,6 +299,32 @@ impl Certificate {
         found
     }
 
+    /// Whether the key may make signatures over other things than certificates: there is no
+    /// keyUsage, or digitalSignature is in it.
+    pub fn may_sign(&self) -> bool {
+        self.has_key_usage(0x80)
+    }
+
+    /// Whether keys may be encrypted to the key: no keyUsage, or keyEncipherment in it.
+    pub fn may_encipher_keys(&self) -> bool {
+        self.has_key_usage(0x20)
+    }
+
+    /// Whether the key may be used to agree on keys: no keyUsage, or keyAgreement in it.
+    pub fn may_agree_on_keys(&self) -> bool {
+        self.has_key_usage(0x08)
+    }
+
+    /// Whether one of the first eight bits of keyUsage is set, or there is no such extension.
+    fn has_key_usage(&self, bit: u8) -> bool {
+        let Some(extension) = self.extension(oid::KEY_USAGE) else {
+            return true;
+        };
+        // The first octet of a BIT STRING counts the unused bits at its end.
+        let bits = Reader::der(extension).expect(tlv::BIT_STRING);
+        bits.is_ok_and(|bits| bits.value.get(1).is_some_and(|octet| octet & bit != 0))
+    }
+
     /// Whether extendedKeyUsage has id-kp-cmcRA.
     pub fn has_cmc_ra(&self) -> bool {
         self.extended_key_usages().contains(&oid::CMC_RA)

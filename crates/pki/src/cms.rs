@@ -5,13 +5,20 @@
 //! certificate's key signed the content. The certificates of the set are material for a path and
 //! never trusted for being there.
 
+mod enveloped;
 mod parse;
+mod plain;
 mod sign;
 mod verify;
 
 use const_oid::ObjectIdentifier;
 
+pub use self::enveloped::{
+    ContentCipher, Decryptor, EnvelopOptions, EnvelopedData, ID_ENVELOPED_DATA, ID_SIGNED_DATA,
+    KeyTransport, envelop,
+};
 pub(crate) use self::parse::read_certificates;
+pub use self::plain::{content_type_of, parse_plain, plain, signed_data_as_content_info};
 pub(crate) use self::sign::content_info;
 pub use self::sign::sign;
 use crate::{Certificate, Error, Oddity, SeveralSigners, VerifiedSigner};
@@ -165,6 +172,20 @@ impl SignedData {
         verify::named_certificates(signer, &self.certificates, extra_certs)
             .next()
             .map(|(certificate, _)| certificate.clone())
+    }
+
+    /// The certificates among `candidates` that a signer names. No signature is verified.
+    pub fn signer_certificates_among(
+        &self,
+        index: usize,
+        candidates: &[Certificate],
+    ) -> Vec<Certificate> {
+        let Some(signer) = self.signers.get(index) else {
+            return Vec::new();
+        };
+        verify::named_certificates(signer, &[], candidates)
+            .map(|(certificate, _)| certificate.clone())
+            .collect()
     }
 
     /// Verifies the signature (or signatures, by policy) over the content. `extra_certs` are

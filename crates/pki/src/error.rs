@@ -39,6 +39,8 @@ pub enum Document {
     Pkcs7,
     /// A CMS SignedData.
     Cms,
+    /// A CMS EnvelopedData.
+    Enveloped,
     /// A JSON Web Signature.
     Jws,
     /// A PEM file.
@@ -55,6 +57,7 @@ impl Document {
             Self::Crl => "CRL",
             Self::Pkcs7 => "PKCS#7 certificate bag",
             Self::Cms => "CMS SignedData",
+            Self::Enveloped => "CMS EnvelopedData",
             Self::Jws => "JWS",
             Self::Pem => "PEM file",
         }
@@ -201,6 +204,26 @@ pub enum Error {
     #[error("the CMS signature does not verify")]
     CmsSignature,
 
+    /// CMS: the topmost content type is none of those that can be here.
+    #[error("content type {0} cannot be here")]
+    CmsUnexpectedType(String),
+
+    /// EnvelopedData: the content is something else.
+    #[error("content type {0} is not EnvelopedData")]
+    EnvelopedNotEnvelopedData(String),
+    /// EnvelopedData: no recipient is meant by this key.
+    #[error("the EnvelopedData is for another recipient")]
+    EnvelopedNoRecipient,
+    /// EnvelopedData: key or content do not decrypt.
+    #[error("the EnvelopedData does not decrypt")]
+    EnvelopedDecryption,
+    /// EnvelopedData: there is no encrypted content.
+    #[error("the EnvelopedData has no content")]
+    EnvelopedContentMissing,
+    /// EnvelopedData: nothing can be encrypted to this certificate.
+    #[error("nothing can be encrypted to this certificate: {0}")]
+    EnvelopedRecipient(String),
+
     /// JWS: not the General JSON serialisation.
     #[error("not a General JSON Serialization: {0}")]
     JwsNotGeneral(String),
@@ -261,12 +284,14 @@ impl Coded for Error {
                 Document::Crl => "pki.crl-malformed",
                 Document::Pkcs7 => "pki.pkcs7-malformed",
                 Document::Cms => "cms.malformed",
+                Document::Enveloped => "enveloped.malformed",
                 Document::Jws => "jws.malformed",
                 Document::Pem => "pki.pem-malformed",
             },
             Self::LimitExceeded { document, .. } => match document {
                 Document::Csr => "csr.limit-exceeded",
                 Document::Cms => "cms.limit-exceeded",
+                Document::Enveloped => "enveloped.limit-exceeded",
                 Document::Jws => "jws.limit-exceeded",
                 Document::Certificate
                 | Document::PublicKey
@@ -305,6 +330,12 @@ impl Coded for Error {
             Self::CmsAlgorithmMismatch { .. } => "cms.algorithm-mismatch",
             Self::CmsPssParameters => "cms.pss-parameters-missing",
             Self::CmsSignature => "cms.signature-invalid",
+            Self::CmsUnexpectedType(_) => "cms.unexpected-type",
+            Self::EnvelopedNotEnvelopedData(_) => "enveloped.not-enveloped-data",
+            Self::EnvelopedNoRecipient => "enveloped.no-recipient",
+            Self::EnvelopedDecryption => "enveloped.decryption-failed",
+            Self::EnvelopedContentMissing => "enveloped.content-missing",
+            Self::EnvelopedRecipient(_) => "enveloped.recipient-unusable",
             Self::JwsNotGeneral(_) => "jws.not-general",
             Self::JwsDuplicateMember(_) => "jws.duplicate-member",
             Self::JwsBase64(_) => "jws.base64",
@@ -332,7 +363,8 @@ impl Coded for Error {
             | Self::File { .. }
             | Self::Encoding(_)
             | Self::ProfileLint(_)
-            | Self::IdentityMismatch => Blame::Caller,
+            | Self::IdentityMismatch
+            | Self::EnvelopedRecipient(_) => Blame::Caller,
             Self::Malformed { .. }
             | Self::LimitExceeded { .. }
             | Self::AlgorithmKeyMismatch { .. }
@@ -352,6 +384,11 @@ impl Coded for Error {
             | Self::CmsAlgorithmMismatch { .. }
             | Self::CmsPssParameters
             | Self::CmsSignature
+            | Self::CmsUnexpectedType(_)
+            | Self::EnvelopedNotEnvelopedData(_)
+            | Self::EnvelopedNoRecipient
+            | Self::EnvelopedDecryption
+            | Self::EnvelopedContentMissing
             | Self::JwsNotGeneral(_)
             | Self::JwsDuplicateMember(_)
             | Self::JwsBase64(_)

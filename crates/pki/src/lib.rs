@@ -31,6 +31,7 @@ mod unverified;
 
 pub use crate::algorithm::{DigestAlgorithm, SignatureAlgorithm};
 pub use crate::certificate::{Certificate, HardwareModuleName};
+pub use crate::cms::Decryptor;
 pub use crate::crl::Crl;
 pub use crate::csr::{Csr, CsrBuilder};
 pub use crate::error::{Blame, Coded, Document, Error};

@@ -3,15 +3,30 @@
 use std::cell::Cell;
 
 use crate::cms::{ID_DATA, content_info, read_certificates};
-use crate::limits::{CERTIFICATES_PER_SET_MAX, PEM_SIZE_MAX_BYTES};
+use crate::limits::{CERTIFICATES_PER_SET_MAX, CRLS_PER_SET_MAX, PEM_SIZE_MAX_BYTES};
 use crate::tlv::{self, Reader, TlvError};
-use crate::{Certificate, Document, Error, oid, pem};
+use crate::{Certificate, Crl, Document, Error, oid, pem};
 
 /// A DER certs-only SignedData, in the order of DER (a SET OF has no order of its own).
 ///
 /// # Errors
 /// If there are too many certificates.
 pub fn certs_only(certificates: &[Certificate]) -> Result<Vec<u8>, Error> {
+    certificates_and_crls(certificates, &[])
+}
+
+/// The same with revocation lists beside the certificates, which RFC 8572 calls stapling.
+///
+/// # Errors
+/// If there are too many certificates or lists.
+pub fn certificates_and_crls(certificates: &[Certificate], crls: &[Crl]) -> Result<Vec<u8>, Error> {
+    if crls.len() > CRLS_PER_SET_MAX {
+        return Err(Error::LimitExceeded {
+            document: Document::Pkcs7,
+            what: "CRLs",
+            limit: CRLS_PER_SET_MAX,
+        });
+    }
     if certificates.len() > CERTIFICATES_PER_SET_MAX {
         return Err(over());
     }
@@ -20,6 +35,12 @@ pub fn certs_only(certificates: &[Certificate]) -> Result<Vec<u8>, Error> {
         .map(|certificate| certificate.der().to_vec())
         .collect();
     let set = tlv::set_of(0xa0, members);
+    // The set is OPTIONAL, so an empty one is left out.
+    let crls = if crls.is_empty() {
+        Vec::new()
+    } else {
+        tlv::set_of(0xa1, crls.iter().map(|crl| crl.der().to_vec()).collect())
+    };
     // RFC 5652 §5.1: version 1; no digest algorithm, no content, no signer.
     let signed_data = tlv::element(
         tlv::SEQUENCE,
@@ -28,6 +49,7 @@ pub fn certs_only(certificates: &[Certificate]) -> Result<Vec<u8>, Error> {
             &tlv::element(tlv::SET, &[]),
             &tlv::element(tlv::SEQUENCE, &[&tlv::encode_oid(ID_DATA)]),
             &set,
+            &crls,
             &tlv::element(tlv::SET, &[]),
         ],
     );
