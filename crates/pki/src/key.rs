@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::encoding::{AsBigEndian as _, AsDer as _, EcPrivateKeyBin};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
@@ -257,6 +257,15 @@ impl SoftwareKey {
             }
         };
         Ok(Zeroizing::new(document))
+    }
+
+    /// The private scalar of an EC key, at the length of its curve.
+    pub(crate) fn ec_private_key(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let Pair::Ecdsa(pair) = &self.pair else {
+            return None;
+        };
+        let scalar: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok()?;
+        Some(Zeroizing::new(scalar.as_ref().to_vec()))
     }
 
     /// Unencrypted PKCS#8 PEM.

@@ -18,6 +18,8 @@ pub const CERTIFICATES_PER_FILE_MAX: usize = 4096;
 pub const CRLS_PER_SET_MAX: usize = 16;
 /// SignerInfos in a CMS message, signatures in a JWS.
 pub const SIGNERS_MAX: usize = 8;
+/// Recipients of an EnvelopedData.
+pub const RECIPIENTS_MAX: usize = 16;
 /// Attributes in signedAttrs, unsignedAttrs or a CSR.
 pub const ATTRIBUTES_MAX: usize = 32;
 /// Digest algorithms named at the head of a SignedData.

@@ -192,27 +192,26 @@ pub(crate) fn read_certificates(
     Ok(others)
 }
 
+/// Issuer and serial number, or a key identifier tagged [0].
+pub(super) fn read_identifier(fields: &mut Reader<'_, '_>) -> tlv::Result<SignerIdentifier> {
+    if fields.peek() == Some(tlv::SEQUENCE) {
+        let mut pair = fields.enter(tlv::SEQUENCE)?;
+        let issuer = pair.expect(tlv::SEQUENCE)?;
+        let issuer = tlv::to_definite(&issuer, 0)?.into_owned();
+        let serial_number = pair.integer()?.to_vec();
+        pair.finish()?;
+        return Ok(SignerIdentifier::IssuerAndSerialNumber {
+            issuer,
+            serial_number,
+        });
+    }
+    let id = fields.string(0x80)?;
+    Ok(SignerIdentifier::SubjectKeyIdentifier(id.into_owned()))
+}
+
 fn read_signer(mut fields: Reader<'_, '_>) -> Result<SignerInfo, Error> {
     let version = fields.small_integer().map_err(malformed)?;
-    let sid = match fields.peek() {
-        Some(tlv::SEQUENCE) => {
-            let mut pair = fields.enter(tlv::SEQUENCE).map_err(malformed)?;
-            let issuer = pair.expect(tlv::SEQUENCE).map_err(malformed)?;
-            let issuer = tlv::to_definite(&issuer, 0)
-                .map_err(malformed)?
-                .into_owned();
-            let serial_number = pair.integer().map_err(malformed)?.to_vec();
-            pair.finish().map_err(malformed)?;
-            SignerIdentifier::IssuerAndSerialNumber {
-                issuer,
-                serial_number,
-            }
-        }
-        _ => {
-            let id = fields.string(0x80).map_err(malformed)?;
-            SignerIdentifier::SubjectKeyIdentifier(id.into_owned())
-        }
-    };
+    let sid = read_identifier(&mut fields).map_err(malformed)?;
     let digest_algorithm = fields.enter(tlv::SEQUENCE).map_err(malformed)?;
     let digest_algorithm = Identifier::read(digest_algorithm).map_err(malformed)?.id;
     let signed_attributes = match fields.optional(0xa0).map_err(malformed)? {

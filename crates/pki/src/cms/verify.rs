@@ -270,7 +270,7 @@ pub(super) fn named_certificates<'a>(
         .filter(|(certificate, _)| is_named(&signer.sid, certificate))
 }
 
-fn is_named(sid: &SignerIdentifier, certificate: &Certificate) -> bool {
+pub(super) fn is_named(sid: &SignerIdentifier, certificate: &Certificate) -> bool {
     match sid {
         SignerIdentifier::IssuerAndSerialNumber {
             issuer,

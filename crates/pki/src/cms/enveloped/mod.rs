@@ -1,9 +1,18 @@
 //! CMS EnvelopedData ([RFC 5652 §6](https://www.rfc-editor.org/rfc/rfc5652.html#section-6)) to the
 //! key of a certificate: RSA key transport or ECDH key agreement, AES-CBC content.
 
+mod algorithms;
+mod key;
+mod open;
+mod parse;
+mod seal;
+
 use const_oid::ObjectIdentifier;
 use zeroize::Zeroizing;
 
+use self::algorithms::{Kdf, Wrap};
+pub use self::seal::envelop;
+use super::SignerIdentifier;
 use crate::{Certificate, Error, Oddity, PublicKey};
 
 /// id-envelopedData.
@@ -53,8 +62,8 @@ pub struct EnvelopOptions {
 
 /// Something that decrypts with a private key.
 pub trait Decryptor: Send + Sync {
-    /// The public half.
-    fn public_key(&self) -> &PublicKey;
+    /// The public half: what is encrypted to.
+    fn encryption_key(&self) -> &PublicKey;
     /// Opens a key that was encrypted to an RSA key.
     ///
     /// # Errors
@@ -75,16 +84,53 @@ pub trait Decryptor: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct EnvelopedData {
     content_type: ObjectIdentifier,
+    recipients: Vec<Recipient>,
+    /// Recipients of kinds that no certificate's key opens, and with algorithms not known here.
+    others: usize,
+    cipher: Cipher,
+    iv: [u8; 16],
+    encrypted: Vec<u8>,
     oddities: Vec<Oddity>,
+}
+
+/// The ciphers of content that are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cipher {
+    Aes128Cbc,
+    Aes192Cbc,
+    Aes256Cbc,
+}
+
+/// One way to the content-encryption key.
+#[derive(Clone, Debug)]
+struct Recipient {
+    /// Whose key opens it.
+    id: SignerIdentifier,
+    encrypted_key: Vec<u8>,
+    way: Way,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Transport(KeyTransport),
+    Agreement {
+        kdf: Kdf,
+        wrap: Wrap,
+        /// The DER AlgorithmIdentifier of the key wrap, which goes into the derivation.
+        key_info: Vec<u8>,
+        /// The sender's ephemeral point, uncompressed.
+        point: Vec<u8>,
+        user_keying_material: Option<Vec<u8>>,
+    },
 }
 
 impl EnvelopedData {
     /// Parses a ContentInfo with EnvelopedData, DER or BER.
     ///
     /// # Errors
-    /// If it is malformed, over a limit, or something else.
-    pub fn parse(_bytes: &[u8]) -> Result<Self, Error> {
-        Err(Error::UnsupportedAlgorithm("EnvelopedData".to_owned()))
+    /// If it is malformed, over a limit, something else, or in a cipher that is not supported.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        parse::parse(bytes)
     }
 
     /// The content type of what is encrypted, as it is told outside of the encryption.
@@ -97,6 +143,38 @@ impl EnvelopedData {
         &self.oddities
     }
 
+    /// How many recipients there are, those that nobody here can be included.
+    pub fn recipient_count(&self) -> usize {
+        self.recipients.len() + self.others
+    }
+
+    /// Whether a recipient names this certificate.
+    pub fn is_for(&self, certificate: &Certificate) -> bool {
+        self.recipients
+            .iter()
+            .any(|recipient| super::verify::is_named(&recipient.id, certificate))
+    }
+
+    /// The cipher of the content and the way of the key to each recipient, in words.
+    pub fn describe(&self) -> (String, Vec<String>) {
+        let cipher = match self.cipher {
+            Cipher::Aes128Cbc => "AES-128-CBC",
+            Cipher::Aes192Cbc => "AES-192-CBC",
+            Cipher::Aes256Cbc => "AES-256-CBC",
+        };
+        let ways = self.recipients.iter().map(|recipient| match &recipient.way {
+            Way::Transport(KeyTransport::Pkcs1) => "RSA PKCS#1 v1.5".to_owned(),
+            Way::Transport(KeyTransport::OaepSha1) => "RSA OAEP SHA-1".to_owned(),
+            Way::Transport(KeyTransport::OaepSha256) => "RSA OAEP SHA-256".to_owned(),
+            Way::Transport(KeyTransport::OaepSha384) => "RSA OAEP SHA-384".to_owned(),
+            Way::Transport(KeyTransport::OaepSha512) => "RSA OAEP SHA-512".to_owned(),
+            Way::Agreement { kdf, wrap, .. } => {
+                format!("ECDH, {} KDF, {} wrap", kdf.name(), wrap.name())
+            }
+        });
+        (cipher.to_owned(), ways.collect())
+    }
+
     /// Decrypts the content. With a certificate, only the recipient that names it is tried;
     /// without one, each that goes with the key's type.
     ///
@@ -104,22 +182,9 @@ impl EnvelopedData {
     /// If no recipient is meant, or it does not decrypt.
     pub fn decrypt(
         &self,
-        _key: &dyn Decryptor,
-        _certificate: Option<&Certificate>,
+        key: &dyn Decryptor,
+        certificate: Option<&Certificate>,
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        Err(Error::UnsupportedAlgorithm("EnvelopedData".to_owned()))
+        open::open(self, key, certificate)
     }
-}
-
-/// Encrypts content to the keys of certificates, as a DER ContentInfo with EnvelopedData.
-///
-/// # Errors
-/// If there is no recipient or one cannot be encrypted to.
-pub fn envelop(
-    _content: &[u8],
-    _content_type: ObjectIdentifier,
-    _recipients: &[Certificate],
-    _options: &EnvelopOptions,
-) -> Result<Vec<u8>, Error> {
-    Err(Error::UnsupportedAlgorithm("EnvelopedData".to_owned()))
 }

@@ -1,0 +1,102 @@
+//! Decrypting EnvelopedData.
+
+use aws_lc_rs::cipher::{DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::key_wrap::{AesKek, KeyWrap as _};
+use zeroize::Zeroizing;
+
+use super::{Decryptor, EnvelopedData, KeyTransport, Recipient, Way};
+use crate::cms::verify::is_named;
+use crate::public_key::Kind;
+use crate::{Certificate, Error};
+
+/// Decrypts the content with the first recipient whose key opens it.
+pub(super) fn open(
+    enveloped: &EnvelopedData,
+    key: &dyn Decryptor,
+    certificate: Option<&Certificate>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let is_rsa = match key.encryption_key().kind_of() {
+        Kind::Rsa { .. } => true,
+        Kind::P256 | Kind::P384 | Kind::P521 => false,
+        _ => return Err(Error::UnsupportedKey(key.encryption_key().describe())),
+    };
+    let meant: Vec<_> = enveloped
+        .recipients
+        .iter()
+        .filter(|recipient| matches!(recipient.way, Way::Transport(_)) == is_rsa)
+        .filter(|recipient| {
+            certificate.is_none_or(|certificate| is_named(&recipient.id, certificate))
+        })
+        .collect();
+    let only = meant.len() == 1;
+    let mut failure = Error::EnvelopedNoRecipient;
+    for recipient in meant {
+        let opened = content_key(recipient, key, enveloped.cipher.key_length_bytes(), only)
+            .and_then(|content_key| decrypt(enveloped, &content_key));
+        match opened {
+            Ok(content) => return Ok(content),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn content_key(
+    recipient: &Recipient,
+    key: &dyn Decryptor,
+    length: usize,
+    only: bool,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |_| Error::EnvelopedDecryption;
+    match &recipient.way {
+        Way::Transport(transport) => {
+            let opened = key.unwrap_key(*transport, &recipient.encrypted_key);
+            let opened = opened.ok().filter(|opened| opened.len() == length);
+            match opened {
+                Some(opened) => Ok(opened),
+                // RFC 3218 §2.3: whoever tries out encrypted keys must not learn from the answer
+                // whether the padding was right, so the content is decrypted with a random key.
+                None if only && *transport == KeyTransport::Pkcs1 => {
+                    let mut random = Zeroizing::new(vec![0; length]);
+                    aws_lc_rs::rand::fill(&mut random).map_err(failed)?;
+                    Ok(random)
+                }
+                None => Err(Error::EnvelopedDecryption),
+            }
+        }
+        Way::Agreement {
+            kdf,
+            wrap,
+            key_info,
+            point,
+            user_keying_material,
+        } => {
+            let secret = key
+                .agree(point)
+                .map_err(|_| Error::EnvelopedDecryption)?;
+            let material = user_keying_material.as_deref();
+            let wrapping = kdf.derive(&secret, *wrap, key_info, material);
+            let wrapping = AesKek::new(wrap.cipher(), &wrapping).map_err(failed)?;
+            let mut opened = Zeroizing::new(vec![0; recipient.encrypted_key.len()]);
+            let opened = wrapping
+                .unwrap(&recipient.encrypted_key, &mut opened)
+                .map_err(failed)?;
+            if opened.len() != length {
+                return Err(Error::EnvelopedDecryption);
+            }
+            Ok(Zeroizing::new(opened.to_vec()))
+        }
+    }
+}
+
+fn decrypt(enveloped: &EnvelopedData, content_key: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let failed = |_| Error::EnvelopedDecryption;
+    let key = UnboundCipherKey::new(enveloped.cipher.algorithm(), content_key).map_err(failed)?;
+    let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(failed)?;
+    let mut buffer = Zeroizing::new(enveloped.encrypted.clone());
+    let context = DecryptionContext::Iv128(FixedLength::from(enveloped.iv));
+    let length = key.decrypt(&mut buffer, context).map_err(failed)?.len();
+    buffer.truncate(length);
+    Ok(buffer)
+}
