@@ -13,7 +13,12 @@ fuzz_target!(|bytes: &[u8]| {
         held_max: 8192,
         ..Config::default()
     };
-    let mut endpoint = Endpoint::<[u8; 1]>::new(config, [1; 32]);
+    let mut number = 1_u64;
+    let random = move || {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        number
+    };
+    let mut endpoint = Endpoint::<[u8; 1]>::new(config, random);
     let mut now = Duration::ZERO;
     let mut rest = bytes;
     while let Some(([what, peer, length], after)) = rest.split_first_chunk().map(|(a, b)| (*a, b)) {

@@ -7,17 +7,17 @@
 mod client;
 mod config;
 mod peer;
+mod random;
 mod server;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
 
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-
 pub use self::config::{Config, Moment, Statistics, Via};
 use self::{
     client::Call,
     peer::{PeerState, Seen, Sent, Subject},
+    random::Random,
     server::Serving,
     timers::{Timer, Timers},
 };
@@ -107,7 +107,7 @@ pub enum Failure {
 /// ([RFC 7252 §9.1.1](https://www.rfc-editor.org/rfc/rfc7252.html#section-9.1.1)).
 pub struct Endpoint<P> {
     config: Config,
-    random: StdRng,
+    random: Random,
     echo: EchoKey,
     peers: HashMap<P, PeerState>,
     calls: HashMap<Handle, Call<P>>,
@@ -123,13 +123,14 @@ pub struct Endpoint<P> {
 }
 
 impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
-    /// An endpoint. The seed gives message ids, tokens, jitter and the key of Echo values; whoever
-    /// knows it can forge answers on links without security.
+    /// An endpoint. The random numbers make message ids, tokens, jitter and the key of Echo values;
+    /// whoever foresees them can forge answers on links without security.
     #[must_use]
-    pub fn new(config: Config, seed: [u8; 32]) -> Self {
-        let mut random = StdRng::from_seed(seed);
-        let echo = EchoKey::new(random.random());
-        let tokens = random.random();
+    pub fn new(config: Config, random: impl FnMut() -> u64 + Send + 'static) -> Self {
+        let mut random = Random(Box::new(random));
+        let echo = EchoKey::new(random.key());
+        let [a, b, c, d, ..] = random.number().to_be_bytes();
+        let tokens = u32::from_be_bytes([a, b, c, d]);
         Self {
             config,
             random,
@@ -288,8 +289,7 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
                 now + self.config.exchange_lifetime,
                 Timer::Sweep(peer.clone()),
             );
-            self.peers
-                .insert(peer.clone(), PeerState::new(random.random()));
+            self.peers.insert(peer.clone(), PeerState::new(random.id()));
         }
     }
 
@@ -329,7 +329,7 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
         let timeout = self
             .config
             .ack_timeout
-            .mul_f64(self.random.random_range(1.0..=spread));
+            .mul_f64(1.0 + (spread - 1.0) * self.random.fraction());
         self.touch(now, peer);
         if let Some(state) = self.peers.get_mut(peer) {
             state.sent.insert(

@@ -3,7 +3,6 @@
 use std::hash::Hash;
 
 use aws_lc_rs::digest;
-use rand::Rng as _;
 
 use super::{
     Endpoint, Event, Exchange, Moment, Via, key,
@@ -464,11 +463,8 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
                 // COA-038: Multicast responses are delayed randomly within Leisure (default 5 s) and
                 // errors are suppressed.
                 if message.code.is_success() && !message.payload.is_empty() {
-                    message.id = self.random.random();
-                    let delay = self
-                        .config
-                        .leisure
-                        .mul_f64(self.random.random_range(0.0..1.0));
+                    message.id = self.random.id();
+                    let delay = self.config.leisure.mul_f64(self.random.fraction());
                     if let Ok(datagram) = message.encode() {
                         let transmit = super::Transmit { peer, datagram };
                         self.timers.set(now + delay, Timer::Send(transmit));
@@ -480,7 +476,7 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
                     message.kind = Kind::Acknowledgement;
                     message.id = serving.id;
                 } else {
-                    message.id = self.random.random();
+                    message.id = self.random.id();
                 }
                 let Ok(datagram) = message.encode() else {
                     return;

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use coap::{Code, Config, Endpoint, Event, Exchange, Failure, Moment, Request, Response, Via};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
+use crate::world::numbers;
+
 type Peer = [u8; 4];
 
 /// What the link does to a datagram, as probabilities.
@@ -50,7 +52,10 @@ impl Simulation {
         let ends = (0..=clients)
             .map(|number| {
                 let peer = [10, 0, 0, number];
-                (peer, Endpoint::new(config.clone(), random.random()))
+                (
+                    peer,
+                    Endpoint::new(config.clone(), numbers(random.random())),
+                )
             })
             .collect();
         Self {

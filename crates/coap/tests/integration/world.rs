@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use coap::{Config, Endpoint, Event, Exchange, Kind, Message, Moment, Request, Token, Via};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const PEER: [u8; 4] = [10, 0, 0, 1];
 
 pub(crate) type Peer = [u8; 4];
+
+/// Random numbers that are the same in every run.
+pub(crate) fn numbers(seed: u64) -> impl FnMut() -> u64 + Send + 'static {
+    let mut random = StdRng::seed_from_u64(seed);
+    move || random.random()
+}
 
 pub(crate) struct World {
     pub(crate) endpoint: Endpoint<Peer>,
@@ -17,7 +24,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(config: Config) -> Self {
         Self {
-            endpoint: Endpoint::new(config, [7; 32]),
+            endpoint: Endpoint::new(config, numbers(7)),
             now: SECOND,
         }
     }
