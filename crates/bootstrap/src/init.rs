@@ -1,0 +1,446 @@
+//! `usher bootstrap init`: a folder with everything that a bootstrap server needs to start.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use daemon::config::KeyConfig;
+use pki::issue::{AltName, CertificateBuilder, Profile};
+use pki::{Certificate, CsrBuilder, Identity, KeyKind, Signer, SoftwareKey};
+use serde::Serialize;
+use store::Store;
+use store::audit::NoteKey;
+use time::{Duration, OffsetDateTime};
+
+use crate::{Config, Error, SCHEMA};
+
+/// Lifetime of the CAs. Vouchers pin the owner's, and live no longer.
+const CA_LIFETIME: Duration = Duration::days(20 * 365);
+/// Lifetime of the owner certificate; `usher bootstrap owner renew` makes the next one.
+pub(crate) const OWNER_LIFETIME: Duration = Duration::days(5 * 365);
+/// Lifetime of the TLS servers' certificates.
+const SERVER_LIFETIME: Duration = Duration::days(2 * 365);
+/// Certificates begin a little before now, for peers whose clock is late.
+pub(crate) const BACKDATE: Duration = Duration::hours(1);
+
+/// What [`init`] makes.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// The folder; it is made if it is not there.
+    pub directory: PathBuf,
+    /// The owner, in the subjects of the certificates.
+    pub owner: String,
+    /// DNS names and addresses of the server.
+    pub names: Vec<String>,
+    /// Where devices connect.
+    pub listen: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The database: `sqlite:FILE` or `postgres://…`.
+    pub database: String,
+    /// The kind of the owner's keys and of the first TLS key.
+    pub key: KeyKind,
+    /// Make an RSA certificate for the server too, for devices that know nothing else.
+    pub rsa: bool,
+    /// The owner's CA is elsewhere: make requests for it instead of certificates.
+    pub owner_csr: bool,
+    /// The owner's key is an object in a token, which is there already.
+    pub owner_key: Option<KeyConfig>,
+    /// First line is the passphrase for the keys. Without it they are readable by their owner only.
+    pub passphrase_file: Option<PathBuf>,
+    /// Name of the audit log; by default the first name of the server with `/audit`.
+    pub audit_origin: Option<String>,
+}
+
+impl InitOptions {
+    /// P-256 and RSA keys, SQLite, an owner CA, loopback and free ports.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            owner: "Usher Owner".to_owned(),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database: "sqlite:bootstrap.db".to_owned(),
+            key: KeyKind::EcdsaP256,
+            rsa: true,
+            owner_csr: false,
+            owner_key: None,
+            passphrase_file: None,
+            audit_origin: None,
+        }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Initialised {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The owner's CA, which vouchers pin; absent if it is elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_ca: Option<PathBuf>,
+    /// SHA-256 of that certificate, in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_ca_sha256: Option<String>,
+    /// Requests for the owner's CA, if it is elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<PathBuf>,
+    /// The CA of the TLS servers, for redirects and for devices that are given it.
+    pub server_ca: PathBuf,
+    /// SHA-256 of that certificate, in hex.
+    pub server_ca_sha256: String,
+    /// The folder with an example of content.
+    pub content: PathBuf,
+    /// The public key of the audit log.
+    pub audit_key: String,
+    /// Whether the keys are encrypted.
+    pub keys_encrypted: bool,
+}
+
+/// Makes the folder: keys, certificates, configuration, database, example content.
+///
+/// # Errors
+/// When something is there already or cannot be written.
+pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initialised, Error> {
+    let directory = std::path::absolute(&options.directory)
+        .map_err(|error| Error::file(&options.directory, error))?;
+    let config = directory.join("bootstrap.toml");
+    if config.exists() {
+        return Err(Error::Exists {
+            what: "file",
+            name: config.display().to_string(),
+            detail: "; nothing was changed".to_owned(),
+        });
+    }
+    if options.listen == options.admin && options.listen.port() != 0 {
+        let text = "devices and operators need different addresses";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let folder = Folder::make(&directory, options.passphrase_file.as_deref())?;
+    for name in ["vendors.d", "profiles.d", "images"] {
+        folder.folder(name)?;
+    }
+    let owner_key = owner_key(&folder, options)?;
+    let ra_key = SoftwareKey::generate(options.key)?;
+    folder.write_key("ra.key", &ra_key)?;
+    let mut owner_ca = None;
+    let mut requests = Vec::new();
+    if options.owner_csr {
+        let each: [(&str, &str, &dyn Signer); 2] = [
+            ("owner.csr", "Owner Certificate", owner_key.as_ref()),
+            ("ra.csr", "Registration Authority", &ra_key),
+        ];
+        for (file, common_name, key) in each {
+            let name = pki::issue::name(&subject(options, common_name))?;
+            let request = CsrBuilder::new(name).sign(key)?;
+            folder.write(file, request.to_pem().as_bytes(), 0o644)?;
+            requests.push(directory.join(file));
+        }
+    } else {
+        let ca = root(&folder, options, "owner-ca", "Owner CA", now)?;
+        let owner = certificate(
+            options,
+            Profile::MasaSigner,
+            "Owner Certificate",
+            owner_key.as_ref(),
+            now + OWNER_LIFETIME,
+            now,
+        )?;
+        folder.issue(&ca, "owner.pem", &owner)?;
+        let ra = certificate(
+            options,
+            Profile::Registrar,
+            "Registration Authority",
+            &ra_key,
+            now + OWNER_LIFETIME,
+            now,
+        )?;
+        folder.issue(&ca, "ra.pem", &ra)?;
+        owner_ca = ca.certificate().cloned();
+    }
+    // Another CA than the owner's: who gets at a web server's key shall not be able to sign what
+    // devices believe to come from their owner.
+    let server_ca = root(&folder, options, "server-ca", "Bootstrap Server CA", now)?;
+    server(&folder, options, &server_ca, "tls", options.key, now)?;
+    if options.rsa {
+        server(&folder, options, &server_ca, "tls-rsa", KeyKind::Rsa3072, now)?;
+    }
+    let audit = SoftwareKey::generate(KeyKind::Ed25519)?;
+    folder.write_key("audit.key", &audit)?;
+    let first = options.names.first().map_or("bootstrap", String::as_str);
+    let origin = options
+        .audit_origin
+        .clone()
+        .unwrap_or_else(|| format!("{first}/audit"));
+    let audit_key = NoteKey::of(&origin, &audit)?.to_string();
+    folder.write("audit.pub", format!("{audit_key}\n").as_bytes(), 0o644)?;
+    crate::cli::example::write(&folder)?;
+    let text = config_text(options, &folder, &origin);
+    let parsed = Config::parse(&text, &directory)?;
+    Store::migrate(&parsed.database.url, &SCHEMA, now).await?;
+    // The configuration comes last: with it there, the folder is complete.
+    folder.write("bootstrap.toml", text.as_bytes(), 0o640)?;
+    let hash = |certificate: &Certificate| hex::encode(certificate.sha256());
+    Ok(Initialised {
+        config,
+        owner_ca_sha256: owner_ca.as_ref().map(hash),
+        owner_ca: owner_ca.map(|_| directory.join("owner-ca.pem")),
+        requests,
+        server_ca: directory.join("server-ca.pem"),
+        server_ca_sha256: server_ca.certificate().map(hash).unwrap_or_default(),
+        content: directory.join("content"),
+        audit_key,
+        keys_encrypted: folder.passphrase.is_some(),
+    })
+}
+
+/// The folder that is being filled.
+pub(crate) struct Folder {
+    path: PathBuf,
+    passphrase: Option<String>,
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Folder {
+    fn make(path: &Path, passphrase_file: Option<&Path>) -> Result<Self, Error> {
+        make_folder(path)?;
+        let passphrase_file = passphrase_file
+            .map(|file| std::path::absolute(file).map_err(|error| Error::file(file, error)))
+            .transpose()?;
+        let passphrase = match &passphrase_file {
+            Some(file) => {
+                let text =
+                    std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
+                let line = text.lines().next().unwrap_or_default().to_owned();
+                if line.is_empty() {
+                    return Err(Error::malformed(file, "the passphrase is empty"));
+                }
+                Some(line)
+            }
+            None => None,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            passphrase,
+            passphrase_file,
+        })
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> Result<(), Error> {
+        make_folder(&self.path.join(name))
+    }
+
+    /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&path)
+            .map_err(|error| Error::file(&path, error))?;
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| Error::file(&path, error))
+    }
+
+    fn write_key(&self, name: &str, key: &SoftwareKey) -> Result<(), Error> {
+        let pem = match &self.passphrase {
+            Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
+            None => key.to_pkcs8_pem()?,
+        };
+        self.write(name, pem.as_bytes(), 0o600)
+    }
+
+    fn issue(&self, ca: &Identity, file: &str, builder: &CertificateBuilder) -> Result<(), Error> {
+        let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
+        let certificate = builder.issue(issuer, ca.signer.as_ref())?;
+        let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
+        self.write(file, chain.as_bytes(), 0o644)
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), Error> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .map_err(|error| Error::file(path, error))
+}
+
+pub(crate) fn serial() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| pki::Error::KeyGeneration)?;
+    Ok(bytes)
+}
+
+fn owner_key(folder: &Folder, options: &InitOptions) -> Result<Arc<dyn Signer>, Error> {
+    match &options.owner_key {
+        Some(key) => Ok(key.load(&folder.path)?),
+        None => {
+            let key = SoftwareKey::generate(options.key)?;
+            folder.write_key("owner.key", &key)?;
+            Ok(Arc::new(key))
+        }
+    }
+}
+
+/// A value in an RFC 4514 name.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for (index, c) in text.trim().chars().enumerate() {
+        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') || (index == 0 && c == '#') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn subject(options: &InitOptions, common_name: &str) -> String {
+    let owner = escape(&options.owner);
+    format!("CN={},O={owner}", escape(common_name))
+}
+
+fn root(
+    folder: &Folder,
+    options: &InitOptions,
+    stem: &str,
+    common_name: &str,
+    now: OffsetDateTime,
+) -> Result<Identity, Error> {
+    let key = SoftwareKey::generate(options.key)?;
+    let certificate = CertificateBuilder::new(
+        Profile::RootCa,
+        pki::issue::name(&subject(options, common_name))?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        now + CA_LIFETIME,
+    )
+    .self_sign(&key)?;
+    folder.write(
+        &format!("{stem}.pem"),
+        certificate.to_pem().as_bytes(),
+        0o644,
+    )?;
+    folder.write_key(&format!("{stem}.key"), &key)?;
+    Ok(Identity::new(vec![certificate], Arc::new(key))?)
+}
+
+/// SZTP-8572-3.2-01: the key usage of an owner certificate has digitalSignature; the profile of a
+/// document signer has this and no extended purpose.
+fn certificate(
+    options: &InitOptions,
+    profile: Profile,
+    common_name: &str,
+    key: &dyn Signer,
+    not_after: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<CertificateBuilder, Error> {
+    Ok(CertificateBuilder::new(
+        profile,
+        pki::issue::name(&subject(options, common_name))?,
+        key.public_key().clone(),
+        serial()?,
+        now - BACKDATE,
+        not_after,
+    ))
+}
+
+fn server(
+    folder: &Folder,
+    options: &InitOptions,
+    ca: &Identity,
+    stem: &str,
+    kind: KeyKind,
+    now: OffsetDateTime,
+) -> Result<(), Error> {
+    let key = SoftwareKey::generate(kind)?;
+    let first = options.names.first().map_or("bootstrap", String::as_str);
+    let until = now + SERVER_LIFETIME;
+    let mut builder = certificate(options, Profile::TlsServer, first, &key, until, now)?;
+    for name in &options.names {
+        builder = match name.parse::<IpAddr>() {
+            Ok(address) => builder.alt_name(AltName::Ip(address)),
+            Err(_) => builder.dns_name(name),
+        };
+    }
+    folder.issue(ca, &format!("{stem}.pem"), &builder)?;
+    folder.write_key(&format!("{stem}.key"), &key)
+}
+
+fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let path = |file: &Path| quoted(&file.display().to_string());
+    let secret = folder
+        .passphrase_file
+        .as_deref()
+        .map_or_else(String::new, |file| {
+            format!("passphrase_file = {}\n", path(file))
+        });
+    let owner_key = match &options.owner_key {
+        None => format!("key = \"owner.key\"\n{secret}"),
+        Some(key) => {
+            let mut text = format!("key = {}\n", quoted(&key.key));
+            for (name, file) in [("passphrase_file", &key.passphrase_file), ("module", &key.module)]
+            {
+                if let Some(file) = file {
+                    text.push_str(&format!("{name} = {}\n", path(file)));
+                }
+            }
+            if let Some(name) = &key.passphrase_env {
+                text.push_str(&format!("passphrase_env = {}\n", quoted(name)));
+            }
+            text
+        }
+    };
+    let rsa = if options.rsa {
+        format!("[[identity]]\ncertificate = \"tls-rsa.pem\"\nkey = \"tls-rsa.key\"\n{secret}\n")
+    } else {
+        String::new()
+    };
+    let first = options.names.first().map_or("localhost", String::as_str);
+    let host = match first.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => first.to_owned(),
+    };
+    let base_url = format!("https://{host}:{}", options.listen.port());
+    format!(
+        "# The bootstrap server. docs/samples/bootstrap.toml names every field.\n\n\
+         [database]\nurl = {database}\n\n\
+         [listen]\naddress = {listen}\n\n\
+         [admin]\naddress = {admin}\n\n\
+         [[identity]]\ncertificate = \"tls.pem\"\nkey = \"tls.key\"\n{secret}\n\
+         {rsa}\
+         # Signs what devices get. Vouchers pin the CA.\n\
+         [owner]\ncertificate = \"owner.pem\"\nca = [\"owner-ca.pem\"]\n{owner_key}\n\
+         [vendors]\ndirectory = \"vendors.d\"\n\n\
+         [profiles]\ndirectory = \"profiles.d\"\n\n\
+         [content]\nimages = \"images\"\nbase_url = {base_url}\n\n\
+         # What is shown to the MASAs that files in vendors.d name, for vouchers with a device's\n\
+         # nonce. Take the marks away to use it.\n\
+         # [masa]\n# certificate = \"ra.pem\"\n# key = \"ra.key\"\n\n\
+         [audit]\norigin = {origin}\nkey = \"audit.key\"\n{secret}",
+        database = quoted(&options.database),
+        listen = quoted(&options.listen.to_string()),
+        admin = quoted(&options.admin.to_string()),
+        base_url = quoted(&base_url),
+        origin = quoted(origin),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn names_are_escaped() {
+        assert_eq!(escape(" Plain GmbH "), "Plain GmbH");
+        assert_eq!(escape("#1, Big+Co"), "\\#1\\, Big\\+Co");
+    }
+}

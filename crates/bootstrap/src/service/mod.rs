@@ -1,0 +1,169 @@
+//! What a running bootstrap server is: its configuration, manufacturers, profiles, database, and
+//! the steps that it carries out for the protocol.
+
+mod exchange;
+mod identify;
+mod lookup;
+mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use daemon::{Clock, Metrics};
+use net::server::ServerIdentities;
+use store::{Options, Store};
+use time::OffsetDateTime;
+
+use crate::auth::{Judge, Rate};
+use crate::config::Config;
+use crate::content::Engine;
+use crate::counters::Counters;
+use crate::csr::Authority;
+use crate::profile::Profiles;
+use crate::register::DeviceRow;
+use crate::timeline::Ledger;
+use crate::vendor::Vendors;
+use crate::{Error, SCHEMA};
+
+pub(crate) use self::exchange::{Call, Reply, Rpc, Step, error_encoding, joined};
+use self::lookup::Lookup;
+
+/// A bootstrap server, ready to serve. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    clock: Clock,
+    store: Store,
+    ledger: Ledger,
+    lookup: Lookup,
+    authority: Option<Authority>,
+    counters: Counters,
+    engine: Engine,
+    rules: ArcSwap<Rules>,
+    identities: ServerIdentities,
+    judges: [Judge; 2],
+    failures: Rate,
+    strangers: Rate,
+    all_strangers: Rate,
+}
+
+/// What can change while the server runs.
+pub(crate) struct Rules {
+    pub(crate) vendors: Vendors,
+    pub(crate) legacy_vendors: Vendors,
+    pub(crate) profiles: Profiles,
+}
+
+impl Rules {
+    fn load(config: &Config) -> Result<Self, Error> {
+        let profiles = config.profiles.directory.as_deref();
+        let profiles = profiles.map(|directory| config.resolve(directory));
+        Ok(Self {
+            vendors: Vendors::load(&config.resolve(&config.vendors.directory))?,
+            legacy_vendors: match &config.legacy {
+                Some(legacy) => Vendors::load(&config.resolve(&legacy.vendors))?,
+                None => Vendors::default(),
+            },
+            profiles: Profiles::load(profiles.as_deref())?,
+        })
+    }
+}
+
+/// The listener that a request came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The one for everybody.
+    Main,
+    /// The one for legacy devices, with anchors of its own.
+    Legacy,
+}
+
+/// A device with what its data depends on.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The device.
+    pub device: Arc<DeviceRow>,
+    /// The epoch of the register.
+    pub epoch: i64,
+    /// The revision of the content.
+    pub revision: i64,
+}
+
+impl Service {
+    /// Reads keys, manufacturers and profiles, and opens the database.
+    ///
+    /// # Errors
+    /// What cannot be read, or a database whose schema is not this program's.
+    pub async fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Self, Error> {
+        let options = Options {
+            connections_max: config.database.connections_max,
+            ..Options::default()
+        };
+        let rules = Rules::load(&config)?;
+        let identities = ServerIdentities::new(&config.identities()?)?;
+        let store = Store::open_with(&config.database.url, &SCHEMA, &options).await?;
+        Ok(Self(Arc::new(Inner {
+            ledger: Ledger::start(store.clone()),
+            lookup: Lookup::start(store.clone()),
+            authority: Authority::open(&config)?,
+            counters: Counters::new(metrics, &store),
+            engine: Engine::open(&config, &store)?,
+            rules: ArcSwap::from_pointee(rules),
+            identities,
+            judges: [Judge::default(), Judge::default()],
+            failures: Rate::new(Duration::from_secs(60)),
+            strangers: Rate::new(Duration::from_secs(1)),
+            all_strangers: Rate::new(Duration::from_secs(1)),
+            config,
+            clock,
+            store,
+        })))
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        self.0.clock.now()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The content that is served.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The server identities, which [`Service::reload`] replaces.
+    #[must_use]
+    pub fn server_identities(&self) -> &ServerIdentities {
+        &self.0.identities
+    }
+
+    /// Reads certificates, keys, manufacturers and profiles again. What is wrong leaves the old
+    /// ones in use.
+    ///
+    /// # Errors
+    /// What is wrong with the new ones.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        let rules = Rules::load(config)?;
+        self.0.engine.reload(config)?;
+        self.0.identities.replace(&config.identities()?)?;
+        self.0.rules.store(Arc::new(rules));
+        self.0.judges.iter().for_each(Judge::forget);
+        Ok(())
+    }
+}

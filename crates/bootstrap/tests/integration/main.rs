@@ -1,0 +1,1 @@
+//! The bootstrap server as devices see it.
