@@ -63,10 +63,32 @@ pub trait Observer: Send + Sync {
         let _ = (peer, method, uri, code, detail);
     }
 
+    /// The answer to such a request, for services whose errors have a form of their own. `asked`
+    /// is what the request said about the form; `None` leaves it to the transport.
+    fn answer(
+        &self,
+        asked: &Asked,
+        uri: &http::Uri,
+        status: http::StatusCode,
+        code: &'static str,
+    ) -> Option<http::Response<axum::body::Body>> {
+        let _ = (asked, uri, status, code);
+        None
+    }
+
     /// A TLS or QUIC handshake failed.
     fn handshake_failed(&self, address: SocketAddr, reason: &str) {
         let _ = (address, reason);
     }
+}
+
+/// What a request says about the form of its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The field Accept.
+    pub accept: Option<http::HeaderValue>,
+    /// The field Content-Type.
+    pub content_type: Option<http::HeaderValue>,
 }
 
 impl std::fmt::Debug for ListenerConfig {

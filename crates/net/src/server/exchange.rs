@@ -15,7 +15,7 @@ use tower::ServiceExt;
 use tracing::Instrument;
 
 use super::limits::{DISCARD_BYTES_MAX, DISCARD_TIME_MAX};
-use super::{Counters, Limits, Observer};
+use super::{Asked, Counters, Limits, Observer};
 use crate::{HttpVersion, Peer, RequestId};
 
 /// What all connections of a listener share.
@@ -79,6 +79,10 @@ impl Shared {
         let started = Instant::now();
         let deadline = started + self.limits.request_time_max;
         let (mut parts, body) = request.into_parts();
+        let asked = Asked {
+            accept: parts.headers.get(header::ACCEPT).cloned(),
+            content_type: parts.headers.get(header::CONTENT_TYPE).cloned(),
+        };
         let held = Held {
             shared: self,
             bytes: 0,
@@ -95,7 +99,7 @@ impl Shared {
             Err(refusal) => {
                 Counters::add(&self.counters.requests_refused);
                 self.tell(&peer, &parts.method, &parts.uri, &refusal);
-                return refusal.response(peer.http_version);
+                return self.refuse(&peer, &asked, &parts.uri, &refusal);
             }
         };
         Counters::add(&self.counters.requests);
@@ -121,7 +125,25 @@ impl Shared {
             Err(_) => Refusal::HandlerTooSlow,
         };
         self.tell(&peer, &method, &uri, &refusal);
-        refusal.response(peer.http_version)
+        self.refuse(&peer, &asked, &uri, &refusal)
+    }
+
+    /// The refusal in the service's own form, if it has one, with the fields that HTTP needs.
+    fn refuse(&self, peer: &Peer, asked: &Asked, uri: &Uri, refusal: &Refusal) -> Response<Body> {
+        let own = refusal.response(peer.http_version);
+        let other = self
+            .observer
+            .as_ref()
+            .and_then(|observer| observer.answer(asked, uri, refusal.status(), refusal.code()));
+        let Some(mut other) = other else {
+            return own;
+        };
+        for name in [header::RETRY_AFTER, header::CONNECTION] {
+            if let Some(value) = own.headers().get(&name) {
+                other.headers_mut().insert(name, value.clone());
+            }
+        }
+        other
     }
 
     /// Reads the body. `Held` gives the bytes back to the common budget when the answer is ready.
