@@ -21,6 +21,8 @@ enum Command {
     /// Look into and judge signed artefacts: vouchers, requests, CSRs, certificates, logs.
     #[command(subcommand)]
     Artifact(tools::ArtifactCommand),
+    /// The bootstrap server of a network, or the redirect server of a manufacturer.
+    Bootstrap(bootstrap::cli::Command),
     /// Validate certificates.
     #[command(subcommand)]
     Cert(tools::CertCommand),
@@ -41,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Artifact(command) => command.run(),
+        Command::Bootstrap(command) => command.run(),
         Command::Cert(command) => command.run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Device(command) => command.run(),
