@@ -1,5 +1,15 @@
 //! What devices get: images, scripts, templates, rules, and the artefacts made of them.
 
+pub mod check;
+pub mod document;
+pub mod finding;
+pub mod load;
+pub mod pattern;
+mod reader;
+pub mod rules;
+pub mod template;
+pub mod version;
+
 use std::sync::Arc;
 
 use artifacts::Encoding;
