@@ -15,6 +15,7 @@ use url::Url;
 use crate::{
     Error,
     brski::{self, Config, Event, Message, StepRecord, Verdict},
+    sztp::cli::SztpArguments,
 };
 
 /// The reference device.
@@ -22,6 +23,8 @@ use crate::{
 pub enum Command {
     /// Enrol with a registrar by BRSKI (RFC 8995): voucher, CA certificates, domain certificate.
     Brski(Box<BrskiArguments>),
+    /// Bootstrap by SZTP (RFC 8572): removable storage, DNS, DHCP, then the manufacturer's servers.
+    Sztp(Box<SztpArguments>),
 }
 
 /// Arguments of `usher device brski`.
@@ -126,6 +129,7 @@ impl Command {
     pub fn run(&self) -> Outcome {
         match self {
             Self::Brski(arguments) => arguments.run(),
+            Self::Sztp(arguments) => arguments.run(),
         }
     }
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// The server of a renewal is not the domain's. The peer's fault.
     #[error("the registrar is not the domain's: {0}")]
     Untrusted(String),
+    /// The power was cut, in rehearsal. The caller's wish.
+    #[error("the power was cut")]
+    PowerCut,
     /// Random numbers could not be had. Our side's fault.
     #[error("no random numbers")]
     Random,
@@ -64,6 +67,7 @@ impl Coded for Error {
             Self::StateOfAnother(_) => "pledge.state-of-another",
             Self::NotEnrolled => "pledge.not-enrolled",
             Self::Untrusted(_) => "pledge.registrar-chain",
+            Self::PowerCut => "device.power-cut",
             Self::Random => "pledge.random",
             Self::Pki(error) => error.code(),
             Self::Est(error) => error.code(),
@@ -73,9 +77,11 @@ impl Coded for Error {
 
     fn blame(&self) -> Blame {
         match self {
-            Self::Config(_) | Self::StateInUse(_) | Self::StateOfAnother(_) | Self::NotEnrolled => {
-                Blame::Caller
-            }
+            Self::Config(_)
+            | Self::StateInUse(_)
+            | Self::StateOfAnother(_)
+            | Self::NotEnrolled
+            | Self::PowerCut => Blame::Caller,
             Self::State { .. } | Self::StateMalformed { .. } | Self::Random => Blame::Ours,
             Self::Untrusted(_) => Blame::PeerMisbehaved,
             Self::Pki(error) => error.blame(),

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin};
 
-pub use sztp::agent::{Finding, Found};
+use sztp::agent::Finding;
 
 /// What [`Source::next`] gives back.
 pub type Next<'a> = Pin<Box<dyn Future<Output = Result<Option<Finding>, SourceError>> + Send + 'a>>;
