@@ -46,6 +46,46 @@ const PACKAGES: &[Package] = &[
         proof: &["/usr/lib/ipsec/plugins/libstrongswan-curl.so"],
         why: "lets strongSwan's pki speak HTTPS",
     },
+    Package {
+        name: "iproute2",
+        proof: &["/usr/sbin/ip", "/sbin/ip"],
+        why: "network namespaces for DHCP and DNS servers",
+    },
+    Package {
+        name: "dnsmasq-base",
+        proof: &["/usr/sbin/dnsmasq"],
+        why: "a DHCP and DNS server that is not ours",
+    },
+    Package {
+        name: "kea-dhcp4-server",
+        proof: &["/usr/sbin/kea-dhcp4"],
+        why: "takes our snippets and hands out DHCPv4 options",
+    },
+    Package {
+        name: "kea-dhcp6-server",
+        proof: &["/usr/sbin/kea-dhcp6"],
+        why: "takes our snippets and hands out DHCPv6 options",
+    },
+    Package {
+        name: "isc-dhcp-server",
+        proof: &["/usr/sbin/dhcpd"],
+        why: "takes our snippets",
+    },
+    Package {
+        name: "isc-dhcp-client",
+        proof: &["/usr/sbin/dhclient", "/sbin/dhclient"],
+        why: "a DHCP client whose lease files the device reads",
+    },
+    Package {
+        name: "udhcpc",
+        proof: &["/usr/sbin/udhcpc", "/sbin/udhcpc"],
+        why: "the DHCP client of small devices",
+    },
+    Package {
+        name: "knot",
+        proof: &["/usr/sbin/knotd"],
+        why: "a DNS server that serves our zone files",
+    },
 ];
 
 /// Installs the missing packages when run as root on a machine with apt, and else names them.
@@ -67,13 +107,43 @@ pub(crate) fn ensure() -> Result<()> {
     apt(&["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(&names);
+    let quiet = NoDaemons::new();
     apt(&install)?;
+    drop(quiet);
     match PACKAGES.iter().find(|package| !present(package)) {
         Some(package) => bail!(
             "apt installed {} but it is not where it is looked for",
             package.name
         ),
         None => Ok(()),
+    }
+}
+
+/// While this lives, Debian's packages start no servers: tests start their own, and nobody who
+/// runs them wants a DHCP server on the network.
+struct NoDaemons {
+    made: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoDaemons {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        // A policy that is there already is the machine's own.
+        let made = !Path::new(POLICY).exists()
+            && std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").is_ok()
+            && std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)).is_ok();
+        Self { made }
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        if self.made {
+            // It stays if it cannot be removed; apt then goes on starting nothing.
+            let _ = std::fs::remove_file(POLICY);
+        }
     }
 }
 
