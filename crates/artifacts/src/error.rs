@@ -202,6 +202,8 @@ faults! {
     DuplicateServer = "conveyed.duplicate-server",
     /// One URI stands twice.
     DuplicateUri = "conveyed.duplicate-uri",
+    /// Onboarding information that says nothing.
+    Empty = "conveyed.empty",
     /// The CMS content type says JSON and the content is XML, or the other way round.
     EncodingMismatch = "conveyed.encoding-mismatch",
     /// Unsigned information came with a voucher or an owner certificate.

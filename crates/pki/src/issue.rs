@@ -51,6 +51,8 @@ pub enum Profile {
     TlsClient,
     /// A signer of vouchers.
     MasaSigner,
+    /// An owner certificate of RFC 8572: signs conveyed information.
+    Owner,
     /// A factory identity of a device, valid until the year 9999.
     Idevid,
     /// An identity of a device in the owner's domain.
@@ -68,7 +70,9 @@ impl Profile {
             Self::Registrar => &[oid::CMC_RA, SERVER_AUTH, CLIENT_AUTH],
             Self::TlsServer => &[SERVER_AUTH],
             Self::TlsClient | Self::Ldevid => &[CLIENT_AUTH],
-            Self::RootCa | Self::SubCa { .. } | Self::MasaSigner | Self::Idevid => &[],
+            Self::RootCa | Self::SubCa { .. } | Self::MasaSigner | Self::Owner | Self::Idevid => {
+                &[]
+            }
         }
     }
 }

@@ -146,7 +146,16 @@ pub(super) fn encode(
             }
             (REDIRECT, redirect_tree(redirect))
         }
-        ConveyedInformation::Onboarding(onboarding) => (ONBOARDING, onboarding_tree(onboarding)),
+        ConveyedInformation::Onboarding(onboarding) => {
+            let tree = onboarding_tree(onboarding);
+            // RFC 7950 section 7.9.4: a mandatory choice wants a node, and a container without
+            // content counts for none. Reading is not that strict.
+            if tree.0.is_empty() {
+                let detail = "the onboarding information is empty";
+                return Err(fail(Fault::Empty, detail));
+            }
+            (ONBOARDING, tree)
+        }
     };
     let bytes = match encoding {
         Encoding::Json => json::write(name, tree),
@@ -469,8 +478,11 @@ fn redirect_tree(redirect: &RedirectInformation) -> Tree {
 fn onboarding_tree(onboarding: &OnboardingInformation) -> Tree {
     let mut tree = Tree::default();
     if let Some(image) = &onboarding.boot_image {
-        let node = Value::Nodes(vec![image_tree(image)]);
-        tree.0.push(("boot-image".to_owned(), node));
+        let node = image_tree(image);
+        if !node.0.is_empty() {
+            let node = Value::Nodes(vec![node]);
+            tree.0.push(("boot-image".to_owned(), node));
+        }
     }
     let handling = onboarding.configuration_handling;
     tree.push_leaf(

@@ -4,8 +4,10 @@
 
 mod algorithms;
 mod common;
+mod conveyed;
 mod flips;
 mod properties;
 mod schema;
 mod vectors;
 mod verdicts;
+mod yang;

@@ -136,7 +136,11 @@ fn extended_key_usage(view: &View<'_>, profile: Profile) -> Option<String> {
         }
         // Voucher signers serve nobody else's purpose; a stolen one should not open a TLS server.
         Profile::MasaSigner => found(!present.is_empty(), "a voucher signer with other purposes"),
-        Profile::RootCa | Profile::SubCa { .. } | Profile::Idevid | Profile::Ldevid => None,
+        Profile::RootCa
+        | Profile::SubCa { .. }
+        | Profile::Owner
+        | Profile::Idevid
+        | Profile::Ldevid => None,
     }
 }
 

@@ -6,6 +6,7 @@ mod certificates;
 mod cms_bad;
 mod cms_openssl;
 mod csr;
+mod enveloped;
 mod jws;
 mod keys;
 mod pkcs11;

@@ -2,16 +2,26 @@
 
 use std::sync::OnceLock;
 
-use pki::cms::{self, CmsPolicy, ID_DATA, SignedData};
+use pki::cms::{self, CmsPolicy, EnvelopOptions, EnvelopedData, ID_DATA, SignedData};
 use pki::jws::{self, Jws, JwsPolicy};
 use pki::{Certificate, Crl, Csr, Identity, KeyKind, PublicKey, SignOptions, SoftwareKey, pkcs7};
 use proptest::prelude::*;
 
-use crate::support::{data, identity};
+use crate::support::{Template, data, identity, issue};
 
 fn signer() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| identity(KeyKind::EcdsaP256))
+}
+
+fn recipient() -> &'static SoftwareKey {
+    static KEY: OnceLock<SoftwareKey> = OnceLock::new();
+    KEY.get_or_init(|| SoftwareKey::generate(KeyKind::EcdsaP256).unwrap())
+}
+
+fn enveloped(content: &[u8]) -> Vec<u8> {
+    let certificate = issue(&Template::default(), recipient(), recipient());
+    cms::envelop(content, ID_DATA, &[certificate], &EnvelopOptions::default()).unwrap()
 }
 
 /// Everything that reads what a peer sent.
@@ -54,6 +64,12 @@ fn read_all(bytes: &[u8]) {
         let _ = signed_data.verify(&CmsPolicy::tolerant(None), &signer().chain);
         let _ = signed_data.verify(&CmsPolicy::strict(ID_DATA), &[]);
     }
+    if let Ok(enveloped) = EnvelopedData::parse(bytes) {
+        let _ = enveloped.describe();
+        let _ = enveloped.decrypt(recipient(), None);
+    }
+    let _ = cms::content_type_of(bytes);
+    let _ = cms::parse_plain(bytes, |_| true);
     if let Ok(jws) = Jws::parse(bytes) {
         let _ = jws.verify(&JwsPolicy::tolerant(None), &signer().chain);
         let _ = jws.verify(&JwsPolicy::strict("x"), &[]);
@@ -81,6 +97,7 @@ fn samples() -> &'static [Vec<u8>] {
             csr.der().to_vec(),
             cms::sign(b"{}", ID_DATA, signer(), &options).unwrap(),
             jws::sign(b"{}", None, signer(), &options).unwrap(),
+            enveloped(b"{}"),
         ]
     })
 }
@@ -112,7 +129,7 @@ mod parsers {
 
         #[test]
         fn take_damaged_documents(
-            sample in 0_usize..9,
+            sample in 0_usize..10,
             damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
             cut in prop::option::of(any::<prop::sample::Index>()),
         ) {
@@ -147,6 +164,12 @@ mod round_trips {
             let signed_data = SignedData::parse(&message).unwrap();
             prop_assert_eq!(signed_data.content(), Some(content.as_slice()));
             prop_assert!(signed_data.verify(&CmsPolicy::strict(ID_DATA), &[]).is_ok());
+        }
+
+        #[test]
+        fn enveloped_content(content in prop::collection::vec(any::<u8>(), 0..5000)) {
+            let parsed = EnvelopedData::parse(&enveloped(&content)).unwrap();
+            prop_assert_eq!(&*parsed.decrypt(recipient(), None).unwrap(), &content);
         }
 
         #[test]

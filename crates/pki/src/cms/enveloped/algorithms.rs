@@ -186,9 +186,8 @@ impl Kdf {
         user_keying_material: Option<&[u8]>,
     ) -> Zeroizing<Vec<u8>> {
         let length = wrap.key_length_bytes();
-        let entity = user_keying_material.map(|material| {
-            tlv::element(0xa0, &[&tlv::element(tlv::OCTET_STRING, &[material])])
-        });
+        let entity = user_keying_material
+            .map(|material| tlv::element(0xa0, &[&tlv::element(tlv::OCTET_STRING, &[material])]));
         // RFC 5753 §7.2: suppPubInfo is the length of the derived key in bits, in 32 bits.
         let bits = u32::try_from(length * 8).unwrap_or(u32::MAX).to_be_bytes();
         let shared_info = tlv::element(

@@ -67,8 +67,8 @@ impl Decryptor for SoftwareKey {
         let unsupported = || Error::UnsupportedKey(self.public_key().describe());
         let curve = curve(self.public_key().kind_of()).ok_or_else(unsupported)?;
         let scalar = self.ec_private_key().ok_or_else(unsupported)?;
-        let key = agreement::PrivateKey::from_private_key(curve, &scalar)
-            .map_err(|_| unsupported())?;
+        let key =
+            agreement::PrivateKey::from_private_key(curve, &scalar).map_err(|_| unsupported())?;
         agreement::agree(
             &key,
             UnparsedPublicKey::new(curve, peer_point),

@@ -162,16 +162,19 @@ impl EnvelopedData {
             Cipher::Aes192Cbc => "AES-192-CBC",
             Cipher::Aes256Cbc => "AES-256-CBC",
         };
-        let ways = self.recipients.iter().map(|recipient| match &recipient.way {
-            Way::Transport(KeyTransport::Pkcs1) => "RSA PKCS#1 v1.5".to_owned(),
-            Way::Transport(KeyTransport::OaepSha1) => "RSA OAEP SHA-1".to_owned(),
-            Way::Transport(KeyTransport::OaepSha256) => "RSA OAEP SHA-256".to_owned(),
-            Way::Transport(KeyTransport::OaepSha384) => "RSA OAEP SHA-384".to_owned(),
-            Way::Transport(KeyTransport::OaepSha512) => "RSA OAEP SHA-512".to_owned(),
-            Way::Agreement { kdf, wrap, .. } => {
-                format!("ECDH, {} KDF, {} wrap", kdf.name(), wrap.name())
-            }
-        });
+        let ways = self
+            .recipients
+            .iter()
+            .map(|recipient| match &recipient.way {
+                Way::Transport(KeyTransport::Pkcs1) => "RSA PKCS#1 v1.5".to_owned(),
+                Way::Transport(KeyTransport::OaepSha1) => "RSA OAEP SHA-1".to_owned(),
+                Way::Transport(KeyTransport::OaepSha256) => "RSA OAEP SHA-256".to_owned(),
+                Way::Transport(KeyTransport::OaepSha384) => "RSA OAEP SHA-384".to_owned(),
+                Way::Transport(KeyTransport::OaepSha512) => "RSA OAEP SHA-512".to_owned(),
+                Way::Agreement { kdf, wrap, .. } => {
+                    format!("ECDH, {} KDF, {} wrap", kdf.name(), wrap.name())
+                }
+            });
         (cipher.to_owned(), ways.collect())
     }
 

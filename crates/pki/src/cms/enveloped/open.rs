@@ -72,9 +72,7 @@ fn content_key(
             point,
             user_keying_material,
         } => {
-            let secret = key
-                .agree(point)
-                .map_err(|_| Error::EnvelopedDecryption)?;
+            let secret = key.agree(point).map_err(|_| Error::EnvelopedDecryption)?;
             let material = user_keying_material.as_deref();
             let wrapping = kdf.derive(&secret, *wrap, key_info, material);
             let wrapping = AesKek::new(wrap.cipher(), &wrapping).map_err(failed)?;
