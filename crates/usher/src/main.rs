@@ -32,6 +32,12 @@ enum Command {
     /// The reference device.
     #[command(subcommand)]
     Device(device::cli::Command),
+    /// The DHCP options that lead devices to a bootstrap server.
+    #[command(subcommand)]
+    Dhcp(tools::DhcpCommand),
+    /// The DNS records that lead devices to their bootstrapping data.
+    #[command(subcommand)]
+    Dns(tools::DnsCommand),
     /// The MASA of a manufacturer.
     Masa(masa::cli::Command),
     /// The registrar of a network.
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Command::Cert(command) => command.run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Device(command) => command.run(),
+        Command::Dhcp(command) => command.run(),
+        Command::Dns(command) => command.run(),
         Command::Masa(command) => command.run(),
         Command::Registrar(command) => command.run(),
         Command::Whois(arguments) => tools::whois(&arguments),

@@ -6,6 +6,8 @@
 mod batch;
 mod cert;
 mod describe;
+mod dhcp;
+mod dns;
 mod input;
 mod inspect;
 mod judge;
@@ -53,4 +55,6 @@ impl CertCommand {
     }
 }
 
+pub(crate) use self::dhcp::DhcpCommand;
+pub(crate) use self::dns::DnsCommand;
 pub(crate) use self::whois::{Arguments as WhoisArguments, run as whois};
