@@ -198,6 +198,54 @@ pub fn nonceless_call(
     })
 }
 
+/// A device that its owner already has, for which a voucher with the nonce of its request is wanted
+/// although the request itself is no voucher request: that of RFC 8572.
+#[derive(Clone, Debug)]
+pub struct OwnersNonced {
+    /// Issuer and serial number.
+    pub device: DeviceKey,
+    /// The nonce that the device sent.
+    pub nonce: Nonce,
+    /// The MASA: its base address, see [`masa_base_url`].
+    pub masa: Url,
+    /// The wanted format.
+    pub envelope: Envelope,
+}
+
+/// Builds and signs an owner's request for a voucher with a nonce, without a pledge's request in
+/// it: a registrar voucher request whose `prior-signed-voucher-request` is absent
+/// ([RFC 8995 §5.5](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5)). A MASA grants it to
+/// the owner to whom it sold the device.
+///
+/// # Errors
+/// If our own key fails.
+pub fn owners_nonced_call(
+    wanted: &OwnersNonced,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Result<MasaCall, Refusal> {
+    let mut fields = RequestFields::new(serial_number(&wanted.device)?);
+    fields.created_on = Some(now);
+    // BRSKI-5.5-09: the nonce is copied from the device's request.
+    fields.nonce = Some(wanted.nonce.clone());
+    fields.idevid_issuer = match &wanted.device.issuer_key_id {
+        Some(key_id) => Some(idevid_issuer(key_id).ok_or_else(|| {
+            Refusal::Internal(Cause::new(
+                "request.bad-idevid-issuer",
+                "the issuer's key id",
+            ))
+        })?),
+        None => None,
+    };
+    let body = sign(fields, wanted.envelope, identity, ChainToSend::Whole, now)?;
+    Ok(MasaCall {
+        url: resource(&wanted.masa, "requestvoucher"),
+        content_type: wanted.envelope.media_type(),
+        accept: wanted.envelope.media_type().to_owned(),
+        body,
+    })
+}
+
 /// The form of [rfc8366bis §6.3](https://datatracker.ietf.org/doc/html/draft-ietf-anima-rfc8366bis#section-6.3):
 /// OCTET STRING, SEQUENCE, keyIdentifier.
 fn idevid_issuer(key_id: &[u8]) -> Option<IdevidIssuer> {

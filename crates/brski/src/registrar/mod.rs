@@ -21,8 +21,8 @@ mod telemetry;
 pub use audit::{AuditFinding, AuditPolicy, AuditVerdict, audit_answered, audit_call, may_enrol};
 pub use decide::{Facts, Policy, Preloaded, Step, Verdict, decide, use_preloaded};
 pub use masa_call::{
-    ChainToSend, MasaAnswer, MasaCall, Nonceless, masa_answered, masa_call, masa_of,
-    nonceless_call, repeat_call,
+    ChainToSend, MasaAnswer, MasaCall, Nonceless, OwnersNonced, masa_answered, masa_call, masa_of,
+    nonceless_call, owners_nonced_call, repeat_call,
 };
 pub use profile::{
     MASA_URL_LENGTH_MAX_BYTES, MasaUrlRule, ProfileSpec, Profiles, ProfilesSpec, VendorProfile,
