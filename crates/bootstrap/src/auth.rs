@@ -435,7 +435,10 @@ mod tests {
         assert_ne!(net("2001:db8:0:1::1"), net("2001:db8::1"));
         let rate = Rate::new(Duration::from_secs(600));
         let peer: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!((rate.count(peer), rate.add(peer), rate.add(peer)), (0, 1, 2));
+        assert_eq!(
+            (rate.count(peer), rate.add(peer), rate.add(peer)),
+            (0, 1, 2)
+        );
         assert_eq!(rate.count("192.0.2.2".parse().unwrap()), 0);
     }
 }

@@ -236,9 +236,18 @@ pub struct ContentConfig {
     /// `https://host:port` under which devices reach this server, for the URLs of hosted images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// YANG modules that configurations are validated against.
+    /// Folders with YANG modules that those of a content folder may import.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub yang: Vec<PathBuf>,
+    /// The program that validates against YANG modules: Debian's libyang2-tools has it.
+    pub yanglint: PathBuf,
+    /// What becomes of content with YANG modules where that program is missing.
+    pub yanglint_missing: crate::content::check::Missing,
+    /// Memory for what was made for devices, in MiB. What does not fit is read or made again.
+    pub cache_mib: u32,
+    /// Whether what is signed is made for all devices as soon as content changes, and not only
+    /// when a device asks for it.
+    pub prebuild: bool,
 }
 
 impl Default for ContentConfig {
@@ -247,6 +256,10 @@ impl Default for ContentConfig {
             images: PathBuf::from("images"),
             base_url: None,
             yang: Vec::new(),
+            yanglint: PathBuf::from("yanglint"),
+            yanglint_missing: crate::content::check::Missing::Refuse,
+            cache_mib: 256,
+            prebuild: true,
         }
     }
 }

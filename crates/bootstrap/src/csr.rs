@@ -64,9 +64,7 @@ impl Authority {
             .ok_or_else(|| Error::Usage("[csr] url has to be an https URL".to_owned()))?;
         let certificates = config.certificates(&csr.anchors)?;
         let identity = csr.identity().load(&config.directory)?;
-        let is_authority = identity
-            .certificate()
-            .is_some_and(Certificate::has_cmc_ra);
+        let is_authority = identity.certificate().is_some_and(Certificate::has_cmc_ra);
         if !is_authority {
             let path = config.resolve(&csr.certificate);
             return Err(Error::malformed(
@@ -119,8 +117,7 @@ impl Authority {
             // for signed data comes back over a connection that it trusts.
             Some(CsrInput::Support(_)) if input.signed_data_preferred => Ok(None),
             Some(CsrInput::Support(support)) => {
-                let wanted =
-                    choose(support, &self.policy, &device).map_err(Step::Refused)?;
+                let wanted = choose(support, &self.policy, &device).map_err(Step::Refused)?;
                 let Some(request) = wanted else {
                     return Ok(None);
                 };
@@ -130,7 +127,10 @@ impl Authority {
                 // SZTP-9646-2.1-04.
                 Err(Step::Refused(ask(&request)))
             }
-            Some(csr) => self.certify(service, row, &device, csr, now).await.map(Some),
+            Some(csr) => self
+                .certify(service, row, &device, csr, now)
+                .await
+                .map(Some),
         }
     }
 
@@ -408,10 +408,7 @@ async fn keep(
                 }
                 // One request for a certificate is answered once.
                 connection
-                    .execute(
-                        "DELETE FROM csr_demand WHERE device = $1",
-                        params![device],
-                    )
+                    .execute("DELETE FROM csr_demand WHERE device = $1", params![device])
                     .await?;
                 register::record(
                     connection,

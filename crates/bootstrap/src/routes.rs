@@ -134,10 +134,8 @@ async fn answer(
     let reply = match found {
         Ok(Resource::Rpc(rpc)) if parts.method == Method::POST => {
             if parts.uri.query().is_some_and(|query| !query.is_empty()) {
-                let error = RestconfError::new(
-                    Fault::BadValue,
-                    "an operation has no query parameters",
-                );
+                let error =
+                    RestconfError::new(Fault::BadValue, "an operation has no query parameters");
                 stray(&shared, &peer, &parts, &error, &asked).await
             } else {
                 // The transport has read the body whole, within its limits.
@@ -170,10 +168,8 @@ async fn answer(
             Err(error) => stray(&shared, &peer, &parts, &error, &asked).await,
         },
         Ok(_) => {
-            let error = RestconfError::new(
-                Fault::MethodNotAllowed,
-                "this resource can only be read",
-            );
+            let error =
+                RestconfError::new(Fault::MethodNotAllowed, "this resource can only be read");
             let mut reply = stray(&shared, &peer, &parts, &error, &asked).await;
             reply.allow = Some(READ_METHODS);
             reply

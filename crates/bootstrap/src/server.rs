@@ -8,10 +8,10 @@ use daemon::{Admin, CancellationToken, Clock, Metrics};
 use net::server::{Listener, ServerIdentities};
 use pki::Coded as _;
 
+use crate::Error;
 use crate::config::Config;
 use crate::routes::{self, Witness};
 use crate::service::{Door, Service};
-use crate::Error;
 
 /// How often old lines are removed and devices counted.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(60);
@@ -73,6 +73,12 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         .await?;
     let period = Duration::from_secs(config.watch.period_seconds.max(1));
     let tasks = vec![
+        crate::events::start(
+            config,
+            service.store().clone(),
+            service.clock().clone(),
+            shutdown.clone(),
+        )?,
         tokio::spawn(every(
             period,
             shutdown.clone(),

@@ -143,10 +143,7 @@ impl Vendors {
         let mut profiles = Vec::new();
         for path in toml_files(directory)? {
             let (vendor, profile) = load(&path)?;
-            if list
-                .iter()
-                .any(|other| other.file.name == vendor.file.name)
-            {
+            if list.iter().any(|other| other.file.name == vendor.file.name) {
                 let reason = format!("another file is already named {}", vendor.file.name);
                 return Err(Error::malformed(&path, reason));
             }
@@ -185,7 +182,10 @@ pub fn toml_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| Error::file(directory, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             files.push(path);
         }
     }
@@ -227,9 +227,8 @@ fn load(path: &Path) -> Result<(Vendor, VendorProfile), Error> {
         .map(|masa| masa.tls_anchors.clone())
         .unwrap_or_default();
     imported(Use::MasaTls, &mut masa_tls);
-    let tolerances =
-        artifacts::Tolerances::from_names(file.tolerances.iter().map(String::as_str))
-            .map_err(|name| Error::malformed(path, format!("there is no tolerance {name:?}")))?;
+    let tolerances = artifacts::Tolerances::from_names(file.tolerances.iter().map(String::as_str))
+        .map_err(|name| Error::malformed(path, format!("there is no tolerance {name:?}")))?;
     let idevid_certificates = certificates(&file.idevid_anchors)?;
     let masa_tls_certificates = certificates(&masa_tls)?;
     let masa_tls_anchors: Anchors = masa_tls_certificates.iter().cloned().collect();

@@ -29,8 +29,8 @@ pub(super) async fn serve(context: &Context, arguments: &ServeArguments) -> Resu
     let service = running.service().clone();
     let file = context.config_file()?;
     daemon::signals::until_stopped(running.shutdown().clone(), move || {
-        let reload = crate::Config::load(&file, &Flags::new())
-            .and_then(|config| service.reload(&config));
+        let reload =
+            crate::Config::load(&file, &Flags::new()).and_then(|config| service.reload(&config));
         match reload {
             Ok(()) => tracing::info!("keys, manufacturers and profiles were read again"),
             Err(error) => {

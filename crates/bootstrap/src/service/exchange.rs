@@ -149,10 +149,7 @@ impl Service {
         let accept = joined(call.headers, &header::ACCEPT);
         let content_type = joined(call.headers, &header::CONTENT_TYPE);
         let fallback = error_encoding(accept.as_deref(), content_type.as_deref());
-        let who = match self
-            .identify(call.door, call.peer, call.headers, now)
-            .await
-        {
+        let who = match self.identify(call.door, call.peer, call.headers, now).await {
             Ok(Ok(known)) => known,
             Ok(Err(stranger)) => {
                 let reply = self.turn_away(&call, *stranger, fallback, now).await;
@@ -188,14 +185,17 @@ impl Service {
             seen: true,
             state: outcome.state,
             progress: outcome.progress,
-            event: outcome.event.map(|(kind, detail)| events::Event {
-                at: now,
-                kind,
-                device: device.id,
-                vendor: device.vendor.clone(),
-                serial: device.serial.clone(),
-                detail,
-            }),
+            event: outcome
+                .event
+                .map(|(kind, detail)| events::Event {
+                    at: now,
+                    kind,
+                    device: device.id,
+                    vendor: device.vendor.clone(),
+                    serial: device.serial.clone(),
+                    detail,
+                })
+                .filter(|event| event.wanted(&self.config().events)),
         };
         // The lines are durable before the answer leaves; without them there is none.
         if let Err(error) = self.0.ledger.write(entry).await {
@@ -384,7 +384,11 @@ impl Service {
                         error.message.clone()
                     },
                     // Being asked for a request is a step on the way and no stop.
-                    state: Some(if wanted { State::Started } else { State::Waiting }),
+                    state: Some(if wanted {
+                        State::Started
+                    } else {
+                        State::Waiting
+                    }),
                     progress: None,
                     event: (!wanted).then(|| (events::Kind::Refused, json!({ "code": code }))),
                     summary,
@@ -481,11 +485,8 @@ impl Service {
             // The answer has no body, so there is nothing that could not be accepted.
             Err(_) => asked.fallback,
         };
-        let decoded = ReportProgressInput::decode(
-            &call.body,
-            request.unwrap_or(encoding),
-            &leniency,
-        );
+        let decoded =
+            ReportProgressInput::decode(&call.body, request.unwrap_or(encoding), &leniency);
         let report = match decoded {
             Ok((report, more)) => {
                 oddities.extend(more);
@@ -701,4 +702,3 @@ fn next_after(code: &str) -> &'static str {
         _ => "if its manufacturer is yours: add the anchors to vendors.d",
     }
 }
-

@@ -72,7 +72,8 @@ impl Lookup {
         if self.sender.send(Question { key, answer }).await.is_err() {
             return Err(store::Error::Closed.into());
         }
-        wait.await.unwrap_or_else(|_| Err(store::Error::Closed.into()))
+        wait.await
+            .unwrap_or_else(|_| Err(store::Error::Closed.into()))
     }
 }
 

@@ -129,6 +129,12 @@ impl Service {
         &self.0.config
     }
 
+    /// Where it takes the time from.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {

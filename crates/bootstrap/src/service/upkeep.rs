@@ -25,11 +25,14 @@ impl Service {
             return Ok(0);
         }
         let oldest = now - Duration::minutes(i64::from(minutes));
+        let sinks = std::sync::Arc::new(self.config().events.clone());
         let mut total = 0;
         loop {
+            let sinks = std::sync::Arc::clone(&sinks);
             let found = self
                 .store()
                 .locking_transaction("stuck", move |connection| {
+                    let sinks = std::sync::Arc::clone(&sinks);
                     async move {
                         // The update decides who is stuck, so that of several servers only one
                         // says so.
@@ -54,7 +57,9 @@ impl Service {
                                     "last_progress": device.last_progress,
                                 }),
                             };
-                            events::emit(connection, &event).await?;
+                            if event.wanted(&sinks) {
+                                events::emit(connection, &event).await?;
+                            }
                         }
                         Ok::<_, Error>(i64::try_from(rows.len()).unwrap_or(i64::MAX))
                     }

@@ -1,1 +1,7 @@
-//! The bootstrap server as devices see it.
+//! The bootstrap server as devices and operators see it.
+
+mod core_auth;
+mod core_engines;
+mod core_progress;
+mod core_restconf;
+mod harness;

@@ -1,0 +1,272 @@
+//! Who a peer is, and what is said about it.
+
+use serde_json::json;
+use store::params;
+
+use crate::harness::{Device, Lab};
+
+/// A profile whose devices may send a password.
+pub(crate) const WITH_PASSWORDS: &str = "name = \"with-passwords\"\ntitle = \"a box with a password\"\n\
+     evidence = \"a test\"\n\n[quirks]\nbasic-authentication = { on = true, reason = \"a test\" }\n";
+
+async fn lab_with_passwords() -> Lab {
+    let mut lab = Lab::prepare(
+        "[profiles]\ndirectory = \"profiles.d\"\n[authentication]\nfailures_per_minute_max = 3\n",
+    )
+    .await;
+    std::fs::create_dir(lab.path("profiles.d")).unwrap();
+    std::fs::write(lab.path("profiles.d/with-passwords.toml"), WITH_PASSWORDS).unwrap();
+    lab.serve().await;
+    lab
+}
+
+async fn set_password(lab: &Lab, serial: &str, password: &str) {
+    let hash = bootstrap::auth::hash_password(password, b"some salt");
+    lab.change(
+        "UPDATE device SET basic_hash = $1 WHERE serial = $2",
+        params![hash, serial],
+    )
+    .await;
+}
+
+/// A device is known by its certificate and nobody else by what it says.
+///
+/// Requirements: SZTP-8040-2.5-01, SZTP-8040-2.5-02, SZTP-8040-2.5-03, SZTP-8040-2.5-06,
+/// SZTP-8572-4.4-05, SZTP-8995-2.3.1-01
+pub(crate) async fn strangers_are_refused_and_seen() {
+    let lab = Lab::start("").await;
+    let known = lab.register("SN-1").await;
+    let address = lab.address();
+    let cases: Vec<(&str, Device, &str)> = vec![
+        (
+            "no certificate",
+            lab.anonymous(),
+            "bootstrap.credentials-missing",
+        ),
+        (
+            "made by nobody known",
+            Device::new(address, Some(lab.pki.forged_idevid("SN-1").unwrap())),
+            "",
+        ),
+        (
+            "signed by itself",
+            Device::new(address, Some(lab.pki.self_signed_device("SN-1").unwrap())),
+            "",
+        ),
+        (
+            "not in the register",
+            lab.device("SN-2"),
+            "bootstrap.serial-unknown",
+        ),
+        (
+            "another kind of credentials",
+            lab.anonymous().with("authorization", "Bearer SN-1"),
+            "bootstrap.authorization-unsupported",
+        ),
+        (
+            "a header of a proxy that is none",
+            lab.anonymous().with("client-cert", ":AAAA:"),
+            "bootstrap.credentials-missing",
+        ),
+    ];
+    for (title, device, code) in cases {
+        let got = device.ask(json!({})).await;
+        let (status, tag, app_tag) = got.refusal();
+        assert_eq!((status, tag.as_str()), (401, "access-denied"), "{title}");
+        // What is wrong with it is for the operator only.
+        assert_eq!(app_tag, "restconf.unauthenticated", "{title}");
+        let line = lab.line().await;
+        assert_eq!((line.http, line.device), (401, None), "{title}");
+        if !code.is_empty() {
+            assert_eq!(line.code, code, "{title}");
+        }
+        assert!(!line.identity.is_empty(), "{title}");
+    }
+    // The right one is not refused for who it is.
+    let got = lab.device("SN-1").ask(json!({})).await;
+    assert_ne!(got.status, 401, "{}", got.text());
+    assert_eq!(lab.line().await.device, Some(known));
+    lab.stop().await;
+}
+
+/// Requirements: SZTP-8572-5.3-05, SZTP-8040-2.5-04, SZTP-8040-2.5-05, SZTP-8040-2.5-07
+pub(crate) async fn passwords_count_where_a_profile_says_so() {
+    let lab = lab_with_passwords().await;
+    lab.register_as("acme", "PW-1", "with-passwords").await;
+    lab.register_as("acme", "PW-2", "").await;
+    lab.register_as("acme", "PW-3", "with-passwords").await;
+    for serial in ["PW-1", "PW-2"] {
+        set_password(&lab, serial, "mountain-air").await;
+    }
+    let cases = [
+        (
+            "right",
+            lab.anonymous().with_basic("PW-1", "mountain-air"),
+            false,
+            "",
+        ),
+        (
+            "both, and they agree",
+            lab.device("PW-1").with_basic("PW-1", "mountain-air"),
+            false,
+            "",
+        ),
+        (
+            "a certificate of another",
+            lab.device("PW-2").with_basic("PW-1", "mountain-air"),
+            true,
+            "bootstrap.identities-differ",
+        ),
+        (
+            "a certificate that proves nothing",
+            Device::new(lab.address(), Some(lab.pki.forged_idevid("PW-1").unwrap()))
+                .with_basic("PW-1", "mountain-air"),
+            true,
+            "",
+        ),
+        (
+            "a profile that has no passwords",
+            lab.anonymous().with_basic("PW-2", "mountain-air"),
+            true,
+            "bootstrap.basic-not-allowed",
+        ),
+        (
+            "no password set",
+            lab.anonymous().with_basic("PW-3", ""),
+            true,
+            "bootstrap.credentials-wrong",
+        ),
+    ];
+    for (title, device, refused, code) in cases {
+        let got = device.ask(json!({})).await;
+        assert_eq!(got.status == 401, refused, "{title}: {}", got.text());
+        if refused {
+            assert!(got.header("www-authenticate").is_some(), "{title}");
+        }
+        if !code.is_empty() {
+            assert_eq!(lab.line().await.code, code, "{title}");
+        }
+    }
+    // Two were wrong passwords; the third is, and then there is a pause, for the right one too.
+    let got = lab
+        .anonymous()
+        .with_basic("PW-1", "guess")
+        .ask(json!({}))
+        .await;
+    assert_eq!(got.status, 401);
+    let got = lab
+        .anonymous()
+        .with_basic("PW-1", "mountain-air")
+        .ask(json!({}))
+        .await;
+    assert_eq!(got.refusal().0, 409, "{}", got.text());
+    assert_eq!(got.header("retry-after"), Some("60"));
+    // Who shows a certificate and no password is not held up.
+    assert_ne!(lab.device("PW-1").ask(json!({})).await.status, 409);
+    lab.stop().await;
+}
+
+/// Requirements: SZTP-8040-4.4.2-02, SZTP-8040-4-01
+pub(crate) async fn devices_that_are_blocked_or_gone_get_nothing() {
+    let lab = Lab::start("").await;
+    let device = lab.register("GONE-1").await;
+    for (sql, code) in [
+        (
+            "UPDATE device SET blocked = 'stolen' WHERE id = $1",
+            "bootstrap.device-blocked",
+        ),
+        (
+            "UPDATE device SET blocked = NULL, state = 'released' WHERE id = $1",
+            "bootstrap.device-released",
+        ),
+        (
+            "UPDATE device SET state = 'replaced' WHERE id = $1",
+            "bootstrap.device-released",
+        ),
+    ] {
+        lab.change(sql, params![device]).await;
+        let got = lab.device("GONE-1").ask(json!({})).await;
+        assert_eq!(
+            (got.refusal().0, got.refusal().1.as_str()),
+            (403, "access-denied")
+        );
+        let line = lab.line().await;
+        assert_eq!((line.code.as_str(), line.device), (code, Some(device)));
+    }
+    assert_eq!(lab.state("GONE-1").await, "replaced");
+    lab.stop().await;
+}
+
+/// RFC 9440: only a proxy that is named in the configuration says what certificate was shown to it.
+pub(crate) async fn a_proxy_hands_on_what_it_was_shown() {
+    use base64::Engine as _;
+    let lab = Lab::start("[authentication]\nproxies = [\"127.0.0.1\"]\n").await;
+    lab.register("PX-1").await;
+    let idevid = lab.pki.idevid("PX-1").unwrap();
+    let field = |index: usize| {
+        let der = idevid.chain[index].der();
+        format!(
+            ":{}:",
+            base64::engine::general_purpose::STANDARD.encode(der)
+        )
+    };
+    let shown = lab
+        .anonymous()
+        .with("client-cert", &field(0))
+        .with("client-cert-chain", &field(1));
+    assert_ne!(shown.ask(json!({})).await.status, 401);
+    // The proxy's own certificate is not the device's.
+    assert_eq!(lab.device("PX-1").ask(json!({})).await.status, 401);
+    for broken in [":AAAA:", "AAAA", "::", ":=:"] {
+        let got = lab
+            .anonymous()
+            .with("client-cert", broken)
+            .ask(json!({}))
+            .await;
+        assert_eq!(got.status, 401, "{broken}");
+        assert!(lab.line().await.code.starts_with("bootstrap."), "{broken}");
+    }
+    lab.stop().await;
+}
+
+/// A change by the operator holds for the next request.
+pub(crate) async fn a_change_in_the_register_is_seen_at_once() {
+    let lab = Lab::start("").await;
+    let device = lab.device("NEW-1");
+    assert_eq!(device.ask(json!({})).await.status, 401);
+    lab.register("NEW-1").await;
+    for _ in 0..3 {
+        assert_eq!(device.ask(json!({})).await.status, 404);
+        lab.change(
+            "UPDATE device SET blocked = 'for a moment' WHERE serial = $1",
+            params!["NEW-1"],
+        )
+        .await;
+        assert_eq!(device.ask(json!({})).await.status, 403);
+        lab.change(
+            "UPDATE device SET blocked = NULL WHERE serial = $1",
+            params!["NEW-1"],
+        )
+        .await;
+    }
+    lab.stop().await;
+}
+
+/// A second serial number of a device gets its data and counts as the device.
+pub(crate) async fn an_alias_is_the_device() {
+    let lab = Lab::start("").await;
+    let chassis = lab.register("CHASSIS").await;
+    lab.register("MODULE").await;
+    lab.change(
+        "UPDATE device SET alias_of = $1 WHERE serial = 'MODULE'",
+        params![chassis],
+    )
+    .await;
+    assert_eq!(lab.device("MODULE").ask(json!({})).await.status, 404);
+    let line = lab.line().await;
+    assert_eq!(
+        (line.device, line.serial.as_deref()),
+        (Some(chassis), Some("CHASSIS"))
+    );
+    lab.stop().await;
+}

@@ -1,0 +1,29 @@
+//! The same test bodies on both database engines.
+
+macro_rules! on_both_engines {
+    ($($module:ident: $($name:ident),+;)+) => {
+        mod sqlite {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $name() {
+                    crate::harness::on(store::Engine::Sqlite, crate::$module::$name()).await;
+                })+
+            })+
+        }
+
+        mod postgres {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $name() {
+                    crate::harness::on(store::Engine::Postgres, crate::$module::$name()).await;
+                })+
+            })+
+        }
+    };
+}
+
+on_both_engines! {
+    core_auth: strangers_are_refused_and_seen, passwords_count_where_a_profile_says_so, devices_that_are_blocked_or_gone_get_nothing, a_proxy_hands_on_what_it_was_shown, a_change_in_the_register_is_seen_at_once, an_alias_is_the_device;
+    core_restconf: the_server_says_what_it_is, a_redirect_server_takes_no_reports, each_bad_request_has_its_status_and_its_line, requests_that_are_right_reach_the_operation;
+    core_progress: every_type_is_recorded_under_its_device, host_keys_and_anchors_are_kept, silence_is_noticed, many_at_once_all_leave_their_lines, a_flood_of_strangers_does_not_fill_the_disk;
+}
