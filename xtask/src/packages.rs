@@ -47,6 +47,11 @@ const PACKAGES: &[Package] = &[
         why: "lets strongSwan's pki speak HTTPS",
     },
     Package {
+        name: "libyang2-tools",
+        proof: &["/usr/bin/yanglint"],
+        why: "validates RESTCONF messages and configurations against YANG modules",
+    },
+    Package {
         name: "iproute2",
         proof: &["/usr/sbin/ip", "/sbin/ip"],
         why: "network namespaces for DHCP and DNS servers",

@@ -273,7 +273,10 @@ impl GetBootstrappingDataInput {
             hw_model: text("hw-model"),
             os_name: text("os-name"),
             os_version: text("os-version"),
-            nonce: input.get("nonce").map(Element::octets),
+            nonce: input
+                .get("nonce")
+                .map(Element::octets)
+                .filter(|nonce| !nonce.is_empty()),
             csr,
         };
         Ok((message, oddities))
