@@ -239,6 +239,7 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         "coap",
         "config",
         "conveyed",
+        "cose",
         "crl",
         "csr",
         "device",

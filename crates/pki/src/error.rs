@@ -43,6 +43,8 @@ pub enum Document {
     Enveloped,
     /// A JSON Web Signature.
     Jws,
+    /// A COSE_Sign1.
+    Cose,
     /// A PEM file.
     Pem,
 }
@@ -59,6 +61,7 @@ impl Document {
             Self::Cms => "CMS SignedData",
             Self::Enveloped => "CMS EnvelopedData",
             Self::Jws => "JWS",
+            Self::Cose => "COSE_Sign1",
             Self::Pem => "PEM file",
         }
     }
@@ -224,6 +227,31 @@ pub enum Error {
     #[error("nothing can be encrypted to this certificate: {0}")]
     EnvelopedRecipient(String),
 
+    /// COSE: another type of message than COSE_Sign1.
+    #[error("CBOR tag {0} is not that of COSE_Sign1")]
+    CoseTag(u64),
+    /// COSE: a header is where it must not be, or twice.
+    #[error("COSE header: {0}")]
+    CoseHeader(String),
+    /// COSE: `crit` names a label that is not understood.
+    #[error("critical COSE label is not understood: {0}")]
+    CoseCritical(String),
+    /// COSE: `alg` is absent from the protected header or not allowed.
+    #[error("COSE alg: {0}")]
+    CoseAlgorithm(String),
+    /// COSE: `x5bag`, `x5chain` or `x5t` is malformed.
+    #[error("certificates of COSE: {0}")]
+    CoseCertificates(String),
+    /// COSE: the payload is detached.
+    #[error("the COSE_Sign1 has no payload")]
+    CosePayloadMissing,
+    /// COSE: the signer's certificate is neither in the message nor among the caller's.
+    #[error("the signer's certificate is neither in the COSE_Sign1 nor known")]
+    CoseSignerCertificateMissing,
+    /// COSE: the signature does not verify.
+    #[error("the COSE signature does not verify")]
+    CoseSignature,
+
     /// JWS: not the General JSON serialisation.
     #[error("not a General JSON Serialization: {0}")]
     JwsNotGeneral(String),
@@ -286,6 +314,7 @@ impl Coded for Error {
                 Document::Cms => "cms.malformed",
                 Document::Enveloped => "enveloped.malformed",
                 Document::Jws => "jws.malformed",
+                Document::Cose => "cose.malformed",
                 Document::Pem => "pki.pem-malformed",
             },
             Self::LimitExceeded { document, .. } => match document {
@@ -293,6 +322,7 @@ impl Coded for Error {
                 Document::Cms => "cms.limit-exceeded",
                 Document::Enveloped => "enveloped.limit-exceeded",
                 Document::Jws => "jws.limit-exceeded",
+                Document::Cose => "cose.limit-exceeded",
                 Document::Certificate
                 | Document::PublicKey
                 | Document::PrivateKey
@@ -336,6 +366,14 @@ impl Coded for Error {
             Self::EnvelopedDecryption => "enveloped.decryption-failed",
             Self::EnvelopedContentMissing => "enveloped.content-missing",
             Self::EnvelopedRecipient(_) => "enveloped.recipient-unusable",
+            Self::CoseTag(_) => "cose.tag",
+            Self::CoseHeader(_) => "cose.header",
+            Self::CoseCritical(_) => "cose.critical",
+            Self::CoseAlgorithm(_) => "cose.algorithm",
+            Self::CoseCertificates(_) => "cose.certificates",
+            Self::CosePayloadMissing => "cose.payload-missing",
+            Self::CoseSignerCertificateMissing => "cose.signer-certificate-missing",
+            Self::CoseSignature => "cose.signature-invalid",
             Self::JwsNotGeneral(_) => "jws.not-general",
             Self::JwsDuplicateMember(_) => "jws.duplicate-member",
             Self::JwsBase64(_) => "jws.base64",
@@ -389,6 +427,14 @@ impl Coded for Error {
             | Self::EnvelopedNoRecipient
             | Self::EnvelopedDecryption
             | Self::EnvelopedContentMissing
+            | Self::CoseTag(_)
+            | Self::CoseHeader(_)
+            | Self::CoseCritical(_)
+            | Self::CoseAlgorithm(_)
+            | Self::CoseCertificates(_)
+            | Self::CosePayloadMissing
+            | Self::CoseSignerCertificateMissing
+            | Self::CoseSignature
             | Self::JwsNotGeneral(_)
             | Self::JwsDuplicateMember(_)
             | Self::JwsBase64(_)

@@ -508,7 +508,7 @@ fn name_of(algorithm: SignatureAlgorithm) -> Option<&'static str> {
 }
 
 /// The size of R and of S, for ECDSA.
-fn field_size(algorithm: SignatureAlgorithm) -> Option<usize> {
+pub(crate) fn field_size(algorithm: SignatureAlgorithm) -> Option<usize> {
     match algorithm {
         SignatureAlgorithm::EcdsaP256Sha256 => Some(32),
         SignatureAlgorithm::EcdsaP384Sha384 => Some(48),
@@ -540,7 +540,7 @@ pub(crate) fn fixed_to_der(fixed: &[u8], size: usize) -> Option<Vec<u8>> {
 }
 
 /// DER ECDSA-Sig-Value as R and S side by side.
-fn der_to_fixed(der: &[u8], size: usize) -> Option<Vec<u8>> {
+pub(crate) fn der_to_fixed(der: &[u8], size: usize) -> Option<Vec<u8>> {
     let mut fields = Reader::der(der).enter(tlv::SEQUENCE).ok()?;
     let mut fixed = Vec::with_capacity(2 * size);
     for _ in 0..2 {

@@ -8,6 +8,7 @@
 mod algorithm;
 mod certificate;
 pub mod cms;
+pub mod cose;
 mod crl;
 pub mod csr;
 mod encrypted_key;

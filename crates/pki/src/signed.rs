@@ -81,6 +81,10 @@ pub enum Oddity {
     CertificateBase64Form,
     /// JWS: certificates of x5c are not in order.
     CertificatesUnordered,
+    /// COSE: no tag 18.
+    Untagged,
+    /// COSE: an array of one certificate, where one belongs by itself.
+    ArrayOfOneCertificate,
     /// JWS: no typ.
     NoType,
     /// JWS: typ is not the one expected.

@@ -5,6 +5,7 @@ mod algorithms;
 mod certificates;
 mod cms_bad;
 mod cms_openssl;
+mod cose;
 mod csr;
 mod enveloped;
 mod jws;
