@@ -532,7 +532,7 @@ impl Judge<'_, '_> {
         } else {
             Revocation::BestEffort
         };
-        // SZTP-8572-5.4-10, SZTP-8366-5.3-11: the path ends in the pinned certificate, which may
+        // SZTP-8572-5.4-10, SZTP-8366-5.3-11, SZTP-8572-3.3-04: the path ends in the pinned certificate, which may
         // be a root, an intermediate or the owner certificate itself.
         let anchors: Anchors = pinned.clone().into();
         let options = PathOptions {
@@ -548,8 +548,8 @@ impl Judge<'_, '_> {
         };
         match path::validate(certificate, owner.certificates(), &anchors, &options) {
             Ok(path) => Ok(path.certificates().to_vec()),
-            // SZTP-8572-3.3-04: the owner certificate is pinned itself.
-            Err(error) if error.reason == Reason::UnknownIssuer => {
+            // No issuer, or one of that name with another key.
+            Err(error) if matches!(error.reason, Reason::UnknownIssuer | Reason::Signature) => {
                 let detail = format!("no path leads to the pinned certificate: {error}");
                 Err(fail(Fault::OwnerNotPinned, detail))
             }

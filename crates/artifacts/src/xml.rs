@@ -30,7 +30,7 @@ pub(crate) struct Element {
     /// The names of attributes that declare no namespace.
     pub(crate) attributes: Vec<String>,
     /// The elements in it.
-    pub(crate) children: Vec<Element>,
+    pub(crate) children: Vec<Self>,
 }
 
 /// Reads one document and gives its root.

@@ -272,5 +272,9 @@ fn encoding_of(
 
 /// What was odd about a verified signature.
 pub(crate) fn oddities_of(signer: &VerifiedSigner) -> Vec<Oddity> {
-    signer.oddities().iter().map(oddity_of_envelope).collect()
+    // RFC 8572 says nothing of a signing time.
+    let odd = signer.oddities().iter();
+    odd.filter(|oddity| **oddity != pki::Oddity::NoSigningTime)
+        .map(oddity_of_envelope)
+        .collect()
 }

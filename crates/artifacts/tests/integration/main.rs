@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod algorithms;
+mod bundle;
 mod common;
 mod conveyed;
 mod flips;
+mod openssl;
 mod properties;
 mod schema;
+mod sztp;
 mod vectors;
 mod verdicts;
 mod yang;

@@ -31,34 +31,34 @@ fn unsupported(id: Oid) -> Error {
 impl Cipher {
     pub(super) fn from_oid(id: Oid) -> Result<Self, Error> {
         match id {
-            AES_128_CBC => Ok(Self::Aes128Cbc),
-            AES_192_CBC => Ok(Self::Aes192Cbc),
-            AES_256_CBC => Ok(Self::Aes256Cbc),
+            AES_128_CBC => Ok(Self::Aes128),
+            AES_192_CBC => Ok(Self::Aes192),
+            AES_256_CBC => Ok(Self::Aes256),
             other => Err(unsupported(other)),
         }
     }
 
     pub(super) fn oid(self) -> Oid {
         match self {
-            Self::Aes128Cbc => AES_128_CBC,
-            Self::Aes192Cbc => AES_192_CBC,
-            Self::Aes256Cbc => AES_256_CBC,
+            Self::Aes128 => AES_128_CBC,
+            Self::Aes192 => AES_192_CBC,
+            Self::Aes256 => AES_256_CBC,
         }
     }
 
     pub(super) fn key_length_bytes(self) -> usize {
         match self {
-            Self::Aes128Cbc => 16,
-            Self::Aes192Cbc => 24,
-            Self::Aes256Cbc => 32,
+            Self::Aes128 => 16,
+            Self::Aes192 => 24,
+            Self::Aes256 => 32,
         }
     }
 
     pub(super) fn algorithm(self) -> &'static Algorithm {
         match self {
-            Self::Aes128Cbc => &AES_128,
-            Self::Aes192Cbc => &AES_192,
-            Self::Aes256Cbc => &AES_256,
+            Self::Aes128 => &AES_128,
+            Self::Aes192 => &AES_192,
+            Self::Aes256 => &AES_256,
         }
     }
 }
@@ -66,8 +66,8 @@ impl Cipher {
 impl From<ContentCipher> for Cipher {
     fn from(cipher: ContentCipher) -> Self {
         match cipher {
-            ContentCipher::Aes128Cbc => Self::Aes128Cbc,
-            ContentCipher::Aes256Cbc => Self::Aes256Cbc,
+            ContentCipher::Aes128Cbc => Self::Aes128,
+            ContentCipher::Aes256Cbc => Self::Aes256,
         }
     }
 }

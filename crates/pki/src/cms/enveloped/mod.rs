@@ -93,12 +93,12 @@ pub struct EnvelopedData {
     oddities: Vec<Oddity>,
 }
 
-/// The ciphers of content that are read.
+/// The ciphers of content that are read, all in CBC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cipher {
-    Aes128Cbc,
-    Aes192Cbc,
-    Aes256Cbc,
+    Aes128,
+    Aes192,
+    Aes256,
 }
 
 /// One way to the content-encryption key.
@@ -158,9 +158,9 @@ impl EnvelopedData {
     /// The cipher of the content and the way of the key to each recipient, in words.
     pub fn describe(&self) -> (String, Vec<String>) {
         let cipher = match self.cipher {
-            Cipher::Aes128Cbc => "AES-128-CBC",
-            Cipher::Aes192Cbc => "AES-192-CBC",
-            Cipher::Aes256Cbc => "AES-256-CBC",
+            Cipher::Aes128 => "AES-128-CBC",
+            Cipher::Aes192 => "AES-192-CBC",
+            Cipher::Aes256 => "AES-256-CBC",
         };
         let ways = self
             .recipients
