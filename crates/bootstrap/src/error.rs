@@ -85,6 +85,9 @@ pub enum Error {
         /// Rows in the file.
         rows: usize,
     },
+    /// A rollout is not in a state for what was asked.
+    #[error("{0}")]
+    Rollout(String),
     /// Content that devices could not use was not taken.
     #[error("{0}")]
     Content(String),
@@ -142,6 +145,7 @@ impl Coded for Error {
             Self::Exists { .. } => "bootstrap.exists",
             Self::Usage(_) => "bootstrap.usage",
             Self::ImportRefused { .. } => "bootstrap.import-refused",
+            Self::Rollout(_) => "content.rollout-state",
             Self::Content(_) => "bootstrap.content-invalid",
             Self::Masa { code, .. } => code,
             Self::Authority { .. } => "bootstrap.authority",
@@ -165,6 +169,7 @@ impl Coded for Error {
             | Self::Exists { .. }
             | Self::Usage(_)
             | Self::ImportRefused { .. }
+            | Self::Rollout(_)
             | Self::Content(_) => Blame::Caller,
         }
     }

@@ -93,93 +93,59 @@ CREATE INDEX voucher_expires ON voucher (expires_us);
 ";
 
 /// What devices get, by revision: each `apply` is one new revision, and nothing in an old one ever
-/// changes. `epoch.revision` is the one that is served.
+/// changes. `epoch.revision` is the one that is served. A revision is a document, which names the
+/// files that it needs by their digests; a file that several revisions need is there once.
+///
+/// `artefact` keeps what is signed, by the digest of everything that went into it: what is found
+/// there is never old. `device` is set where it was made for one device alone.
 const CONTENT: &str = "\
 CREATE TABLE revision (
   id BIGINT PRIMARY KEY,
   at_us BIGINT NOT NULL,
   author TEXT NOT NULL,
   note TEXT NOT NULL,
-  digest {blob} NOT NULL
+  digest {blob} NOT NULL,
+  document TEXT NOT NULL
 );
-CREATE TABLE image (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  name TEXT NOT NULL,
-  os_name TEXT,
-  os_version TEXT,
-  file TEXT,
-  size BIGINT,
-  sha256 {blob} NOT NULL,
-  uris TEXT NOT NULL,
-  hosted BIGINT NOT NULL,
-  PRIMARY KEY (revision, name)
-);
-CREATE TABLE script (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  name TEXT NOT NULL,
-  body {blob} NOT NULL,
-  PRIMARY KEY (revision, name)
-);
-CREATE TABLE template (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  name TEXT NOT NULL,
-  body {blob} NOT NULL,
-  settings TEXT NOT NULL,
-  PRIMARY KEY (revision, name)
-);
-CREATE TABLE bundle (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  name TEXT NOT NULL,
-  version TEXT NOT NULL,
-  image TEXT,
-  pre_script TEXT,
-  template TEXT,
-  post_script TEXT,
-  handling TEXT,
-  settings TEXT NOT NULL,
-  PRIMARY KEY (revision, name, version)
-);
-CREATE TABLE redirect (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  name TEXT NOT NULL,
-  servers TEXT NOT NULL,
-  PRIMARY KEY (revision, name)
-);
-CREATE TABLE rule (
-  revision BIGINT NOT NULL REFERENCES revision (id),
-  position BIGINT NOT NULL,
-  name TEXT NOT NULL,
-  matching TEXT NOT NULL,
-  target TEXT NOT NULL,
-  PRIMARY KEY (revision, position)
+CREATE TABLE content_file (
+  sha256 {blob} PRIMARY KEY,
+  body {blob} NOT NULL
 );
 CREATE TABLE rollout (
   id {identity},
-  name TEXT NOT NULL UNIQUE,
+  name TEXT NOT NULL,
   bundle TEXT NOT NULL,
-  plan TEXT NOT NULL,
+  from_version TEXT NOT NULL,
+  to_version TEXT NOT NULL,
   state TEXT NOT NULL,
-  wave BIGINT NOT NULL,
+  stage BIGINT NOT NULL,
+  failures_percent_max BIGINT NOT NULL,
+  reports_min BIGINT NOT NULL,
+  served BIGINT NOT NULL,
+  succeeded BIGINT NOT NULL,
+  failed BIGINT NOT NULL,
+  reason TEXT NOT NULL,
   created_us BIGINT NOT NULL,
-  changed_us BIGINT NOT NULL
+  changed_us BIGINT NOT NULL,
+  UNIQUE (bundle, from_version, to_version)
 );
 CREATE TABLE rollout_device (
   rollout BIGINT NOT NULL REFERENCES rollout (id),
   device BIGINT NOT NULL REFERENCES device (id),
-  wave BIGINT NOT NULL,
   outcome TEXT NOT NULL,
   at_us BIGINT NOT NULL,
   PRIMARY KEY (rollout, device)
 );
+CREATE INDEX rollout_device_device ON rollout_device (device);
 CREATE TABLE artefact (
-  device BIGINT NOT NULL REFERENCES device (id),
-  input_digest {blob} NOT NULL,
-  kind TEXT NOT NULL,
-  encoding TEXT NOT NULL,
+  input_digest {blob} PRIMARY KEY,
+  device BIGINT,
+  revision BIGINT NOT NULL,
   der {blob} NOT NULL,
-  created_us BIGINT NOT NULL,
-  PRIMARY KEY (device, input_digest)
+  created_us BIGINT NOT NULL
 );
+CREATE INDEX artefact_device ON artefact (device);
+CREATE INDEX artefact_revision ON artefact (revision);
 ";
 
 /// What devices did. Lines without a device are those of strangers and of peers that were refused

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::TimelineConfig;
 use crate::register::State;
-use crate::{Error, events};
+use crate::{Error, content, events};
 
 /// Requests that wait to be written; more make theirs wait.
 const QUEUE_LENGTH_MAX: usize = 8192;
@@ -201,6 +201,10 @@ pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> R
         if let (Some(progress), Some(device)) = (&entry.progress, entry.line.device) {
             for key in &progress.keys {
                 insert_key(connection, device, key, entry.line.at).await?;
+            }
+            if let Some(state @ (State::Complete | State::Failed)) = entry.state {
+                let failed = state == State::Failed;
+                content::rollout::note_report(connection, device, failed, entry.line.at).await?;
             }
         }
         if let Some(event) = &entry.event {

@@ -1,11 +1,16 @@
 //! What devices get: images, scripts, templates, rules, and the artefacts made of them.
 
+mod build;
 pub mod check;
 pub mod document;
+mod engine;
 pub mod finding;
+pub mod images;
 pub mod load;
 pub mod pattern;
 mod reader;
+pub mod revision;
+pub mod rollout;
 pub mod rules;
 pub mod template;
 pub mod version;
@@ -14,15 +19,15 @@ use std::sync::Arc;
 
 use artifacts::Encoding;
 use bytes::Bytes;
-use store::Store;
 use sztp::message::ReportingLevel;
 use sztp::restconf::{Fault, RestconfError};
 use time::OffsetDateTime;
 
-use crate::config::Config;
+use crate::Error;
 use crate::profile::Profile;
 use crate::register::DeviceRow;
-use crate::Error;
+
+pub use self::engine::{Engine, Work};
 
 /// What is known of a device and its request when its data is chosen.
 #[derive(Clone, Debug)]
@@ -50,6 +55,8 @@ pub struct Facts {
     pub profile: Arc<Profile>,
     /// The certificate that it got for its request (RFC 9646), for the template.
     pub certificate: Option<Arc<IssuedCertificate>>,
+    /// The IDevID that it showed: what is encrypted is encrypted to it.
+    pub identity: Option<pki::Certificate>,
     /// The time.
     pub now: OffsetDateTime,
 }
@@ -82,8 +89,6 @@ pub struct Prepared {
     pub target: String,
     /// The revision of the content.
     pub revision: i64,
-    /// How the choice came about, for `explain`.
-    pub trace: Vec<String>,
 }
 
 /// Why there is nothing for a device.
@@ -136,54 +141,5 @@ impl Refusal {
             Self::Failed(_) => (Fault::Busy, "the server cannot answer now"),
         };
         RestconfError::new(fault, text)
-    }
-}
-
-/// The content that is served. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engine {
-    store: Store,
-}
-
-impl Engine {
-    /// Opens the content over a database.
-    ///
-    /// # Errors
-    /// Keys or folders of the configuration cannot be used.
-    pub fn open(config: &Config, store: &Store) -> Result<Self, Error> {
-        let _ = config;
-        Ok(Self {
-            store: store.clone(),
-        })
-    }
-
-    /// Reads keys and files of the configuration again.
-    ///
-    /// # Errors
-    /// What cannot be read; everything then stays as it was.
-    pub fn reload(&self, config: &Config) -> Result<(), Error> {
-        let _ = config;
-        Ok(())
-    }
-
-    /// Chooses and makes what a device gets.
-    ///
-    /// # Errors
-    /// Why there is nothing for it.
-    pub async fn choose(&self, facts: &Facts) -> Result<Prepared, Refusal> {
-        let _ = (&self.store, facts);
-        Err(Refusal::NothingStaged)
-    }
-
-    /// The answer to a request for a boot image that this server hosts, or `None` if the path is
-    /// not one of an image.
-    pub async fn hosted(
-        &self,
-        method: &http::Method,
-        path: &str,
-        headers: &http::HeaderMap,
-    ) -> Option<axum::response::Response> {
-        let _ = (method, path, headers);
-        None
     }
 }

@@ -409,6 +409,7 @@ impl Service {
             outer: encoding,
             profile: Arc::clone(&who.profile),
             certificate,
+            identity: who.certificate().cloned(),
             now,
         };
         match self.0.engine.choose(&facts).await {

@@ -22,6 +22,16 @@ pub(super) struct Known {
     pub(super) shown: Shown,
 }
 
+impl Known {
+    /// The certificate that proved it, if one did.
+    pub(super) fn certificate(&self) -> Option<&pki::Certificate> {
+        match &self.shown.certificate {
+            Some(Ok(proven)) => Some(&proven.certificate),
+            _ => None,
+        }
+    }
+}
+
 /// A peer that is not served.
 #[derive(Clone, Debug)]
 pub(super) struct Stranger {
