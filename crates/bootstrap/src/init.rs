@@ -167,7 +167,14 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
     let server_ca = root(&folder, options, "server-ca", "Bootstrap Server CA", now)?;
     server(&folder, options, &server_ca, "tls", options.key, now)?;
     if options.rsa {
-        server(&folder, options, &server_ca, "tls-rsa", KeyKind::Rsa3072, now)?;
+        server(
+            &folder,
+            options,
+            &server_ca,
+            "tls-rsa",
+            KeyKind::Rsa3072,
+            now,
+        )?;
     }
     let audit = SoftwareKey::generate(KeyKind::Ed25519)?;
     folder.write_key("audit.key", &audit)?;
@@ -387,8 +394,10 @@ fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
         None => format!("key = \"owner.key\"\n{secret}"),
         Some(key) => {
             let mut text = format!("key = {}\n", quoted(&key.key));
-            for (name, file) in [("passphrase_file", &key.passphrase_file), ("module", &key.module)]
-            {
+            for (name, file) in [
+                ("passphrase_file", &key.passphrase_file),
+                ("module", &key.module),
+            ] {
                 if let Some(file) = file {
                     text.push_str(&format!("{name} = {}\n", path(file)));
                 }

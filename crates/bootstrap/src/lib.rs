@@ -21,6 +21,7 @@ pub mod csr;
 mod error;
 pub mod events;
 pub mod handover;
+pub mod init;
 pub mod profile;
 pub mod register;
 mod routes;

@@ -3,7 +3,18 @@
 //! Commands that manage work on the database and the files of the configuration, so they work
 //! with the server up or down.
 
+mod audit;
+mod devices;
+mod doctor;
+pub(crate) mod example;
+mod export;
+mod lifecycle;
+mod owner;
 mod serve;
+mod setup;
+pub(crate) mod text;
+mod trust;
+mod vouchers;
 
 use std::path::{Path, PathBuf};
 
@@ -37,10 +48,45 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Make a folder with a configuration, the owner's CA and certificate, server certificates, a
+    /// database, and an example of content.
+    Init(setup::InitArguments),
     /// Serve devices until told to stop.
     Serve(serve::ServeArguments),
     /// Bring the schema of the database up to date.
     Migrate,
+    /// Look for what is wrong, and say what to do about it.
+    Doctor,
+    /// The owner certificate: show, install, csr, renew; and the list of owners.
+    #[command(subcommand)]
+    Owner(owner::OwnerCommand),
+    /// Trust anchors of manufacturers.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// Devices: import, list, show, set, export.
+    #[command(subcommand)]
+    Devices(devices::DevicesCommand),
+    /// Ownership vouchers: the list for the manufacturer out, vouchers in.
+    #[command(subcommand)]
+    Vouchers(vouchers::VouchersCommand),
+    /// Put a new device in the place of an old one.
+    Replace(lifecycle::ReplaceArguments),
+    /// Give a device up: it gets nothing any more.
+    Release(lifecycle::ReleaseArguments),
+    /// Give a device to another owner: it gets nothing here any more.
+    Transfer(lifecycle::TransferArguments),
+    /// The audit log: list, verify, prove, export.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Device-type profiles: list, show, check.
+    #[command(subcommand)]
+    Profiles(crate::profile::cli::ProfilesCommand),
+    /// Events and where they go: list, replay, discard, test.
+    #[command(subcommand)]
+    Events(crate::events::cli::EventsCommand),
+    /// Hand devices that are up over to what manages them.
+    #[command(subcommand)]
+    Handover(crate::handover::cli::HandoverCommand),
 }
 
 /// What a command works with.
@@ -117,6 +163,7 @@ impl Command {
                     | Error::Ambiguous { .. }
                     | Error::Exists { .. }
                     | Error::Content(_)
+                    | Error::Rollout(_)
                     | Error::ImportRefused { .. } => Outcome::No,
                     _ => outcome,
                 }
@@ -126,8 +173,47 @@ impl Command {
 
     async fn dispatch(&self, context: &Context) -> Result<Outcome, Error> {
         match &self.action {
+            Action::Init(arguments) => setup::run(context, arguments).await,
             Action::Serve(arguments) => serve::serve(context, arguments).await,
             Action::Migrate => serve::migrate(context).await,
+            Action::Doctor => doctor::run(context).await,
+            Action::Owner(command) => owner::run(context, command).await,
+            Action::Trust(command) => trust::run(context, command).await,
+            Action::Devices(command) => devices::run(context, command).await,
+            Action::Vouchers(command) => vouchers::run(context, command).await,
+            Action::Replace(arguments) => lifecycle::run_replace(context, arguments).await,
+            Action::Release(arguments) => lifecycle::run_release(context, arguments).await,
+            Action::Transfer(arguments) => lifecycle::run_transfer(context, arguments).await,
+            Action::Audit(command) => audit::run(context, command).await,
+            Action::Profiles(command) => {
+                // Whoever only wants to read about them needs no configuration.
+                let folder = match context.config_file() {
+                    Ok(_) => {
+                        let config = context.config(&Flags::new())?;
+                        let folder = config.profiles.directory.as_deref();
+                        folder.map(|folder| config.resolve(folder))
+                    }
+                    Err(_) => None,
+                };
+                Ok(command.run(context.format, folder.as_deref())?)
+            }
+            Action::Events(command) => {
+                with_store(context, async |config, store| {
+                    command
+                        .run(context.format, config, store, &context.clock)
+                        .await
+                })
+                .await
+            }
+            Action::Handover(command) => {
+                let file = context.config_file()?;
+                with_store(context, async |_, store| {
+                    command
+                        .run(context.format, &file, store, context.clock.now())
+                        .await
+                })
+                .await
+            }
         }
     }
 }

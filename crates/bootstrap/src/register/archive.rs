@@ -248,7 +248,10 @@ fn inner_form(head: &[u8]) -> Form {
 
 fn unreadable(error: std::io::Error) -> Refused {
     // The limits of this module travel through readers of other crates as I/O errors.
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Beyond>()) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Beyond>())
+    {
         Some(Beyond(refused)) => refused.clone(),
         None => Refused::new("bootstrap.archive-broken", error.to_string()),
     }
@@ -330,7 +333,8 @@ struct Counting<R> {
 impl<R: Read> Read for Counting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        self.count.set(self.count.get().saturating_add(length as u64));
+        self.count
+            .set(self.count.get().saturating_add(length as u64));
         Ok(length)
     }
 }
@@ -514,9 +518,7 @@ fn tar<R: Read>(reader: R, limits: &Limits, sink: Sink<'_>) -> Result<(), Refuse
                 "bootstrap.archive-entry",
                 "it is a link or a device and not a file",
             )),
-            None if size > limits.member_size_max_bytes => {
-                Found::Refused(too_large("a voucher"))
-            }
+            None if size > limits.member_size_max_bytes => Found::Refused(too_large("a voucher")),
             None => voucher(&contents(&mut entry, limits)?),
         };
         if !sink(Member { name, found }) {
@@ -554,7 +556,11 @@ fn zip<R: Read + Seek>(
         // Names first, from the directory: what is skipped need not be readable.
         let (raw, is_dir, is_link) = {
             let entry = archive.by_index_raw(index).map_err(broken)?;
-            (entry.name_raw().to_vec(), entry.is_dir(), entry.is_symlink())
+            (
+                entry.name_raw().to_vec(),
+                entry.is_dir(),
+                entry.is_symlink(),
+            )
         };
         if is_dir {
             continue;

@@ -196,7 +196,11 @@ pub async fn find_device(
     }
 }
 
-async fn find_devices(
+/// All devices with this serial number, of one vendor if it is given.
+///
+/// # Errors
+/// What the database said.
+pub async fn find_devices(
     connection: &mut Connection,
     serial: &str,
     vendor: Option<&str>,
@@ -258,7 +262,11 @@ impl DeviceFilter {
             // Not LIKE, which folds case in SQLite, and not a range, which PostgreSQL orders by
             // the language of the database.
             let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
-            clause(&mut sql, " AND substr(serial, 1, CAST($n AS INTEGER))", length.into());
+            clause(
+                &mut sql,
+                " AND substr(serial, 1, CAST($n AS INTEGER))",
+                length.into(),
+            );
             clause(&mut sql, " = $n", prefix.into());
         }
         for (column, value) in [
@@ -497,7 +505,10 @@ pub(super) fn differences(before: &DeviceRow, after: &DeviceRow) -> Vec<String> 
     differ("state", before.state != after.state);
     differ("alias-of", before.alias_of != after.alias_of);
     for (name, value) in &after.variables {
-        differ(&format!("var.{name}"), before.variables.get(name) != Some(value));
+        differ(
+            &format!("var.{name}"),
+            before.variables.get(name) != Some(value),
+        );
     }
     for name in before.variables.keys() {
         differ(&format!("var.{name}"), !after.variables.contains_key(name));

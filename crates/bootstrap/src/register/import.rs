@@ -246,7 +246,11 @@ struct Work<'c, 'o> {
 }
 
 impl<'c, 'o> Work<'c, 'o> {
-    fn new(connection: &'c mut Connection, options: &'o ImportOptions, now: OffsetDateTime) -> Self {
+    fn new(
+        connection: &'c mut Connection,
+        options: &'o ImportOptions,
+        now: OffsetDateTime,
+    ) -> Self {
         Self {
             connection,
             options,
@@ -311,7 +315,10 @@ impl<'c, 'o> Work<'c, 'o> {
             places(1, serials.len())
         );
         let values = serials.iter().map(|serial| Value::from(*serial)).collect();
-        let rows = self.connection.fetch_all(AssertSqlSafe(sql), values).await?;
+        let rows = self
+            .connection
+            .fetch_all(AssertSqlSafe(sql), values)
+            .await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             let device = device_of(row)?;
@@ -329,7 +336,9 @@ impl<'c, 'o> Work<'c, 'o> {
         if let Some(refused) = self.unknown(vendor, &row) {
             return Ok(refused);
         }
-        let again = !self.seen.insert(self.hasher.hash_one((vendor, &row.serial)));
+        let again = !self
+            .seen
+            .insert(self.hasher.hash_one((vendor, &row.serial)));
         let key = (vendor.to_owned(), row.serial.clone());
         let before = if again {
             // An earlier row was about it: what that one made of it counts.

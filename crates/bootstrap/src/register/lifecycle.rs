@@ -124,7 +124,9 @@ async fn part(
             async move {
                 let mut device = find_device(connection, &serial, vendor.as_deref()).await?;
                 let same = device.state == State::Released
-                    && to.as_ref().is_none_or(|to| device.owner.as_ref() == Some(to));
+                    && to
+                        .as_ref()
+                        .is_none_or(|to| device.owner.as_ref() == Some(to));
                 let mut released = Released {
                     vendor: device.vendor.clone(),
                     serial: device.serial.clone(),
@@ -250,7 +252,15 @@ async fn swap(
         "by": replaced.new, "taken_over": replaced.taken_over, "left": replaced.left,
     });
     let subject = subject(&old.vendor, &old.serial);
-    record(connection, "device-replaced", &operator(), &subject, data, now).await?;
+    record(
+        connection,
+        "device-replaced",
+        &operator(),
+        &subject,
+        data,
+        now,
+    )
+    .await?;
     Ok(replaced)
 }
 

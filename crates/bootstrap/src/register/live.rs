@@ -130,8 +130,14 @@ pub async fn fetch(
         }
     };
     let reader = reader(&live.owner, now);
-    let checked = check_voucher(&reader, &der, vendor, &device.serial, Some(nonce))
-        .map_err(|why| failed("bootstrap.masa-voucher", vendor, format!("{}: {}", why.code, why.detail)))?;
+    let checked =
+        check_voucher(&reader, &der, vendor, &device.serial, Some(nonce)).map_err(|why| {
+            failed(
+                "bootstrap.masa-voucher",
+                vendor,
+                format!("{}: {}", why.code, why.detail),
+            )
+        })?;
     let source = masa.url.clone();
     let id = device.id;
     store
@@ -206,7 +212,9 @@ async fn ask(
     headers.insert(header::ACCEPT, HeaderValue::from_static(call.content_type));
     let unreachable =
         |error: net::Error| failed("bootstrap.masa-unreachable", vendor, error.to_string());
-    let mut connection = Connection::open(&target, &config).await.map_err(unreachable)?;
+    let mut connection = Connection::open(&target, &config)
+        .await
+        .map_err(unreachable)?;
     let body = Bytes::from(call.body);
     let response = connection
         .request(Method::POST, call.url.path(), headers, body)

@@ -17,15 +17,15 @@ mod voucher_import;
 
 pub use device::{
     DEVICE_COLUMNS, DeviceChange, DeviceFilter, DeviceRow, count_devices, device_by_id,
-    device_by_key, device_of, find_device, list_devices, list_groups, set_device,
+    device_by_key, device_of, find_device, find_devices, list_devices, list_groups, set_device,
 };
 pub use import::{Heard, ImportOptions, ImportReport, Listener, RowOutcome, RowResult, import};
 pub use lifecycle::{Left, Released, Replaced, Transferred, release, replace, transfer};
 pub use request_list::{PinForm, RequestList, Wanted, request_list};
 pub use state::State;
 pub use voucher::{
-    CheckedVoucher, ListedVoucher, Reader, VoucherFilter, VoucherRow, check_voucher,
-    list_vouchers, prune_vouchers, store_voucher, voucher_for, vouchers_of,
+    CheckedVoucher, ListedVoucher, Reader, VoucherFilter, VoucherRow, check_voucher, list_vouchers,
+    prune_vouchers, store_voucher, voucher_for, vouchers_of,
 };
 pub use voucher_import::{
     VoucherListener, VoucherOptions, VoucherOutcome, VoucherReport, VoucherResult, file_name,

@@ -175,7 +175,8 @@ struct Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        self.since.set(self.since.get().saturating_add(length as u64));
+        self.since
+            .set(self.since.get().saturating_add(length as u64));
         if self.since.get() > ROW_SIZE_MAX_BYTES {
             return Err(std::io::Error::other(format!(
                 "a row is longer than {ROW_SIZE_MAX_BYTES} octets; is there a stray quotation mark?"
@@ -377,7 +378,11 @@ fn checked(row: ImportRow) -> Result<ImportRow, Refused> {
             "the serial number is empty, too long or has control characters",
         ));
     }
-    if row.alias_of.as_deref().is_some_and(|serial| !is_serial(serial)) {
+    if row
+        .alias_of
+        .as_deref()
+        .is_some_and(|serial| !is_serial(serial))
+    {
         return Err(Refused::value("alias-of is not a serial number"));
     }
     if row.alias_of.as_deref() == Some(&row.serial) {

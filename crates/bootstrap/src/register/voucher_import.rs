@@ -282,8 +282,7 @@ fn chunks_of(files: Arc<Vec<PathBuf>>) -> mpsc::Receiver<Vec<Item>> {
 
 fn read_file(path: &Path, sink: archive::Sink<'_>) -> Result<(), Refused> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let file =
-        File::open(path).map_err(|error| refused("bootstrap.file", error.to_string()))?;
+    let file = File::open(path).map_err(|error| refused("bootstrap.file", error.to_string()))?;
     archive::read(&name, BufReader::new(file), &Limits::default(), sink)
 }
 
@@ -353,7 +352,10 @@ impl Job {
         result.serial = Some(checked.serial.clone());
         result.expires = checked.expires;
         let now = self.reader.now;
-        if checked.expires.is_some_and(|at| at < now + self.options.warn) {
+        if checked
+            .expires
+            .is_some_and(|at| at < now + self.options.warn)
+        {
             result.warning = Some("it ends soon".to_owned());
         }
         if let Some(name) = name.filter(|name| archive::is_voucher_name(name)) {

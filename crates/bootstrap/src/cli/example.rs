@@ -1,0 +1,89 @@
+//! The example of content that `init` puts into the new folder.
+
+use crate::Error;
+use crate::init::Folder;
+
+const CONTENT: &str = r#"# What devices get. `usher bootstrap apply content --dry-run` says what is wrong with it, and
+# `usher bootstrap apply content` makes it what is served.
+
+# Variables of all devices; `devices set SN --var NAME=VALUE` and the columns var.NAME of a device
+# file give those of one device.
+[variables]
+domain = "example.net"
+ntp = ["192.0.2.123"]
+
+# [[image]]
+# name = "os-2"
+# os-name = "Example OS"
+# os-version = "2.0"
+# file = "images/os-2.bin"        # hosted here; or only:  uri = "https://images.example.net/os-2.bin"
+
+[[script]]
+name = "greet"
+file = "scripts/greet.sh"
+
+[[template]]
+name = "base"
+file = "templates/base.xml.j2"
+
+[[bundle]]
+name = "base"
+version = "1"
+# image = "os-2"
+pre-script = "greet"
+template = "base"
+handling = "merge"
+
+# The first rule that matches decides.
+[[rule]]
+name = "everybody"
+bundle = "base"
+"#;
+
+const SCRIPT: &str = "#!/bin/sh\necho 'bootstrapping begins'\n";
+
+const TEMPLATE: &str = r#"<system xmlns="urn:ietf:params:xml:ns:yang:ietf-system">
+  <hostname>{{ hostname }}.{{ domain }}</hostname>
+  <ntp>
+    {%- for server in ntp %}
+    <server><name>{{ server }}</name><udp><address>{{ server }}</address></udp></server>
+    {%- endfor %}
+  </ntp>
+</system>
+"#;
+
+pub(crate) fn write(folder: &Folder) -> Result<(), Error> {
+    for name in [
+        "content",
+        "content/templates",
+        "content/scripts",
+        "content/images",
+    ] {
+        folder.folder(name)?;
+    }
+    folder.write("content/content.toml", CONTENT.as_bytes(), 0o644)?;
+    folder.write("content/scripts/greet.sh", SCRIPT.as_bytes(), 0o644)?;
+    folder.write("content/templates/base.xml.j2", TEMPLATE.as_bytes(), 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::content::load;
+
+    #[test]
+    fn the_example_has_no_mistake() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path();
+        for (name, text) in [
+            ("content.toml", super::CONTENT),
+            ("scripts/greet.sh", super::SCRIPT),
+            ("templates/base.xml.j2", super::TEMPLATE),
+        ] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let folder = load::load(root);
+        assert!(folder.findings.is_empty(), "{:?}", folder.findings);
+    }
+}
