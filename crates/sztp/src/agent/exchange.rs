@@ -158,7 +158,7 @@ impl Machine {
         match answer.status {
             200 => match self.read_output(answer) {
                 Ok(output) => self.data_arrived(output, turn),
-                Err(failure) => self.next_address(Some(failure), turn),
+                Err(failure) => self.unreadable(failure, turn),
             },
             400 => self.refused(answer, turn),
             // A redirect of HTTP is none of RFC 8572: nothing says what trust it would carry.

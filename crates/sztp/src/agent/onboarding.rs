@@ -31,6 +31,8 @@ pub(super) struct Onboarding {
     /// Whether the configuration switched SZTP off.
     disabled_sztp: bool,
     failure: Option<Failure>,
+    /// Whether another address of the same server is tried after a failure: there was no data.
+    other_addresses: bool,
 }
 
 /// SZTP-8572-5.6-01: "in that order".
@@ -69,6 +71,7 @@ impl Machine {
             image_failure: None,
             disabled_sztp: false,
             failure: None,
+            other_addresses: false,
         });
     }
 
@@ -104,11 +107,29 @@ impl Machine {
         if !self.is_trusted() || self.looks_like_redirect(data) {
             return self.leave_server(failure, turn);
         }
+        self.report_parsing_error(failure, false, turn)
+    }
+
+    /// An answer that is no message. "For instance, this could be due to malformed encoding".
+    pub(super) fn unreadable(&mut self, failure: Failure, turn: Turn<'_>) -> Step {
+        if !self.is_trusted() {
+            return self.next_address(Some(failure), turn);
+        }
+        self.report_parsing_error(failure, true, turn)
+    }
+
+    fn report_parsing_error(
+        &mut self,
+        failure: Failure,
+        other_addresses: bool,
+        turn: Turn<'_>,
+    ) -> Step {
         self.begin_onboarding(OnboardingInformation::default(), false, Stage::Failing);
         self.report(ProgressType::BootstrapInitiated, None);
         self.report(ProgressType::ParsingError, Some(&failure.to_string()));
         if let Some(onboarding) = &mut self.onboarding {
             onboarding.failure = Some(failure);
+            onboarding.other_addresses = other_addresses;
         }
         self.go_on(turn)
     }
@@ -206,9 +227,15 @@ impl Machine {
     }
 
     fn abandon(&mut self, turn: Turn<'_>) -> Step {
-        let failure = self.onboarding.take().and_then(|one| one.failure);
+        let (failure, other_addresses) = match self.onboarding.take() {
+            Some(onboarding) => (onboarding.failure, onboarding.other_addresses),
+            None => (None, false),
+        };
         let failure =
             failure.unwrap_or_else(|| Failure::new("sztp.internal", "there was no failure"));
+        if other_addresses {
+            return self.next_address(Some(failure), turn);
+        }
         self.leave_server(failure, turn)
     }
 

@@ -149,6 +149,11 @@ pub(crate) struct Sim {
     /// One in so many exchanges is lost.
     pub(crate) loss: Option<u64>,
     connected: Option<String>,
+    /// After the first connection, this is what every server shows.
+    pub(crate) swap_after_first: Option<Vec<Certificate>>,
+    connections: u32,
+    /// When the power is cut, what was decided last is on the disk already.
+    pub(crate) save_at_cut: bool,
 }
 
 /// How a run ended.
@@ -189,6 +194,9 @@ impl Sim {
             random: Random(1),
             loss: None,
             connected: None,
+            swap_after_first: None,
+            connections: 0,
+            save_at_cut: false,
         }
     }
 
@@ -225,6 +233,9 @@ impl Sim {
             };
         }
         assert!(cut < STEPS_MAX, "no end: {:?}", self.log.last());
+        if self.save_at_cut {
+            self.disk.state = Some(machine.state().clone());
+        }
         End::Cut
     }
 
@@ -386,7 +397,15 @@ impl Sim {
             connect.host
         };
         match chain {
-            Some(chain) if !self.lost() => {
+            Some(mut chain) if !self.lost() => {
+                self.connections += 1;
+                if let Some(other) = self
+                    .swap_after_first
+                    .clone()
+                    .filter(|_| self.connections > 1)
+                {
+                    chain = other;
+                }
                 self.connected = Some(there);
                 self.advance(machine, Input::Connected { chain: &chain })
             }
@@ -408,7 +427,10 @@ impl Sim {
             What::HostMeta => "host-meta".to_owned(),
             What::GetBootstrappingData => describe(&read_data(&request.body, encoding)),
             What::ReportProgress => {
-                format!("report {}", read_report(&request.body, encoding).progress.as_str())
+                format!(
+                    "report {}",
+                    read_report(&request.body, encoding).progress.as_str()
+                )
             }
         };
         let basic = request
@@ -432,7 +454,9 @@ impl Sim {
             what => {
                 assert_eq!(request.method, "POST");
                 assert!(
-                    request.path.starts_with(&format!("{}/operations/", server.root)),
+                    request
+                        .path
+                        .starts_with(&format!("{}/operations/", server.root)),
                     "{}",
                     request.path
                 );
@@ -525,7 +549,10 @@ fn describe(input: &GetBootstrappingDataInput) -> String {
     word(input.os_name.is_some(), "os-name");
     word(input.os_version.is_some(), "os-version");
     word(input.nonce.is_some(), "nonce");
-    word(matches!(input.csr, Some(CsrInput::Support(_))), "csr-support");
+    word(
+        matches!(input.csr, Some(CsrInput::Support(_))),
+        "csr-support",
+    );
     word(matches!(input.csr, Some(CsrInput::P10(_))), "p10-csr");
     words.join(" ")
 }

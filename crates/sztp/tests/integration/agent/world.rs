@@ -67,7 +67,7 @@ impl World {
             .domain_certificate(Profile::TlsServer, "CN=Bootstrap Server", |it| {
                 names.iter().fold(it, |it, name| match name.parse() {
                     Ok(address) => it.alt_name(pki::issue::AltName::Ip(address)),
-                    Err(_) => it.dns_name(name),
+                    Err(_) => it.dns_name(*name),
                 })
             })
             .unwrap()
@@ -102,10 +102,13 @@ impl World {
         information: &ConveyedInformation,
         voucher: Vec<u8>,
     ) -> BootstrappingData {
-        let content = information.encode(Encoding::Json).unwrap();
+        self.signed_content(&information.encode(Encoding::Json).unwrap(), voucher)
+    }
+
+    pub(crate) fn signed_content(&self, content: &[u8], voucher: Vec<u8>) -> BootstrappingData {
         BootstrappingData {
             conveyed_information: conveyed::sign(
-                &content,
+                content,
                 Encoding::Json,
                 ContentType::Registered,
                 &self.owner,
