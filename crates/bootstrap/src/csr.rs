@@ -22,12 +22,11 @@ use serde_json::json;
 use store::params;
 use sztp::Encoding;
 use sztp::csr::{Asked, Checked, Device, KeyAlgorithm, Policy, ask, check, choose};
-use sztp::message::{CsrInput, CsrRequest, GetBootstrappingDataInput};
+use sztp::message::{CsrInput, CsrRequest};
 use sztp::restconf::{Fault, RestconfError};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-use crate::auth::Shown;
 use crate::config::{Config, CsrConfig};
 use crate::content::IssuedCertificate;
 use crate::events::{self, Event, Kind};
@@ -100,23 +99,16 @@ impl Authority {
         &self,
         service: &Service,
         row: &DeviceRow,
-        shown: &Shown,
-        input: &GetBootstrappingDataInput,
+        identity: Option<&Certificate>,
+        csr: &CsrInput,
         now: OffsetDateTime,
     ) -> Result<Option<Arc<IssuedCertificate>>, Step> {
         let device = Device {
             serial: &row.serial,
-            identity: match &shown.certificate {
-                Some(Ok(proven)) => Some(&proven.certificate),
-                _ => None,
-            },
+            identity,
         };
-        match &input.csr {
-            None => Ok(None),
-            // SZTP-9646-4.1.4: certificates are for devices that trust this server; one that asks
-            // for signed data comes back over a connection that it trusts.
-            Some(CsrInput::Support(_)) if input.signed_data_preferred => Ok(None),
-            Some(CsrInput::Support(support)) => {
+        match csr {
+            CsrInput::Support(support) => {
                 let wanted = choose(support, &self.policy, &device).map_err(Step::Refused)?;
                 let Some(request) = wanted else {
                     return Ok(None);
@@ -124,10 +116,10 @@ impl Authority {
                 keep_demand(service, row, &request, now)
                     .await
                     .map_err(Step::Failed)?;
-                // SZTP-9646-2.1-04.
+                // SZTP-9646-2.1-04: the request for a CSR is an error response.
                 Err(Step::Refused(ask(&request)))
             }
-            Some(csr) => self
+            csr => self
                 .certify(service, row, &device, csr, now)
                 .await
                 .map(Some),

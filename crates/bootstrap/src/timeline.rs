@@ -17,6 +17,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::TimelineConfig;
+use crate::content::rollout;
 use crate::register::State;
 use crate::{Error, content, events};
 
@@ -201,6 +202,10 @@ pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> R
         if let (Some(progress), Some(device)) = (&entry.progress, entry.line.device) {
             for key in &progress.keys {
                 insert_key(connection, device, key, entry.line.at).await?;
+            }
+            if let Some(ended @ (State::Complete | State::Failed)) = entry.state {
+                let failed = ended == State::Failed;
+                rollout::note_report(connection, device, failed, entry.line.at).await?;
             }
             if let Some(state @ (State::Complete | State::Failed)) = entry.state {
                 let failed = state == State::Failed;

@@ -361,7 +361,7 @@ impl Service {
             request.unwrap_or(Encoding::Json),
             &leniency,
         );
-        let input = match decoded {
+        let mut input = match decoded {
             Ok((input, more)) => {
                 oddities.extend(more);
                 input
@@ -370,34 +370,8 @@ impl Service {
         };
         let mut summary = describe_input(&input, request, encoding, &oddities, call);
         let device = &who.found.device;
-        let certificate = match self.certificate_for(who, &input, now).await {
-            Ok(certificate) => certificate,
-            Err(Step::Refused(error)) => {
-                let wanted = error.fault == Fault::CsrWanted;
-                let code = error.code;
-                return Outcome {
-                    outcome: if wanted { "asked" } else { "refused" },
-                    code,
-                    next: if wanted {
-                        "the device makes a certificate request and asks again".to_owned()
-                    } else {
-                        error.message.clone()
-                    },
-                    // Being asked for a request is a step on the way and no stop.
-                    state: Some(if wanted {
-                        State::Started
-                    } else {
-                        State::Waiting
-                    }),
-                    progress: None,
-                    event: (!wanted).then(|| (events::Kind::Refused, json!({ "code": code }))),
-                    summary,
-                    reply: Reply::refusal(&error, encoding),
-                };
-            }
-            Err(Step::Failed(error)) => return failed_step(&error, encoding, summary),
-        };
-        let facts = Facts {
+        let csr = input.csr.take();
+        let mut facts = Facts {
             device: Arc::clone(device),
             epoch: who.found.epoch,
             revision: who.found.revision,
@@ -408,10 +382,17 @@ impl Service {
             signed_data_preferred: input.signed_data_preferred,
             outer: encoding,
             profile: Arc::clone(&who.profile),
-            certificate,
+            certificate: None,
             identity: who.certificate().cloned(),
             now,
         };
+        if let Some(csr) = csr {
+            match self.certificate_for(who, &facts, &csr, now).await {
+                Ok(certificate) => facts.certificate = certificate,
+                Err(Step::Refused(error)) => return csr_refused(&error, encoding, summary),
+                Err(Step::Failed(error)) => return failed_step(&error, encoding, summary),
+            }
+        }
         match self.0.engine.choose(&facts).await {
             Ok(prepared) => {
                 let redirect = prepared.redirect;
@@ -547,21 +528,37 @@ impl Service {
     async fn certificate_for(
         &self,
         who: &Known,
-        input: &GetBootstrappingDataInput,
+        facts: &Facts,
+        csr: &CsrInput,
         now: OffsetDateTime,
     ) -> Result<Option<Arc<IssuedCertificate>>, Step> {
+        let support = matches!(csr, CsrInput::Support(_));
         let Some(authority) = &self.0.authority else {
-            return match &input.csr {
-                // SZTP-9646-2.2-02: a server without a CA ignores csr-support.
-                None | Some(CsrInput::Support(_)) => Ok(None),
-                Some(_) => Err(Step::Refused(RestconfError::new(
+            // SZTP-9646-2.2-02: a server without a CA ignores csr-support.
+            return if support {
+                Ok(None)
+            } else {
+                Err(Step::Refused(RestconfError::new(
                     Fault::CsrNotSupported,
                     "no certificates are issued here",
-                ))),
+                )))
             };
         };
+        // SZTP-9646-4.1.4-01: the error that asks for a request cannot be signed, so a device that
+        // does not trust this server gets none.
+        if facts.signed_data_preferred {
+            return Ok(None);
+        }
+        // Nobody makes a request for data that there is not, or to be sent on to another server.
+        match self.0.engine.look(facts).await.0 {
+            Ok(prepared) if prepared.redirect => return Ok(None),
+            // A template can need the certificate that is about to be made.
+            Ok(_) | Err(Refusal::Unusable(_)) => {}
+            Err(Refusal::Failed(error)) => return Err(Step::Failed(error)),
+            Err(refusal) => return Err(Step::Refused(refusal.restconf())),
+        }
         authority
-            .serve(self, &who.found.device, &who.shown, input, now)
+            .serve(self, &who.found.device, who.certificate(), csr, now)
             .await
     }
 }
@@ -600,6 +597,26 @@ fn unreadable(call: &Call<'_>, error: &RestconfError, encoding: Encoding) -> Out
             "begins": String::from_utf8_lossy(head).replace('\0', "\u{fffd}"),
             "transport": transport(call.peer),
         }),
+    }
+}
+
+/// The part about certificates ended the request: it is asked for one, or was refused.
+fn csr_refused(error: &RestconfError, encoding: Encoding, summary: Value) -> Outcome {
+    let wanted = error.fault == Fault::CsrWanted;
+    Outcome {
+        reply: Reply::refusal(error, encoding),
+        outcome: if wanted { "asked" } else { "refused" },
+        code: error.code,
+        next: if wanted {
+            "the device makes a certificate request and asks again".to_owned()
+        } else {
+            error.message.clone()
+        },
+        // Being asked for a request is a step on the way and no stop.
+        state: Some(if wanted { State::Started } else { State::Waiting }),
+        progress: None,
+        event: (!wanted).then(|| (events::Kind::Refused, json!({ "code": error.code }))),
+        summary,
     }
 }
 

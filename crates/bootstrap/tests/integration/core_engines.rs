@@ -24,6 +24,8 @@ macro_rules! on_both_engines {
 
 on_both_engines! {
     core_auth: strangers_are_refused_and_seen, passwords_count_where_a_profile_says_so, devices_that_are_blocked_or_gone_get_nothing, a_proxy_hands_on_what_it_was_shown, a_change_in_the_register_is_seen_at_once, an_alias_is_the_device;
+    core_csr: a_device_asks_makes_a_key_and_gets_its_certificate, requests_that_are_not_the_devices_own_are_refused, a_server_without_a_ca_goes_on_without, a_ca_that_is_away_makes_the_device_come_again;
+    core_data: a_known_device_gets_its_own_data, who_asks_for_signed_data_never_gets_unsigned_onboarding, a_redirect_server_sends_devices_to_their_owner, a_new_revision_is_served_at_once;
     core_restconf: the_server_says_what_it_is, a_redirect_server_takes_no_reports, each_bad_request_has_its_status_and_its_line, requests_that_are_right_reach_the_operation;
     core_progress: every_type_is_recorded_under_its_device, host_keys_and_anchors_are_kept, silence_is_noticed, many_at_once_all_leave_their_lines, a_flood_of_strangers_does_not_fill_the_disk;
 }

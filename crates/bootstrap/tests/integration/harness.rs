@@ -256,6 +256,29 @@ impl Lab {
         Device::new(self.address(), None)
     }
 
+    /// Writes a content folder and serves it, as `usher bootstrap apply` does.
+    pub(crate) async fn stage(&self, content: &str, files: &[(&str, &str)]) {
+        use bootstrap::content::{load, revision};
+        let root = self.path("content");
+        std::fs::create_dir_all(root.join("templates")).unwrap();
+        std::fs::write(root.join("content.toml"), content).unwrap();
+        for (name, text) in files {
+            std::fs::write(root.join(name), text).unwrap();
+        }
+        let folder = load::load(&root);
+        assert!(folder.passes(), "{:?}", folder.findings);
+        revision::store_revision(
+            &self.store,
+            &folder.document,
+            &folder.bodies,
+            "test",
+            "",
+            self.clock.now(),
+        )
+        .await
+        .unwrap();
+    }
+
     pub(crate) async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             running.stop().await;

@@ -1,6 +1,8 @@
 //! The bootstrap server as devices and operators see it.
 
 mod core_auth;
+mod core_csr;
+mod core_data;
 mod core_engines;
 mod core_progress;
 mod core_restconf;
