@@ -43,9 +43,9 @@ bundle = "base"
 const SCRIPT: &str = "#!/bin/sh\necho 'bootstrapping begins'\n";
 
 const TEMPLATE: &str = r#"<system xmlns="urn:ietf:params:xml:ns:yang:ietf-system">
-  <hostname>{{ hostname }}.{{ domain }}</hostname>
+  <hostname>{{ vars.hostname }}.{{ vars.domain }}</hostname>
   <ntp>
-    {%- for server in ntp %}
+    {%- for server in vars.ntp %}
     <server><name>{{ server }}</name><udp><address>{{ server }}</address></udp></server>
     {%- endfor %}
   </ntp>

@@ -10,6 +10,7 @@ pub(crate) mod example;
 mod export;
 mod lifecycle;
 mod owner;
+mod preflight;
 mod serve;
 mod setup;
 pub(crate) mod text;
@@ -69,6 +70,8 @@ enum Action {
     /// Ownership vouchers: the list for the manufacturer out, vouchers in.
     #[command(subcommand)]
     Vouchers(vouchers::VouchersCommand),
+    /// Look at everything that a device needs before it is powered on.
+    Preflight(preflight::PreflightArguments),
     /// Put a new device in the place of an old one.
     Replace(lifecycle::ReplaceArguments),
     /// Give a device up: it gets nothing any more.
@@ -181,6 +184,7 @@ impl Command {
             Action::Trust(command) => trust::run(context, command).await,
             Action::Devices(command) => devices::run(context, command).await,
             Action::Vouchers(command) => vouchers::run(context, command).await,
+            Action::Preflight(arguments) => preflight::run(context, arguments).await,
             Action::Replace(arguments) => lifecycle::run_replace(context, arguments).await,
             Action::Release(arguments) => lifecycle::run_release(context, arguments).await,
             Action::Transfer(arguments) => lifecycle::run_transfer(context, arguments).await,
