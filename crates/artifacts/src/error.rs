@@ -224,6 +224,8 @@ faults! {
     OwnerCertificateMissing = "bundle.owner-certificate-missing",
     /// The owner certificate does not lead to the voucher's pinned certificate.
     OwnerNotPinned = "bundle.owner-not-pinned",
+    /// Which certificate of the artefact is the owner certificate cannot be told.
+    SeveralLeaves = "owner.several-leaves",
     /// The information is not signed by a certificate of the owner certificate artefact.
     SignerNotOwner = "bundle.signer-not-owner",
     /// A hash algorithm is not known.

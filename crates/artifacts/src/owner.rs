@@ -67,6 +67,22 @@ impl OwnerCertificate {
     }
 }
 
+impl OwnerCertificate {
+    /// [`Self::leaf`], and that it may sign.
+    ///
+    /// # Errors
+    /// If it is not told apart from the others, or may not make signatures.
+    pub fn owner_certificate(&self) -> Result<&Certificate, Error> {
+        let leaf = self.leaf();
+        let leaf = leaf.ok_or_else(|| {
+            let detail = "several certificates issued none of the others";
+            fail(Fault::SeveralLeaves, detail)
+        })?;
+        check_key_usage(leaf)?;
+        Ok(leaf)
+    }
+}
+
 /// Makes the artefact: the owner certificate, the certificates up to the pinned one, and lists
 /// to staple.
 ///

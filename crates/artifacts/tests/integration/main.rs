@@ -7,6 +7,7 @@ mod bundle;
 mod common;
 mod conveyed;
 mod flips;
+mod fuzz_seeds;
 mod openssl;
 mod properties;
 mod schema;
