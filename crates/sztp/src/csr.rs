@@ -11,7 +11,7 @@ mod info;
 mod tlv;
 
 use artifacts::Encoding;
-use pki::{Csr, KeyKind, PublicKey};
+use pki::{Csr, PublicKey};
 use time::{Duration, OffsetDateTime};
 
 use crate::message::{CsrFormat, CsrInput, CsrRequest, CsrSupport};
@@ -108,17 +108,7 @@ impl KeyAlgorithm {
     /// The type of a key.
     #[must_use]
     pub fn of(key: &PublicKey) -> Option<Self> {
-        match key.kind() {
-            Some(KeyKind::EcdsaP256) => Some(Self::EcP256),
-            Some(KeyKind::EcdsaP384) => Some(Self::EcP384),
-            Some(KeyKind::EcdsaP521) => Some(Self::EcP521),
-            Some(KeyKind::Ed25519) => Some(Self::Ed25519),
-            Some(KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096) => Some(Self::Rsa),
-            Some(KeyKind::MlDsa44) => Some(Self::MlDsa44),
-            Some(KeyKind::MlDsa65) => Some(Self::MlDsa65),
-            Some(KeyKind::MlDsa87) => Some(Self::MlDsa87),
-            _ => None,
-        }
+        info::key_algorithm(key.spki_der()).and_then(Self::from_identifier)
     }
 
     /// The name in configuration files.

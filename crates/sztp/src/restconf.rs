@@ -339,7 +339,7 @@ pub struct RestconfError {
     /// The node at fault.
     pub path: Option<ErrorPath>,
     /// The CSR that the server asks for.
-    pub info: Option<CsrRequest>,
+    pub info: Option<Box<CsrRequest>>,
     /// The cause.
     pub fault: Fault,
 }
@@ -370,7 +370,7 @@ impl RestconfError {
     /// The same with the CSR that the server asks for.
     #[must_use]
     pub fn with_csr_request(mut self, request: CsrRequest) -> Self {
-        self.info = Some(request);
+        self.info = Some(Box::new(request));
         self
     }
 

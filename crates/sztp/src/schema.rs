@@ -118,7 +118,7 @@ impl Node {
         matches!(self.kind, Kind::List(..) | Kind::LeafList(..))
     }
 
-    pub(crate) fn children(&self) -> &'static [Node] {
+    pub(crate) fn children(&self) -> &'static [Self] {
         match self.kind {
             Kind::Container(children) | Kind::List(children, ..) | Kind::Any(children) => children,
             Kind::Leaf(_) | Kind::LeafList(..) => &[],

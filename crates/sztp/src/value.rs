@@ -51,7 +51,7 @@ pub(crate) fn base64(text: &str, reader: &mut Reader<'_>) -> Result<Vec<u8>, Res
         return Ok(bytes);
     }
     let bytes = LENIENT.decode(&cleaned).map_err(|_| fail(reader))?;
-    if cleaned.len() % 4 != 0 {
+    if !cleaned.len().is_multiple_of(4) {
         reader.tolerate(
             leniency.base64_padding,
             "base64-padding",

@@ -46,7 +46,10 @@ fn case(rpc: Rpc, encoding: Encoding, body: &[u8], fault: Fault, switch: &str) {
                 .unwrap_or_else(|error| panic!("{rpc:?} {encoding}: {shown}: {error}"));
             assert_eq!(names(&oddities), [switch], "{shown}");
             let others = Leniency::from_names(
-                Leniency::NAMES.iter().copied().filter(|name| *name != switch),
+                Leniency::NAMES
+                    .iter()
+                    .copied()
+                    .filter(|name| *name != switch),
             )
             .unwrap();
             decode(rpc, body, encoding, &others).unwrap_err();
@@ -90,20 +93,72 @@ fn json_texts() {
         (b"null", Fault::WrongWrapper, ""),
         (b"[]", Fault::WrongWrapper, ""),
         (b"{}", Fault::WrongWrapper, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{}", Fault::NotJson, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{}} x", Fault::NotJson, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{},\"a\":1}", Fault::WrongWrapper, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{\"hw-model\":\"a\",\"hw-model\":\"a\"}}", Fault::DuplicateMember, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{},\"ietf-sztp-bootstrap-server:input\":{}}", Fault::DuplicateMember, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":{\"hw-model\":\"\xff\"}}", Fault::NotUtf8, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":[]}", Fault::WrongType, ""),
-        (b"{\"ietf-sztp-bootstrap-server:input\":null}", Fault::WrongType, ""),
-        (b"{\"ietf-sztp-bootstrap-server:output\":{}}", Fault::WrongWrapper, ""),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{}",
+            Fault::NotJson,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{}} x",
+            Fault::NotJson,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{},\"a\":1}",
+            Fault::WrongWrapper,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{\"hw-model\":\"a\",\"hw-model\":\"a\"}}",
+            Fault::DuplicateMember,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{},\"ietf-sztp-bootstrap-server:input\":{}}",
+            Fault::DuplicateMember,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":{\"hw-model\":\"\xff\"}}",
+            Fault::NotUtf8,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":[]}",
+            Fault::WrongType,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:input\":null}",
+            Fault::WrongType,
+            "",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:output\":{}}",
+            Fault::WrongWrapper,
+            "",
+        ),
         (b"{\"ietf-sztp-csr:input\":{}}", Fault::WrongWrapper, ""),
-        (b"{\"input\":{}}", Fault::WrongWrapper, "names-qualification"),
-        (b"{\"ietf-sztp-bootstrap-server:get-bootstrapping-data\":{}}", Fault::WrongWrapper, "rpc-wrapper"),
-        (b"{\"ietf-sztp-bootstrap-server:report-progress\":{}}", Fault::WrongWrapper, ""),
-        (b"\xef\xbb\xbf{\"ietf-sztp-bootstrap-server:input\":{}}", Fault::ByteOrderMark, "byte-order-mark"),
+        (
+            b"{\"input\":{}}",
+            Fault::WrongWrapper,
+            "names-qualification",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:get-bootstrapping-data\":{}}",
+            Fault::WrongWrapper,
+            "rpc-wrapper",
+        ),
+        (
+            b"{\"ietf-sztp-bootstrap-server:report-progress\":{}}",
+            Fault::WrongWrapper,
+            "",
+        ),
+        (
+            b"\xef\xbb\xbf{\"ietf-sztp-bootstrap-server:input\":{}}",
+            Fault::ByteOrderMark,
+            "byte-order-mark",
+        ),
         (deep.as_bytes(), Fault::TooDeep, ""),
         (deep_object[..200_000].as_bytes(), Fault::TooDeep, ""),
         (large.as_bytes(), Fault::TooLarge, ""),
@@ -117,13 +172,37 @@ fn json_texts() {
 fn json_leafs_of_the_request() {
     use Rpc::Get;
     for (members, fault, switch) in [
-        ("\"signed-data-preferred\":true", Fault::WrongType, "empty-type"),
-        ("\"signed-data-preferred\":null", Fault::WrongType, "empty-type"),
-        ("\"signed-data-preferred\":\"\"", Fault::WrongType, "empty-type"),
-        ("\"signed-data-preferred\":{}", Fault::WrongType, "empty-type"),
-        ("\"signed-data-preferred\":[]", Fault::WrongType, "empty-type"),
+        (
+            "\"signed-data-preferred\":true",
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "\"signed-data-preferred\":null",
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "\"signed-data-preferred\":\"\"",
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "\"signed-data-preferred\":{}",
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "\"signed-data-preferred\":[]",
+            Fault::WrongType,
+            "empty-type",
+        ),
         ("\"signed-data-preferred\":false", Fault::WrongType, ""),
-        ("\"signed-data-preferred\":[null,null]", Fault::WrongType, ""),
+        (
+            "\"signed-data-preferred\":[null,null]",
+            Fault::WrongType,
+            "",
+        ),
         ("\"signed-data-preferred\":[false]", Fault::WrongType, ""),
         ("\"signed-data-preferred\":0", Fault::WrongType, ""),
         ("\"hw-model\":7", Fault::WrongType, ""),
@@ -135,26 +214,82 @@ fn json_leafs_of_the_request() {
         ("\"hw-model\":\"\\ud800\"", Fault::NotJson, ""),
         ("\"nonce\":\"\"", Fault::BadLength, "empty-nonce"),
         ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAA\"", Fault::BadLength, ""),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"", Fault::BadLength, ""),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA\"", Fault::BadBase64, "base64-padding"),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAB==\"", Fault::BadBase64, "base64-trailing-bits"),
-        ("\"nonce\":\"AAAAAAAAAA\\nAAAAAAAAAAAA==\"", Fault::BadBase64, "base64-white-space"),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAA_w==\"", Fault::BadBase64, "base64-url"),
-        ("\"nonce\":\"A_AAAAAAAAAAAAAAAAAA+w==\"", Fault::BadBase64, ""),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA==AAAA\"", Fault::BadBase64, ""),
-        ("\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA===\"", Fault::BadBase64, ""),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"",
+            Fault::BadLength,
+            "",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA\"",
+            Fault::BadBase64,
+            "base64-padding",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAB==\"",
+            Fault::BadBase64,
+            "base64-trailing-bits",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAA\\nAAAAAAAAAAAA==\"",
+            Fault::BadBase64,
+            "base64-white-space",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAA_w==\"",
+            Fault::BadBase64,
+            "base64-url",
+        ),
+        (
+            "\"nonce\":\"A_AAAAAAAAAAAAAAAAAA+w==\"",
+            Fault::BadBase64,
+            "",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA==AAAA\"",
+            Fault::BadBase64,
+            "",
+        ),
+        (
+            "\"nonce\":\"AAAAAAAAAAAAAAAAAAAAAA===\"",
+            Fault::BadBase64,
+            "",
+        ),
         ("\"nonce\":\"!\"", Fault::BadBase64, ""),
         ("\"nonce\":16", Fault::WrongType, ""),
-        ("\"ietf-sztp-bootstrap-server:hw-model\":\"a\"", Fault::UnknownElement, "names-qualification"),
-        ("\"hw-model\":\"a\",\"ietf-sztp-bootstrap-server:hw-model\":\"a\"", Fault::UnknownElement, ""),
-        ("\"hw_model\":\"a\"", Fault::UnknownElement, "unknown-members"),
-        ("\"example:hw-model\":\"a\"", Fault::UnknownNamespace, "unknown-members"),
-        ("\"@hw-model\":{}", Fault::UnknownAttribute, "unknown-members"),
+        (
+            "\"ietf-sztp-bootstrap-server:hw-model\":\"a\"",
+            Fault::UnknownElement,
+            "names-qualification",
+        ),
+        (
+            "\"hw-model\":\"a\",\"ietf-sztp-bootstrap-server:hw-model\":\"a\"",
+            Fault::UnknownElement,
+            "",
+        ),
+        (
+            "\"hw_model\":\"a\"",
+            Fault::UnknownElement,
+            "unknown-members",
+        ),
+        (
+            "\"example:hw-model\":\"a\"",
+            Fault::UnknownNamespace,
+            "unknown-members",
+        ),
+        (
+            "\"@hw-model\":{}",
+            Fault::UnknownAttribute,
+            "unknown-members",
+        ),
     ] {
         json(Get, members, fault, switch);
     }
-    let body = format!("{{\"ietf-sztp-bootstrap-server:input\":{{\"os-name\":\"\\ud83d\\ude00\\t\",\"nonce\":\"{NONCE}\",\"hw-model\":\"\"}}}}");
-    let (input, _) = GetBootstrappingDataInput::decode(body.as_bytes(), Encoding::Json, &Leniency::strict()).unwrap();
+    let body = format!(
+        "{{\"ietf-sztp-bootstrap-server:input\":{{\"os-name\":\"\\ud83d\\ude00\\t\",\"nonce\":\"{NONCE}\",\"hw-model\":\"\"}}}}"
+    );
+    let (input, _) =
+        GetBootstrappingDataInput::decode(body.as_bytes(), Encoding::Json, &Leniency::strict())
+            .unwrap();
     assert_eq!(input.os_name.as_deref(), Some("\u{1f600}\t"));
     assert_eq!(input.hw_model.as_deref(), Some(""));
     assert_eq!(input.nonce.unwrap().len(), 16);
@@ -182,28 +317,95 @@ fn json_of_rfc_9646() {
     };
     for (members, fault, switch) in [
         (support("", ""), Fault::MissingElement, ""),
-        (support("", "\"format-identifier\":[]"), Fault::MissingElement, ""),
-        (support("", "\"format-identifier\":[\"p10-csr\"]"), Fault::BadValue, "identity-unqualified"),
-        (support("", "\"format-identifier\":[\"ietf-sztp-csr:p10-csr\"]"), Fault::BadValue, "unknown-formats"),
-        (support("", "\"format-identifier\":[\"ietf-ztp-types:scep-csr\"]"), Fault::BadValue, "unknown-formats"),
-        (support("", "\"format-identifier\":\"ietf-ztp-types:p10-csr\""), Fault::WrongType, "list-without-array"),
+        (
+            support("", "\"format-identifier\":[]"),
+            Fault::MissingElement,
+            "",
+        ),
+        (
+            support("", "\"format-identifier\":[\"p10-csr\"]"),
+            Fault::BadValue,
+            "identity-unqualified",
+        ),
+        (
+            support("", "\"format-identifier\":[\"ietf-sztp-csr:p10-csr\"]"),
+            Fault::BadValue,
+            "unknown-formats",
+        ),
+        (
+            support("", "\"format-identifier\":[\"ietf-ztp-types:scep-csr\"]"),
+            Fault::BadValue,
+            "unknown-formats",
+        ),
+        (
+            support("", "\"format-identifier\":\"ietf-ztp-types:p10-csr\""),
+            Fault::WrongType,
+            "list-without-array",
+        ),
         (support(&generation(""), p10), Fault::MissingElement, ""),
-        (support(&generation("\"algorithm-identifier\":[]"), p10), Fault::MissingElement, ""),
-        (support("\"key-generation\":{},", p10), Fault::MissingElement, ""),
-        ("\"ietf-sztp-csr:csr-support\":{}".to_owned(), Fault::MissingElement, ""),
-        (support("", p10).replace("ietf-sztp-csr:", ""), Fault::UnknownElement, "names-qualification"),
-        (support("", p10).replace("ietf-sztp-csr:", "ietf-ztp-types:"), Fault::UnknownElement, "unknown-members"),
-        (support("", p10).replace("csr-generation", "ietf-sztp-csr:csr-generation"), Fault::UnknownElement, "names-qualification"),
-        ("\"ietf-sztp-csr:csr\":{\"p10-csr\":\"AAAA\"}".to_owned(), Fault::UnknownElement, "unknown-members"),
-        ("\"p10-csr\":\"AAAA\"".to_owned(), Fault::UnknownElement, "names-qualification"),
-        (format!("{},\"ietf-sztp-csr:p10-csr\":\"AAAA\"", support("", p10)), Fault::NotTogether, ""),
-        ("\"ietf-sztp-csr:p10-csr\":\"AAAA\",\"ietf-sztp-csr:cmc-csr\":\"AAAA\"".to_owned(), Fault::NotTogether, ""),
-        ("\"ietf-sztp-csr:cmc-csr\":\"AAAA\",\"ietf-sztp-csr:cmp-csr\":\"AAAA\"".to_owned(), Fault::NotTogether, ""),
+        (
+            support(&generation("\"algorithm-identifier\":[]"), p10),
+            Fault::MissingElement,
+            "",
+        ),
+        (
+            support("\"key-generation\":{},", p10),
+            Fault::MissingElement,
+            "",
+        ),
+        (
+            "\"ietf-sztp-csr:csr-support\":{}".to_owned(),
+            Fault::MissingElement,
+            "",
+        ),
+        (
+            support("", p10).replace("ietf-sztp-csr:", ""),
+            Fault::UnknownElement,
+            "names-qualification",
+        ),
+        (
+            support("", p10).replace("ietf-sztp-csr:", "ietf-ztp-types:"),
+            Fault::UnknownElement,
+            "unknown-members",
+        ),
+        (
+            support("", p10).replace("csr-generation", "ietf-sztp-csr:csr-generation"),
+            Fault::UnknownElement,
+            "names-qualification",
+        ),
+        (
+            "\"ietf-sztp-csr:csr\":{\"p10-csr\":\"AAAA\"}".to_owned(),
+            Fault::UnknownElement,
+            "unknown-members",
+        ),
+        (
+            "\"p10-csr\":\"AAAA\"".to_owned(),
+            Fault::UnknownElement,
+            "names-qualification",
+        ),
+        (
+            format!("{},\"ietf-sztp-csr:p10-csr\":\"AAAA\"", support("", p10)),
+            Fault::NotTogether,
+            "",
+        ),
+        (
+            "\"ietf-sztp-csr:p10-csr\":\"AAAA\",\"ietf-sztp-csr:cmc-csr\":\"AAAA\"".to_owned(),
+            Fault::NotTogether,
+            "",
+        ),
+        (
+            "\"ietf-sztp-csr:cmc-csr\":\"AAAA\",\"ietf-sztp-csr:cmp-csr\":\"AAAA\"".to_owned(),
+            Fault::NotTogether,
+            "",
+        ),
     ] {
         json(Rpc::Get, &members, fault, switch);
     }
     let many = vec!["\"AAAA\""; 65].join(",");
-    let members = support(&generation(&format!("\"algorithm-identifier\":[{many}]")), p10);
+    let members = support(
+        &generation(&format!("\"algorithm-identifier\":[{many}]")),
+        p10,
+    );
     json(Rpc::Get, &members, Fault::TooMany, "");
 }
 
@@ -236,10 +438,26 @@ fn json_reports() {
 fn replies() {
     for (members, fault, switch) in [
         ("", Fault::MissingElement, ""),
-        ("\"conveyed-information\":\"AAAA\",\"owner-certificate\":\"AAAA\"", Fault::NotTogether, ""),
-        ("\"conveyed-information\":\"AAAA\",\"ownership-voucher\":\"AAAA\"", Fault::NotTogether, ""),
-        ("\"conveyed-information\":\"AAAA\",\"reporting-level\":\"loud\"", Fault::BadValue, ""),
-        ("\"conveyed-information\":\"AAAA\\nAAAA\"", Fault::BadBase64, "base64-white-space"),
+        (
+            "\"conveyed-information\":\"AAAA\",\"owner-certificate\":\"AAAA\"",
+            Fault::NotTogether,
+            "",
+        ),
+        (
+            "\"conveyed-information\":\"AAAA\",\"ownership-voucher\":\"AAAA\"",
+            Fault::NotTogether,
+            "",
+        ),
+        (
+            "\"conveyed-information\":\"AAAA\",\"reporting-level\":\"loud\"",
+            Fault::BadValue,
+            "",
+        ),
+        (
+            "\"conveyed-information\":\"AAAA\\nAAAA\"",
+            Fault::BadBase64,
+            "base64-white-space",
+        ),
     ] {
         json(Rpc::Output, members, fault, switch);
     }
@@ -254,10 +472,25 @@ fn replies() {
     // What an Arista library serves: base64 with line feeds, and capitals in the namespace.
     let body = "<output xmlns=\"urn:ietf:params:xml:ns:yang:ietf-SZTP-bootstrap-server\">\
                 <conveyed-information>AAAA\nAAAA\n</conveyed-information></output>";
-    let error = decode(Rpc::Output, body.as_bytes(), Encoding::Xml, &Leniency::strict()).unwrap_err();
+    let error = decode(
+        Rpc::Output,
+        body.as_bytes(),
+        Encoding::Xml,
+        &Leniency::strict(),
+    )
+    .unwrap_err();
     assert_eq!(error.fault, Fault::UnknownNamespace);
-    let oddities = decode(Rpc::Output, body.as_bytes(), Encoding::Xml, &Leniency::lenient()).unwrap();
-    assert_eq!(names(&oddities), ["base64-white-space", "namespace-spelling"]);
+    let oddities = decode(
+        Rpc::Output,
+        body.as_bytes(),
+        Encoding::Xml,
+        &Leniency::lenient(),
+    )
+    .unwrap();
+    assert_eq!(
+        names(&oddities),
+        ["base64-white-space", "namespace-spelling"]
+    );
 }
 
 /// Requirements: SZTP-7950-9.10.3-01, SZTP-7950-7.14.4-01
@@ -265,11 +498,15 @@ fn replies() {
 fn xml_texts() {
     let deep = format!("<input xmlns=\"{SVR}\">{}", "<a>".repeat(60_000));
     let wide = format!("<input xmlns=\"{SVR}\">{}</input>", "<a/>".repeat(10_001));
-    let attributes: String = (0..17).map(|at| format!(" xmlns:p{at}=\"u:{at}\"")).collect();
+    let attributes: String = (0..17)
+        .map(|at| format!(" xmlns:p{at}=\"u:{at}\""))
+        .collect();
     let attributes = format!("<input xmlns=\"{SVR}\"{attributes}/>");
     let open = format!("<input xmlns=\"{SVR}\">");
     let doctype = |inside: &str, content: &str| {
-        format!("<!DOCTYPE input {inside}><input xmlns=\"{SVR}\"><hw-model>{content}</hw-model></input>")
+        format!(
+            "<!DOCTYPE input {inside}><input xmlns=\"{SVR}\"><hw-model>{content}</hw-model></input>"
+        )
     };
     let billion = "[<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\"><!ENTITY c \"&b;&b;&b;&b;\">]";
     for (text, fault, switch) in [
@@ -283,35 +520,113 @@ fn xml_texts() {
         (format!("x{open}</input>"), Fault::NotXml, ""),
         (format!("{open}</input>&#120;"), Fault::NotXml, ""),
         (format!("<![CDATA[x]]>{open}</input>"), Fault::NotXml, ""),
-        (format!(" <?xml version=\"1.0\"?>{open}</input>"), Fault::NotXml, ""),
-        (format!("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>{open}</input>"), Fault::NotUtf8, ""),
-        (format!("\u{feff}{open}</input>"), Fault::ByteOrderMark, "byte-order-mark"),
-        ("<input/>".to_owned(), Fault::UnknownNamespace, "namespace-spelling"),
-        ("<input xmlns=\"urn:other\"/>".to_owned(), Fault::UnknownNamespace, ""),
-        (format!("<output xmlns=\"{SVR}\"/>"), Fault::WrongWrapper, ""),
-        (format!("<get-bootstrapping-data xmlns=\"{SVR}\"/>"), Fault::WrongWrapper, "rpc-wrapper"),
-        (doctype("SYSTEM \"file:///etc/passwd\"", "x"), Fault::Doctype, ""),
-        (doctype("[<!ENTITY x SYSTEM \"file:///etc/passwd\">]", "&x;"), Fault::Doctype, ""),
+        (
+            format!(" <?xml version=\"1.0\"?>{open}</input>"),
+            Fault::NotXml,
+            "",
+        ),
+        (
+            format!("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>{open}</input>"),
+            Fault::NotUtf8,
+            "",
+        ),
+        (
+            format!("\u{feff}{open}</input>"),
+            Fault::ByteOrderMark,
+            "byte-order-mark",
+        ),
+        (
+            "<input/>".to_owned(),
+            Fault::UnknownNamespace,
+            "namespace-spelling",
+        ),
+        (
+            "<input xmlns=\"urn:other\"/>".to_owned(),
+            Fault::UnknownNamespace,
+            "",
+        ),
+        (
+            format!("<output xmlns=\"{SVR}\"/>"),
+            Fault::WrongWrapper,
+            "",
+        ),
+        (
+            format!("<get-bootstrapping-data xmlns=\"{SVR}\"/>"),
+            Fault::WrongWrapper,
+            "rpc-wrapper",
+        ),
+        (
+            doctype("SYSTEM \"file:///etc/passwd\"", "x"),
+            Fault::Doctype,
+            "",
+        ),
+        (
+            doctype("[<!ENTITY x SYSTEM \"file:///etc/passwd\">]", "&x;"),
+            Fault::Doctype,
+            "",
+        ),
         (doctype(billion, "&c;"), Fault::Doctype, ""),
-        (format!("{open}<hw-model>&x;</hw-model></input>"), Fault::Doctype, ""),
+        (
+            format!("{open}<hw-model>&x;</hw-model></input>"),
+            Fault::Doctype,
+            "",
+        ),
         (format!("{open}<?php x?></input>"), Fault::Doctype, ""),
-        (format!("<?xml-stylesheet href=\"x\"?>{open}</input>"), Fault::Doctype, ""),
+        (
+            format!("<?xml-stylesheet href=\"x\"?>{open}</input>"),
+            Fault::Doctype,
+            "",
+        ),
         (deep, Fault::TooDeep, ""),
         (wide, Fault::TooMany, ""),
         (attributes, Fault::TooMany, ""),
-        (format!("<input xmlns=\"{SVR}\" xmlns=\"{SVR}\"/>"), Fault::NotXml, ""),
-        (format!("<p:input xmlns=\"{SVR}\"/>"), Fault::UnknownNamespace, ""),
+        (
+            format!("<input xmlns=\"{SVR}\" xmlns=\"{SVR}\"/>"),
+            Fault::NotXml,
+            "",
+        ),
+        (
+            format!("<p:input xmlns=\"{SVR}\"/>"),
+            Fault::UnknownNamespace,
+            "",
+        ),
         (format!("<:input xmlns=\"{SVR}\"/>"), Fault::NotXml, ""),
-        (format!("<input xmlns=\"{SVR}\" xmlns:p=\"\"/>"), Fault::NotXml, ""),
-        (format!("<input xmlns=\"{SVR}\" xmlns:xmlns=\"u:u\"/>"), Fault::NotXml, ""),
-        (format!("{open}<hw-model>&#0;</hw-model></input>"), Fault::NotXml, ""),
-        (format!("{open}<hw-model>a & b</hw-model></input>"), Fault::NotXml, ""),
+        (
+            format!("<input xmlns=\"{SVR}\" xmlns:p=\"\"/>"),
+            Fault::NotXml,
+            "",
+        ),
+        (
+            format!("<input xmlns=\"{SVR}\" xmlns:xmlns=\"u:u\"/>"),
+            Fault::NotXml,
+            "",
+        ),
+        (
+            format!("{open}<hw-model>&#0;</hw-model></input>"),
+            Fault::NotXml,
+            "",
+        ),
+        (
+            format!("{open}<hw-model>a & b</hw-model></input>"),
+            Fault::NotXml,
+            "",
+        ),
         (format!("{open}<!-- -- --></input>"), Fault::NotXml, ""),
-        (format!("{open}<hw-model>{}</hw-model></input>", "x".repeat(300_000)), Fault::TooLarge, ""),
+        (
+            format!("{open}<hw-model>{}</hw-model></input>", "x".repeat(300_000)),
+            Fault::TooLarge,
+            "",
+        ),
     ] {
         case(Rpc::Get, Encoding::Xml, text.as_bytes(), fault, switch);
     }
-    case(Rpc::Get, Encoding::Xml, b"<input>\xff</input>", Fault::NotUtf8, "");
+    case(
+        Rpc::Get,
+        Encoding::Xml,
+        b"<input>\xff</input>",
+        Fault::NotUtf8,
+        "",
+    );
 }
 
 /// Requirements: SZTP-7950-9.8.2-01, SZTP-7950-9.10.3-01, SZTP-7951-6.6-01
@@ -320,31 +635,107 @@ fn xml_leafs_of_the_request() {
     let csr = "urn:ietf:params:xml:ns:yang:ietf-sztp-csr";
     let zt = "urn:ietf:params:xml:ns:yang:ietf-ztp-types";
     let support = |format: &str| {
-        format!("<csr-support xmlns=\"{csr}\"><csr-generation><supported-formats>{format}</supported-formats></csr-generation></csr-support>")
+        format!(
+            "<csr-support xmlns=\"{csr}\"><csr-generation><supported-formats>{format}</supported-formats></csr-generation></csr-support>"
+        )
     };
     for (children, fault, switch) in [
         ("x".to_owned(), Fault::WrongType, ""),
-        ("<signed-data-preferred>true</signed-data-preferred>".to_owned(), Fault::WrongType, "empty-type"),
-        ("<signed-data-preferred> </signed-data-preferred>".to_owned(), Fault::WrongType, "empty-type"),
-        ("<signed-data-preferred>false</signed-data-preferred>".to_owned(), Fault::WrongType, ""),
-        ("<signed-data-preferred/><signed-data-preferred/>".to_owned(), Fault::DuplicateMember, ""),
-        ("<hw-model>a</hw-model><hw-model>a</hw-model>".to_owned(), Fault::DuplicateMember, ""),
+        (
+            "<signed-data-preferred>true</signed-data-preferred>".to_owned(),
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "<signed-data-preferred> </signed-data-preferred>".to_owned(),
+            Fault::WrongType,
+            "empty-type",
+        ),
+        (
+            "<signed-data-preferred>false</signed-data-preferred>".to_owned(),
+            Fault::WrongType,
+            "",
+        ),
+        (
+            "<signed-data-preferred/><signed-data-preferred/>".to_owned(),
+            Fault::DuplicateMember,
+            "",
+        ),
+        (
+            "<hw-model>a</hw-model><hw-model>a</hw-model>".to_owned(),
+            Fault::DuplicateMember,
+            "",
+        ),
         ("<hw-model><b/></hw-model>".to_owned(), Fault::WrongType, ""),
         ("<hw-model>\u{1}</hw-model>".to_owned(), Fault::BadValue, ""),
-        ("<hw-model a=\"b\">x</hw-model>".to_owned(), Fault::UnknownAttribute, "unknown-members"),
-        ("<hw-model xmlns=\"\">x</hw-model>".to_owned(), Fault::UnknownNamespace, "namespace-spelling"),
-        ("<hw-model xmlns=\"u:u\">x</hw-model>".to_owned(), Fault::UnknownNamespace, "unknown-members"),
-        ("<hw_model>x</hw_model>".to_owned(), Fault::UnknownElement, "unknown-members"),
+        (
+            "<hw-model a=\"b\">x</hw-model>".to_owned(),
+            Fault::UnknownAttribute,
+            "unknown-members",
+        ),
+        (
+            "<hw-model xmlns=\"\">x</hw-model>".to_owned(),
+            Fault::UnknownNamespace,
+            "namespace-spelling",
+        ),
+        (
+            "<hw-model xmlns=\"u:u\">x</hw-model>".to_owned(),
+            Fault::UnknownNamespace,
+            "unknown-members",
+        ),
+        (
+            "<hw_model>x</hw_model>".to_owned(),
+            Fault::UnknownElement,
+            "unknown-members",
+        ),
         ("<nonce/>".to_owned(), Fault::BadLength, "empty-nonce"),
-        (format!("<nonce>\n{NONCE}\n</nonce>"), Fault::BadBase64, "base64-white-space"),
-        ("<nonce>AAAAAAAAAAAAAAAAAAAAAB==</nonce>".to_owned(), Fault::BadBase64, "base64-trailing-bits"),
-        ("<csr-support/>".to_owned(), Fault::UnknownElement, "unknown-members"),
-        (support("<format-identifier>p10-csr</format-identifier>"), Fault::BadValue, "identity-unqualified"),
-        (support(&format!("<format-identifier xmlns:z=\"{csr}\">z:p10-csr</format-identifier>")), Fault::BadValue, "unknown-formats"),
-        (support(&format!("<format-identifier xmlns:z=\"{zt}\">z:new-csr</format-identifier>")), Fault::BadValue, "unknown-formats"),
-        (support("<format-identifier>zt:p10-csr</format-identifier>"), Fault::BadValue, "unknown-formats"),
+        (
+            format!("<nonce>\n{NONCE}\n</nonce>"),
+            Fault::BadBase64,
+            "base64-white-space",
+        ),
+        (
+            "<nonce>AAAAAAAAAAAAAAAAAAAAAB==</nonce>".to_owned(),
+            Fault::BadBase64,
+            "base64-trailing-bits",
+        ),
+        (
+            "<csr-support/>".to_owned(),
+            Fault::UnknownElement,
+            "unknown-members",
+        ),
+        (
+            support("<format-identifier>p10-csr</format-identifier>"),
+            Fault::BadValue,
+            "identity-unqualified",
+        ),
+        (
+            support(&format!(
+                "<format-identifier xmlns:z=\"{csr}\">z:p10-csr</format-identifier>"
+            )),
+            Fault::BadValue,
+            "unknown-formats",
+        ),
+        (
+            support(&format!(
+                "<format-identifier xmlns:z=\"{zt}\">z:new-csr</format-identifier>"
+            )),
+            Fault::BadValue,
+            "unknown-formats",
+        ),
+        (
+            support("<format-identifier>zt:p10-csr</format-identifier>"),
+            Fault::BadValue,
+            "unknown-formats",
+        ),
         (support(""), Fault::MissingElement, ""),
-        (format!("<p10-csr xmlns=\"{csr}\">AAAA</p10-csr><cmp-csr xmlns=\"{csr}\">AAAA</cmp-csr>"), Fault::NotTogether, ""),
+        (
+            format!(
+                "<p10-csr xmlns=\"{csr}\">AAAA</p10-csr><cmp-csr xmlns=\"{csr}\">AAAA</cmp-csr>"
+            ),
+            Fault::NotTogether,
+            "",
+        ),
     ] {
         xml(Rpc::Get, &children, fault, switch);
     }
@@ -359,7 +750,8 @@ fn xml_leafs_of_the_request() {
          <s:hw-model/></s:input>"
     );
     let (input, oddities) =
-        GetBootstrappingDataInput::decode(body.as_bytes(), Encoding::Xml, &Leniency::strict()).unwrap();
+        GetBootstrappingDataInput::decode(body.as_bytes(), Encoding::Xml, &Leniency::strict())
+            .unwrap();
     assert!(oddities.is_empty());
     assert_eq!(input.os_version.as_deref(), Some("a<b<d>\ne\r"));
     assert_eq!(input.hw_model.as_deref(), Some(""));
@@ -387,8 +779,11 @@ fn xml_reports() {
     ] {
         xml(Rpc::Report, &children, fault, switch);
     }
-    let body = format!("<input xmlns=\"{SVR}\">{key}<progress-type>bootstrap-complete</progress-type></input>");
-    let (report, _) = ReportProgressInput::decode(body.as_bytes(), Encoding::Xml, &Leniency::strict()).unwrap();
+    let body = format!(
+        "<input xmlns=\"{SVR}\">{key}<progress-type>bootstrap-complete</progress-type></input>"
+    );
+    let (report, _) =
+        ReportProgressInput::decode(body.as_bytes(), Encoding::Xml, &Leniency::strict()).unwrap();
     assert_eq!(report.ssh_host_keys.len(), 1);
 }
 
@@ -446,17 +841,24 @@ fn every_fault_has_a_status_that_its_tag_allows() {
 fn an_absent_body_and_an_empty_input() {
     let strict = Leniency::strict();
     for encoding in [Encoding::Json, Encoding::Xml] {
-        let (input, oddities) =
-            GetBootstrappingDataInput::decode(b"", encoding, &strict).unwrap();
+        let (input, oddities) = GetBootstrappingDataInput::decode(b"", encoding, &strict).unwrap();
         assert_eq!(input, GetBootstrappingDataInput::default());
         assert!(oddities.is_empty());
         let error = ReportProgressInput::decode(b"", encoding, &Leniency::lenient()).unwrap_err();
         assert_eq!(error.fault, Fault::BodyMissing);
     }
     for (encoding, body) in [
-        (Encoding::Json, "{\"ietf-sztp-bootstrap-server:input\":{}}".to_owned()),
+        (
+            Encoding::Json,
+            "{\"ietf-sztp-bootstrap-server:input\":{}}".to_owned(),
+        ),
         (Encoding::Xml, format!("<input xmlns=\"{SVR}\"/>")),
-        (Encoding::Xml, format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- x --><s:input xmlns:s=\"{SVR}\">\n</s:input>\n")),
+        (
+            Encoding::Xml,
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- x --><s:input xmlns:s=\"{SVR}\">\n</s:input>\n"
+            ),
+        ),
     ] {
         let (input, _) =
             GetBootstrappingDataInput::decode(body.as_bytes(), encoding, &strict).unwrap();

@@ -135,10 +135,7 @@ fn requests_of_rfc_8572() {
     };
     assert_eq!(report.progress, ProgressType::BootstrapComplete);
     assert_eq!(report.message.as_deref(), Some("example message"));
-    assert_eq!(
-        report.ssh_host_keys,
-        [key("ssh-rsa"), key("rsa-sha2-256")]
-    );
+    assert_eq!(report.ssh_host_keys, [key("ssh-rsa"), key("rsa-sha2-256")]);
     assert_eq!(report.trust_anchor_certs.len(), 1);
 }
 
@@ -164,8 +161,14 @@ fn responses_of_rfc_8572() {
         &["base64-trailing-bits"],
     );
     assert_eq!(output.reporting_level, None);
-    assert_eq!(output.owner_certificate.as_ref(), Some(&output.conveyed_information));
-    assert_eq!(output.ownership_voucher.as_ref(), Some(&output.conveyed_information));
+    assert_eq!(
+        output.owner_certificate.as_ref(),
+        Some(&output.conveyed_information)
+    );
+    assert_eq!(
+        output.ownership_voucher.as_ref(),
+        Some(&output.conveyed_information)
+    );
     let example = example!("rfc8572/7.2-report-progress.response.http");
     assert_eq!(example.status, Some(204));
     assert!(example.body.is_empty());
@@ -233,7 +236,8 @@ fn responses_of_rfc_9646() {
     };
     assert_eq!(report.csr_request(status), Some(&wanted));
     assert_eq!(report.csr_request(409), None);
-    let inner = include_bytes!("../data/rfc9646/2.2-ex-api-gbd-without-csr-rpc-reply-inner-payload.json");
+    let inner =
+        include_bytes!("../data/rfc9646/2.2-ex-api-gbd-without-csr-rpc-reply-inner-payload.json");
     assert_eq!(CsrRequest::decode(inner, Encoding::Json).unwrap(), wanted);
     // The client does not depend on the error-type, which the module does not fix.
     let text = String::from_utf8(example.body).unwrap();
@@ -289,7 +293,10 @@ fn errors_of_rfc_8040() {
         let [error] = &report.errors[..] else {
             panic!("one error");
         };
-        assert_eq!((error.tag.as_str(), error.error_type.as_str()), (tag, error_type));
+        assert_eq!(
+            (error.tag.as_str(), error.error_type.as_str()),
+            (tag, error_type)
+        );
         assert_eq!(error.path.as_deref().map(str::trim), path);
         assert_eq!(error.csr_request, None);
     }
@@ -303,10 +310,19 @@ fn errors_of_rfc_8040() {
 #[test]
 fn discovery_of_rfc_8040() {
     let example = example!("rfc8040/3.1-root-discovery-02.response.http");
-    assert_eq!(example.content_type.as_deref(), Some(discovery::HOST_META_TYPE));
-    assert_eq!(discovery::parse_host_meta(&example.body).unwrap(), "/restconf");
+    assert_eq!(
+        example.content_type.as_deref(),
+        Some(discovery::HOST_META_TYPE)
+    );
+    assert_eq!(
+        discovery::parse_host_meta(&example.body).unwrap(),
+        "/restconf"
+    );
     let example = example!("rfc8040/3.1-root-discovery-04.response.http");
-    assert_eq!(discovery::parse_host_meta(&example.body).unwrap(), "/top/restconf");
+    assert_eq!(
+        discovery::parse_host_meta(&example.body).unwrap(),
+        "/top/restconf"
+    );
     let example = example!("rfc8040/3.3.3-yang-library-version-02.response.http");
     let printed: String = String::from_utf8(example.body)
         .unwrap()

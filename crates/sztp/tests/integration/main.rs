@@ -2,9 +2,12 @@
 
 mod agent;
 mod bodies;
+mod csr;
 mod dhcp_servers;
 mod examples;
+mod http;
 mod messages;
 mod roundtrip;
+mod server;
 mod support;
 mod yanglint;

@@ -103,7 +103,11 @@ pub(crate) fn report() -> impl Strategy<Value = ReportProgressInput> {
             ReportProgressInput {
                 progress,
                 message,
-                ssh_host_keys: if is_complete { ssh_host_keys } else { Vec::new() },
+                ssh_host_keys: if is_complete {
+                    ssh_host_keys
+                } else {
+                    Vec::new()
+                },
                 trust_anchor_certs: if is_complete {
                     trust_anchor_certs
                 } else {

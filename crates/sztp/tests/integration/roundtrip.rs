@@ -98,9 +98,11 @@ fn control_characters_are_replaced() {
     );
     for encoding in BOTH {
         let body = report.encode(encoding);
-        let (read, _) =
-            ReportProgressInput::decode(&body, encoding, &Leniency::strict()).unwrap();
-        assert_eq!(read.message.as_deref(), Some("\u{fffd}[31mred\u{fffd}\u{fffd}"));
+        let (read, _) = ReportProgressInput::decode(&body, encoding, &Leniency::strict()).unwrap();
+        assert_eq!(
+            read.message.as_deref(),
+            Some("\u{fffd}[31mred\u{fffd}\u{fffd}")
+        );
     }
 }
 
@@ -108,8 +110,8 @@ fn control_characters_are_replaced() {
 #[test]
 fn the_place_of_a_fault_is_written_in_the_form_of_the_encoding() {
     let body = b"{\"ietf-sztp-bootstrap-server:input\":{\"ietf-sztp-csr:csr-support\":{\"key-generation\":{\"supported-algorithms\":{\"algorithm-identifier\":[\"-\"]}}}}}";
-    let error = GetBootstrappingDataInput::decode(body, Encoding::Json, &Leniency::strict())
-        .unwrap_err();
+    let error =
+        GetBootstrappingDataInput::decode(body, Encoding::Json, &Leniency::strict()).unwrap_err();
     let json = String::from_utf8(error.encode(Encoding::Json)).unwrap();
     assert!(
         json.contains("\"error-path\":\"/ietf-sztp-bootstrap-server:input/ietf-sztp-csr:csr-support/key-generation/supported-algorithms/algorithm-identifier\""),

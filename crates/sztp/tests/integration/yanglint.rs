@@ -36,7 +36,11 @@ fn lint(kind: &str, schemas: &[&str], folder: &Path, files: &[PathBuf]) -> Resul
     }
     for schema in schemas {
         let here = folder.join(schema);
-        command.arg(if here.exists() { here } else { modules().join(schema) });
+        command.arg(if here.exists() {
+            here
+        } else {
+            modules().join(schema)
+        });
     }
     let output = command
         .args(files)
@@ -169,7 +173,11 @@ fn inputs_of_get_bootstrapping_data() {
 #[test]
 fn outputs_of_get_bootstrapping_data() {
     let mut table = random(&messages::output());
-    for reporting_level in [None, Some(ReportingLevel::Minimal), Some(ReportingLevel::Verbose)] {
+    for reporting_level in [
+        None,
+        Some(ReportingLevel::Minimal),
+        Some(ReportingLevel::Verbose),
+    ] {
         table.push(GetBootstrappingDataOutput {
             reporting_level,
             conveyed_information: vec![0x30, 0],
@@ -210,7 +218,12 @@ fn inputs_of_report_progress() {
     let mut bodies = Bodies::new();
     for report in &table {
         for encoding in BOTH {
-            bodies.add_rpc(&report.encode(encoding), encoding, "input", "report-progress");
+            bodies.add_rpc(
+                &report.encode(encoding),
+                encoding,
+                "input",
+                "report-progress",
+            );
         }
     }
     bodies.judge("rpc", &RPCS);
@@ -219,7 +232,10 @@ fn inputs_of_report_progress() {
 /// The name of a module and its namespace, put in for the real ones.
 fn stand_in(encoding: Encoding, module: &str, check: &str, node: &str) -> (String, String) {
     match encoding {
-        Encoding::Json => (format!("\"{module}:{node}\""), format!("\"{check}:{node}\"")),
+        Encoding::Json => (
+            format!("\"{module}:{node}\""),
+            format!("\"{check}:{node}\""),
+        ),
         Encoding::Xml => (
             format!("<{node} xmlns=\"urn:ietf:params:xml:ns:yang:{module}\""),
             format!("<{node} xmlns=\"urn:usher:{check}\""),
@@ -272,7 +288,11 @@ fn errors() {
     for request in &requests {
         for encoding in BOTH {
             let (from, to) = stand_in(encoding, "ietf-sztp-csr", "check-csr", "csr-request");
-            bodies.add(&CsrRequest::encode(request, encoding), encoding, &[(&from, &to)]);
+            bodies.add(
+                &CsrRequest::encode(request, encoding),
+                encoding,
+                &[(&from, &to)],
+            );
         }
     }
     bodies.schema(
