@@ -458,12 +458,17 @@ impl Device<'_> {
 
     fn disconnected(&mut self, server: String, error: &net::Error) -> Result<Step, Error> {
         let text = daemon::cli::chain_of(error);
+        // Why the certificate is not believed says more than that it is not.
+        let code = match error {
+            net::Error::Untrusted { code, .. } => code,
+            error => error.code(),
+        };
         self.event(DeviceEvent::Disconnected {
             server,
-            code: error.code().to_owned(),
+            code: code.to_owned(),
             text: text.clone(),
         });
-        self.advance(Input::Failed(Failure::new(error.code(), text)))
+        self.advance(Input::Failed(Failure::new(code, text)))
     }
 
     async fn send(&mut self, request: Request) -> Result<Step, Error> {

@@ -5,12 +5,21 @@
 //! against accidents, not against malice: the script runs as the device's own user and comes from
 //! the device's owner.
 
-use std::{fs, io::Write, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use sztp::agent::{Failure, ScriptOutcome, ScriptStage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Command,
+    task::JoinHandle,
 };
 
 use super::{
@@ -91,12 +100,13 @@ async fn execute(
     let failed = |error: std::io::Error| Failure::new("device.script", error.to_string());
     let mut child = command.spawn().map_err(failed)?;
     let group = child.id();
-    let output = tokio::spawn(collect(child.stdout.take()));
-    let errors = tokio::spawn(collect(child.stderr.take()));
+    let printed = Printed::default();
+    let output = tokio::spawn(collect(child.stdout.take(), Arc::clone(&printed)));
+    let errors = tokio::spawn(collect(child.stderr.take(), Arc::clone(&printed)));
     let ended = tokio::time::timeout(time_max, child.wait()).await;
     if let Some(group) = group {
         // Children that are left go too, after a script that ended by itself as well.
-        stop(group).await;
+        stop(group);
     }
     let status = match ended {
         Ok(status) => Some(status.map_err(failed)?),
@@ -105,9 +115,11 @@ async fn execute(
             None
         }
     };
-    let mut text = finished(output).await;
-    text.extend(finished(errors).await);
-    let mut output = String::from_utf8_lossy(&text).into_owned();
+    finished(output).await;
+    finished(errors).await;
+    let kept = printed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut output = String::from_utf8_lossy(&kept).into_owned();
+    drop(kept);
     let outcome = match status {
         Some(status) if status.success() => ScriptOutcome::Success,
         Some(status) if status.code() == Some(WARNING_STATUS) => ScriptOutcome::Warning,
@@ -123,48 +135,40 @@ async fn execute(
     Ok(Ended { outcome, output })
 }
 
-/// Stops every process of the group.
-async fn stop(group: u32) {
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("-c")
-        .arg(format!("kill -KILL -- -{group}"))
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // There is nobody left to stop in the usual case.
-    let _ = command.status().await;
+/// Stops every process of the group. There is nobody left to stop in the usual case.
+fn stop(group: u32) {
+    let group = i32::try_from(group).ok().and_then(Pid::from_raw);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
 }
 
-async fn finished(task: tokio::task::JoinHandle<Vec<u8>>) -> Vec<u8> {
+/// What is printed, as far as it goes.
+type Printed = Arc<Mutex<Vec<u8>>>;
+
+/// Waits for the end of a pipe, which a child that got away may keep open.
+async fn finished(task: JoinHandle<()>) {
     let abort = task.abort_handle();
-    match tokio::time::timeout(PIPE_TIME_MAX, task).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => Vec::new(),
-        Err(_) => {
-            abort.abort();
-            Vec::new()
-        }
+    if tokio::time::timeout(PIPE_TIME_MAX, task).await.is_err() {
+        abort.abort();
     }
 }
 
 /// The beginning of what is printed; the rest is read and thrown away, so that the script does not
 /// hang.
-async fn collect<R: AsyncRead + Unpin>(pipe: Option<R>) -> Vec<u8> {
-    let mut kept = Vec::new();
+async fn collect<R: AsyncRead + Unpin>(pipe: Option<R>, printed: Printed) {
     let Some(mut pipe) = pipe else {
-        return kept;
+        return;
     };
     let mut buffer = [0; 8192];
     while let Ok(count) = pipe.read(&mut buffer).await {
         if count == 0 {
             break;
         }
+        let mut kept = printed.lock().unwrap_or_else(PoisonError::into_inner);
         let room = SCRIPT_OUTPUT_MAX_BYTES.saturating_sub(kept.len());
         kept.extend(buffer.iter().take(count.min(room)));
     }
-    kept
 }
 
 #[cfg(test)]

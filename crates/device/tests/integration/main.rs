@@ -10,8 +10,16 @@ mod sim;
 #[path = "../../../brski/tests/integration/world.rs"]
 mod world;
 
+#[expect(dead_code, reason = "the agent's own tests make more of it")]
+#[path = "../../../sztp/tests/integration/agent/world.rs"]
+mod sztp_world;
+
 mod command;
 mod enrol;
 mod power;
+mod real_dhcp;
+mod real_dns;
 mod server;
+mod sources;
 mod strangers;
+mod sztp;
