@@ -3,18 +3,22 @@
 //! Commands that manage work on the database and the files of the configuration, so they work
 //! with the server up or down.
 
+mod apply;
 mod audit;
 mod devices;
 mod doctor;
 pub(crate) mod example;
+mod explain;
 mod export;
 mod lifecycle;
 mod owner;
 mod preflight;
+mod rollout;
 mod serve;
 mod setup;
 pub(crate) mod text;
 mod trust;
+mod usb;
 mod vouchers;
 
 use std::path::{Path, PathBuf};
@@ -72,6 +76,24 @@ enum Action {
     Vouchers(vouchers::VouchersCommand),
     /// Look at everything that a device needs before it is powered on.
     Preflight(preflight::PreflightArguments),
+    /// Check a content folder whole and serve it as a new revision.
+    Apply(apply::ApplyArguments),
+    /// Check a content folder, or what is served, against the devices of the register.
+    Check(apply::CheckArguments),
+    /// The revisions of the content, newest first.
+    History(apply::HistoryArguments),
+    /// Serve what an old revision said again.
+    Rollback(apply::RollbackArguments),
+    /// What a revision says.
+    Show(apply::ShowArguments),
+    /// What a device would be given, by which rule, and what it would make of it.
+    Explain(explain::ExplainArguments),
+    /// Staged rollouts: start, status, pause, resume, abort, finish.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+    /// Bootstrapping data on removable storage.
+    #[command(subcommand)]
+    Usb(usb::UsbCommand),
     /// Put a new device in the place of an old one.
     Replace(lifecycle::ReplaceArguments),
     /// Give a device up: it gets nothing any more.
@@ -185,6 +207,14 @@ impl Command {
             Action::Devices(command) => devices::run(context, command).await,
             Action::Vouchers(command) => vouchers::run(context, command).await,
             Action::Preflight(arguments) => preflight::run(context, arguments).await,
+            Action::Apply(arguments) => apply::run_apply(context, arguments).await,
+            Action::Check(arguments) => apply::run_check(context, arguments).await,
+            Action::History(arguments) => apply::run_history(context, arguments).await,
+            Action::Rollback(arguments) => apply::run_rollback(context, arguments).await,
+            Action::Show(arguments) => apply::run_show(context, arguments).await,
+            Action::Explain(arguments) => explain::run(context, arguments).await,
+            Action::Rollout(command) => rollout::run(context, command).await,
+            Action::Usb(command) => usb::run(context, command).await,
             Action::Replace(arguments) => lifecycle::run_replace(context, arguments).await,
             Action::Release(arguments) => lifecycle::run_release(context, arguments).await,
             Action::Transfer(arguments) => lifecycle::run_transfer(context, arguments).await,

@@ -1,13 +1,16 @@
 //! What devices get: images, scripts, templates, rules, and the artefacts made of them.
 
-mod build;
+pub mod apply;
+pub(crate) mod build;
 pub mod check;
 pub mod document;
 mod engine;
+pub mod explain;
 pub mod finding;
 pub mod images;
 pub mod load;
 pub mod pattern;
+pub mod prebuild;
 mod reader;
 pub mod revision;
 pub mod rollout;
