@@ -73,6 +73,12 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         .await?;
     let period = Duration::from_secs(config.watch.period_seconds.max(1));
     let tasks = vec![
+        tokio::spawn(crate::content::prebuild::task(
+            service.engine().clone(),
+            config.clone(),
+            service.clock().clone(),
+            shutdown.clone(),
+        )),
         crate::events::start(
             config,
             service.store().clone(),

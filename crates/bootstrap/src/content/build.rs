@@ -106,15 +106,6 @@ impl Content {
         self.document.bundles.get(name)?.get(version)
     }
 
-    /// What the template of a bundle needs to know.
-    pub(crate) fn uses(&self, bundle: &Bundle) -> Uses {
-        let template = bundle.template.as_ref();
-        template
-            .and_then(|name| self.document.templates.get(name))
-            .map(|template| self.templates.uses(&template.file))
-            .unwrap_or_default()
-    }
-
     /// Gathers what goes into the artefact.
     pub(crate) fn inputs(
         &self,
