@@ -39,7 +39,7 @@ const DATAGRAMS_MAX: u32 = 200;
 /// When a multicast question is sent again
 /// ([RFC 6762 §5.2](https://www.rfc-editor.org/rfc/rfc6762.html#section-5.2): not within a
 /// second).
-const MULTICAST_INTERVAL: Duration = Duration::from_millis(1000);
+const MULTICAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is sent.
 const MULTICAST_TRIES: u32 = 3;
 /// How long answers of more responders are collected after the first.
@@ -53,6 +53,8 @@ pub struct Multicast {
     pub bind: SocketAddr,
     /// The group.
     pub group: SocketAddr,
+    /// How long answers are awaited before the question is sent again.
+    pub interval: Duration,
 }
 
 impl Multicast {
@@ -66,6 +68,7 @@ impl Multicast {
         Self {
             bind: (interface, 0).into(),
             group: (group, MULTICAST_PORT).into(),
+            interval: MULTICAST_INTERVAL,
         }
     }
 }
@@ -299,7 +302,7 @@ async fn ask_by_multicast(
     let mut looked_at = 0;
     for _ in 0..MULTICAST_TRIES {
         socket.send_to(&message, multicast.group).await?;
-        let mut deadline = Instant::now() + MULTICAST_INTERVAL;
+        let mut deadline = Instant::now() + multicast.interval;
         while looked_at < DATAGRAMS_MAX {
             let Ok(received) = timeout_at(deadline, socket.recv_from(&mut buffer)).await else {
                 break;
