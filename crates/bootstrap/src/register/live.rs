@@ -7,7 +7,8 @@
 //! make. The MASA knows by its register to whom it sold the device. Only MASAs that a vendor's file
 //! names are ever asked, and what they answer is judged before it is stored or served.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use artifacts::{Envelope, Nonce};
@@ -31,6 +32,10 @@ use crate::vendor::Vendor;
 
 /// Calls at once to all MASAs together; more devices wait for their turn within the time limit.
 const CALLS_MAX: usize = 32;
+/// How often one device can make us ask in a minute.
+const CALLS_PER_MINUTE_MAX: u32 = 6;
+/// Devices whose calls are counted; when there are more, counting begins anew.
+const COUNTED_MAX: usize = 10_000;
 /// Octets of a MASA's answer.
 const ANSWER_SIZE_MAX_BYTES: usize = 256 * 1024;
 
@@ -41,6 +46,7 @@ pub struct Live {
     owner: Arc<Owner>,
     time_max: Duration,
     calls: Arc<Semaphore>,
+    counts: Arc<Mutex<HashMap<i64, (OffsetDateTime, u32)>>>,
 }
 
 impl Live {
@@ -69,7 +75,23 @@ impl Live {
             owner: Arc::new(owner),
             time_max: Duration::from_secs(masa.timeout_seconds.max(1)),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            counts: Arc::default(),
         }))
+    }
+
+    /// Whether this device may make us ask once more. One that sends a new nonce every second
+    /// must not become the MASA's burden.
+    fn admits(&self, device: i64, now: OffsetDateTime) -> bool {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= COUNTED_MAX {
+            counts.clear();
+        }
+        let (since, count) = counts.entry(device).or_insert((now, 0));
+        if now - *since >= time::Duration::MINUTE {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= CALLS_PER_MINUTE_MAX
     }
 }
 
@@ -112,6 +134,10 @@ pub async fn fetch(
     // A device that repeats its request gets the same voucher again, without another call.
     if let Some(row) = stored(store, device.id, nonce, now).await? {
         return Ok(Some(row));
+    }
+    if !live.admits(device.id, now) {
+        let detail = "the device asked too often in a minute".to_owned();
+        return Err(failed("bootstrap.masa-too-often", vendor, detail));
     }
     let work = async {
         // The semaphore is never closed.

@@ -393,7 +393,12 @@ impl Service {
                 Err(Step::Failed(error)) => return failed_step(&error, encoding, summary),
             }
         }
-        match self.0.engine.choose(&facts).await {
+        let no_live = self.live_voucher(&facts).await.err();
+        if let Some(error) = &no_live {
+            put(&mut summary, "masa", format!("{error} [{}]", error.code()));
+        }
+        let chosen = self.0.engine.choose(&facts).await;
+        match chosen.map_err(|refusal| super::live::explained(refusal, no_live.as_ref())) {
             Ok(prepared) => {
                 let redirect = prepared.redirect;
                 put(&mut summary, "rule", prepared.rule.clone());

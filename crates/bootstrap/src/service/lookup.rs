@@ -21,8 +21,6 @@ const BATCH_MAX: usize = 256;
 const QUEUE_LENGTH_MAX: usize = 8192;
 /// Devices that are kept in memory; when there are more, all are forgotten.
 const KEPT_MAX: usize = 32_768;
-/// Devices in one query.
-const KEYS_PER_QUERY_MAX: usize = 64;
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,7 +135,7 @@ impl Task {
                 }
             }
         }
-        for keys in proven.chunks(KEYS_PER_QUERY_MAX) {
+        for keys in crate::timeline::parts(&proven) {
             self.proven(&mut reader, keys).await?;
         }
         Ok(())

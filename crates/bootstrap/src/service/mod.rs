@@ -3,6 +3,7 @@
 
 mod exchange;
 mod identify;
+mod live;
 mod lookup;
 mod upkeep;
 
@@ -55,6 +56,8 @@ pub(crate) struct Rules {
     pub(crate) vendors: Vendors,
     pub(crate) legacy_vendors: Vendors,
     pub(crate) profiles: Profiles,
+    /// What MASAs are asked with.
+    pub(crate) live: Option<crate::register::live::Live>,
 }
 
 impl Rules {
@@ -68,6 +71,7 @@ impl Rules {
                 None => Vendors::default(),
             },
             profiles: Profiles::load(profiles.as_deref())?,
+            live: crate::register::live::Live::load(config)?,
         })
     }
 }
