@@ -157,7 +157,7 @@ faults! {
     /// last-renewal-date stands without expires-on.
     RenewalWithoutExpiry = "voucher.last-renewal-without-expires-on",
     /// The voucher demands that revocation is checked, and no CRL is known.
-    RevocationUnknown = "voucher.revocation-unknown" | "bundle.revocation-unknown",
+    RevocationUnknown = "voucher.revocation-unknown",
     /// The serial number is another device's.
     SerialMismatch = "voucher.serial-mismatch" | "request.serial-mismatch",
     /// The signer is not the peer that sent it, not the one that was named, or not of the right kind (a device signed a voucher).
@@ -223,7 +223,7 @@ faults! {
     /// Signed information came without an owner certificate.
     OwnerCertificateMissing = "bundle.owner-certificate-missing",
     /// The owner certificate does not lead to the voucher's pinned certificate.
-    OwnerNotPinned = "bundle.owner-not-pinned",
+    OwnerNotPinned = "owner.not-pinned",
     /// Which certificate of the artefact is the owner certificate cannot be told.
     SeveralLeaves = "owner.several-leaves",
     /// The information is not signed by a certificate of the owner certificate artefact.

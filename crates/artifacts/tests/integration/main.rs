@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod algorithms;
+mod artefacts;
 mod bundle;
 mod common;
 mod conveyed;
