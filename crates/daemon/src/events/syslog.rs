@@ -1,14 +1,14 @@
 //! Syslog: RFC 5424 messages over UDP (RFC 5426), TCP (RFC 6587, octet counting) and TLS
 //! (RFC 5425).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::client::{ClientConfig, Stream, Target};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::{Confirm, Event};
 use crate::cli::plain;
@@ -18,6 +18,8 @@ use crate::cli::plain;
 pub const SYSLOG_LENGTH_MAX_BYTES: usize = 8192;
 /// Longest datagram: what RFC 5426 section 3.2 wants receivers to take.
 pub(super) const DATAGRAM_LENGTH_MAX_BYTES: usize = 2048;
+/// Shortest time between the last message of a batch and the end of the connection.
+const PAUSE_BEFORE_END: Duration = Duration::from_millis(50);
 /// Longest value of a parameter.
 const VALUE_LENGTH_MAX_BYTES: usize = 512;
 
@@ -51,7 +53,8 @@ pub fn rfc5424(
         word(&header.hostname, 255),
         word(&header.application, 48),
         std::process::id(),
-        word(&event.kind, 32),
+        // The last word alone: MSGID has 32 characters.
+        word(event.kind.rsplit('.').next().unwrap_or_default(), 32),
     );
     let text = message.unwrap_or(&event.summary);
     let mut parameters = Vec::new();
@@ -209,10 +212,13 @@ impl Transport {
                 config,
                 confirm,
             } => {
+                let started = Instant::now();
                 let stream = Stream::open(target, config)
                     .await
                     .map_err(|error| Failure::Unreachable(error.to_string()))?;
-                timeout(limit, batch(stream, messages, *confirm))
+                // The pause before the end must leave time for the end.
+                let round_trip = started.elapsed().min(limit / 4);
+                timeout(limit, batch(stream, messages, *confirm, round_trip))
                     .await
                     .map_err(|_| {
                         Failure::Broken(format!("not confirmed by closing within {limit:?}"))
@@ -247,6 +253,7 @@ async fn batch(
     mut stream: Stream,
     messages: &[Vec<u8>],
     confirm: Confirm,
+    round_trip: Duration,
 ) -> Result<(), std::io::Error> {
     let mut bytes = Vec::new();
     for message in messages {
@@ -254,13 +261,25 @@ async fn batch(
     }
     stream.write_all(&bytes).await?;
     stream.flush().await?;
+    let mut scratch = [0; 512];
+    if confirm == Confirm::Close {
+        // An end that comes before ours confirms nothing: it was on its way while we wrote. After
+        // this pause everything has arrived over there, and whoever closes without having read it
+        // sends a reset and no end.
+        let pause = (round_trip * 2).max(PAUSE_BEFORE_END);
+        let until = tokio::time::Instant::now() + pause;
+        while let Ok(read) = timeout_at(until, stream.read(&mut scratch)).await {
+            if read? == 0 {
+                return Err(std::io::Error::other("closed before the end of the batch"));
+            }
+        }
+    }
     stream.shutdown().await?;
     if confirm == Confirm::None {
         return Ok(());
     }
     // The receiver sees the end only behind the last message, so its own end says that it read so
     // far. Whatever it may say before is not looked at, and not kept.
-    let mut scratch = [0; 512];
     while stream.read(&mut scratch).await? > 0 {}
     Ok(())
 }
