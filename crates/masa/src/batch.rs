@@ -124,15 +124,33 @@ pub fn read_serials(path: &Path) -> Result<Vec<Serial>, Error> {
         Ok(())
     };
     if is_csv {
-        let source = crate::register::ImportSource::Csv;
-        for row in crate::register::read_rows(path, source)? {
-            let row = row.map_err(|reason| Error::malformed(path, reason))?;
-            let issuer = row.issuer.filter(|text| !text.is_empty());
+        // What an owner sends as its list has columns of its own; two of them matter here.
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .comment(Some(b'#'))
+            .from_path(path)
+            .map_err(|error| Error::malformed(path, error))?;
+        let headers = reader
+            .headers()
+            .map_err(|error| Error::malformed(path, error))?;
+        let column = |names: &[&str]| {
+            headers.iter().position(|name| {
+                let name = name.trim_start_matches('\u{feff}').to_ascii_lowercase();
+                names.contains(&name.as_str())
+            })
+        };
+        let serial_at = column(&["serial", "serial-number", "serial_number"])
+            .ok_or_else(|| Error::malformed(path, "no column is named serial"))?;
+        let issuer_at = column(&["issuer"]);
+        for record in reader.records() {
+            let record = record.map_err(|error| Error::malformed(path, error))?;
+            let value = |at: Option<usize>| at.and_then(|at| record.get(at)).unwrap_or_default();
+            let issuer = Some(value(issuer_at)).filter(|text| !text.is_empty());
             let issuer = issuer
                 .map(|text| hex::decode(text.replace(':', "")))
                 .transpose()
                 .map_err(|error| Error::malformed(path, error))?;
-            push(row.serial, issuer)?;
+            push(value(Some(serial_at)).to_owned(), issuer)?;
         }
         return Ok(serials);
     }
