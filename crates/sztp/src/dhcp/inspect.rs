@@ -212,12 +212,12 @@ fn unframe(report: &mut Report, pasted: &Pasted) -> Vec<Vec<u8>> {
         return v6_parts(report, &options);
     }
     // Code 136 or 143 in two octets, then a length that does not fit.
-    if let [0, 136 | 143, l0, l1, rest @ ..] = octets
+    if let [0, code @ (136 | 143), l0, l1, rest @ ..] = octets
         && begins_like_a_list(rest)
     {
         report.framing = Framing::Option;
         report.family = Some(Family::V6);
-        check_code(report, Family::V6, u16::from(octets[1]));
+        check_code(report, Family::V6, u16::from(*code));
         option_length(report, usize::from(*l0) << 8 | usize::from(*l1), rest.len());
         return vec![rest.to_vec()];
     }
@@ -369,8 +369,10 @@ fn check_split(report: &mut Report, parts: &[Vec<u8>]) -> bool {
     let chunks: Option<Vec<&[u8]>> = parts
         .iter()
         .map(|part| {
-            let (head, tail) = part.split_at_checked(2)?;
-            let said = usize::from(head[0]) << 8 | usize::from(head[1]);
+            let [high, low, tail @ ..] = part.as_slice() else {
+                return None;
+            };
+            let said = usize::from(*high) << 8 | usize::from(*low);
             (said == tail.len()).then_some(tail)
         })
         .collect();
@@ -411,7 +413,7 @@ fn diagnose(report: &mut Report, list: &[u8], left_over: usize) {
         }
         return;
     }
-    if list[0] >= b' ' && is_printable_prefix(list) {
+    if is_printable_prefix(list) {
         text_without_length(report, list);
         return;
     }

@@ -153,7 +153,7 @@ impl Question {
             .iter()
             .any(|query| query.name == self.name && query.query_type == self.wanted());
         // Multicast answers need not repeat the question.
-        if !asked && !(self.multicast && message.queries.is_empty()) {
+        if !asked && (!self.multicast || !message.queries.is_empty()) {
             return Err(Error::Unrelated);
         }
         if header.truncation && !self.multicast {

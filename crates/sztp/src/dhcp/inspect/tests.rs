@@ -172,11 +172,9 @@ fn long_lists_are_split_and_put_together() {
         let host = &text[..total - 2];
         vec![uri(host)]
     };
-    for (total, count) in [(253, 1)] {
-        assert_eq!(encode_list(&pad(total)).unwrap().len(), total);
-        let option = encode_v4(&pad(total)).unwrap();
-        assert_eq!(v4_instances(&option).unwrap().len(), count);
-    }
+    let option = encode_v4(&pad(253)).unwrap();
+    assert_eq!(encode_list(&pad(253)).unwrap().len(), 253);
+    assert_eq!(v4_instances(&option).unwrap().len(), 1);
     for (extra, count) in [(0, 1), (1, 2)] {
         let first = pad(200);
         let second = uri(&format!("https://{}.net", "y".repeat(41 + extra)));
