@@ -191,11 +191,14 @@ async fn write_entries(store: &Store, entries: Arc<[Arc<Entry>]>) -> Result<(), 
 pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> Result<(), Error> {
     // The devices first, in the order of their numbers: two writers then never wait for each other.
     update_devices(connection, entries).await?;
-    for part in entries.chunks(ROWS_PER_STATEMENT_MAX) {
+    for part in parts(entries) {
         insert_lines(connection, part).await?;
     }
-    let reports: Vec<&Arc<Entry>> = entries.iter().filter(|e| e.progress.is_some()).collect();
-    for part in reports.chunks(ROWS_PER_STATEMENT_MAX) {
+    let reports: Vec<&Arc<Entry>> = entries
+        .iter()
+        .filter(|entry| entry.progress.is_some() && entry.line.device.is_some())
+        .collect();
+    for part in parts(&reports) {
         insert_progress(connection, part).await?;
     }
     for entry in entries {
@@ -217,6 +220,19 @@ pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> R
         }
     }
     Ok(())
+}
+
+/// Rows in parts whose lengths are powers of two: so there are few different statements, and the
+/// database keeps them all prepared.
+pub(crate) fn parts<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let length = rest.len().min(ROWS_PER_STATEMENT_MAX);
+        let power = length.checked_ilog2()?;
+        let (part, after) = rest.split_at(1 << power);
+        rest = after;
+        Some(part)
+    })
 }
 
 /// `($1, $2, …), ($n, …)` for rows of this width.
@@ -343,7 +359,7 @@ async fn update_devices(connection: &mut Connection, entries: &[Arc<Entry>]) -> 
         }
     }
     let all: Vec<(i64, Change)> = changes.into_iter().collect();
-    for part in all.chunks(ROWS_PER_STATEMENT_MAX) {
+    for part in parts(&all) {
         let sql = format!(
             "WITH change (id, at_us, state, waiting_us, type, type_us) AS (VALUES {}) \
              UPDATE device SET state = COALESCE(change.state, device.state), \
@@ -479,6 +495,17 @@ async fn prune_some(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_few_kinds_and_leave_nothing_out() {
+        for count in [0, 1, 2, 3, 100, 127, 128, 129, 300] {
+            let rows: Vec<usize> = (0..count).collect();
+            let found: Vec<&[usize]> = parts(&rows).collect();
+            assert!(found.iter().all(|part| part.len().is_power_of_two()));
+            assert!(found.iter().all(|part| part.len() <= ROWS_PER_STATEMENT_MAX));
+            assert_eq!(found.concat(), rows);
+        }
+    }
 
     #[test]
     fn placeholders_count_on() {

@@ -224,10 +224,9 @@ impl Content {
             let variables = self.document.variables_of(group, site, &own);
             context.insert("vars".to_owned(), Json::Object(variables));
         }
-        if uses.certificate {
-            let certificate = facts.certificate.as_ref().ok_or_else(|| {
-                unusable("the configuration needs a certificate, and the device asked for none")
-            })?;
+        // Without one it is not defined: a template that needs it fails, and one that asks
+        // `certificate is defined` also serves devices that make no requests.
+        if let Some(certificate) = facts.certificate.as_ref().filter(|_| uses.certificate) {
             context.insert(
                 "certificate".to_owned(),
                 certificate_variables(certificate)?,
@@ -275,7 +274,15 @@ impl Content {
         };
         let configuration = self
             .configuration(bundle, inputs)
-            .map_err(|error| unusable(format!("template: {error} [{}]", error.code)))?;
+            .map_err(|error| {
+                let undefined = inputs.context.get("certificate").is_none();
+                let hint = if undefined && error.to_string().contains("certificate") {
+                    "the configuration needs a certificate, and none was issued: "
+                } else {
+                    ""
+                };
+                unusable(format!("{hint}template: {error} [{}]", error.code))
+            })?;
         let image = match &bundle.image {
             Some(name) if !plan.skip_image => {
                 let image = self

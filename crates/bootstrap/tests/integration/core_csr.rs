@@ -31,7 +31,7 @@ bundle = "access"
 
 const FILES: &[(&str, &str)] = &[(
     "templates/base.cfg",
-    "hostname {{ device.serial }}\n{% if certificate %}{{ certificate.pem }}{% endif %}",
+    "hostname {{ device.serial }}\n{% if certificate is defined %}{{ certificate.pem }}{% endif %}",
 )];
 
 /// A bootstrap server that is a registration authority of a registrar of its own.
