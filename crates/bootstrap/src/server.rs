@@ -16,9 +16,13 @@ use crate::service::{Door, Service};
 /// How often old lines are removed and devices counted.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(60);
 
+/// How often a checkpoint of the audit log is signed, if there is something new.
+const SEAL_PERIOD: Duration = Duration::from_secs(5);
+
 /// A bootstrap server that serves.
 pub struct Running {
     service: Service,
+    log: Option<store::audit::Log>,
     shutdown: CancellationToken,
     devices: Listener,
     legacy: Option<Listener>,
@@ -72,7 +76,15 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         .serve(&config.admin, shutdown.clone())
         .await?;
     let period = Duration::from_secs(config.watch.period_seconds.max(1));
+    let log = config.audit_log(service.store())?;
+    let sealed = log.clone();
     let tasks = vec![
+        tokio::spawn(every(
+            SEAL_PERIOD,
+            shutdown.clone(),
+            service.clone(),
+            async move |service| seal(sealed.as_ref(), service).await,
+        )),
         tokio::spawn(crate::content::prebuild::task(
             service.engine().clone(),
             config.clone(),
@@ -108,6 +120,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     ];
     let running = Running {
         service,
+        log,
         shutdown,
         devices,
         legacy,
@@ -120,6 +133,13 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         "the bootstrap server serves"
     );
     Ok(running)
+}
+
+async fn seal(log: Option<&store::audit::Log>, service: &Service) {
+    let Some(log) = log else { return };
+    if let Err(error) = log.seal(service.now()).await {
+        tracing::error!(code = error.code(), %error, "the audit log got no checkpoint");
+    }
 }
 
 /// Does something now and then until the server stops.
@@ -183,6 +203,7 @@ impl Running {
             // A task ends by itself when the token is cancelled.
             let _ = task.await;
         }
+        seal(self.log.as_ref(), &self.service).await;
         self.service.store().close().await;
     }
 }
