@@ -6,9 +6,10 @@ use artifacts::{
 };
 use base64::Engine as _;
 use daemon::{Format, Outcome};
-use pki::{Certificate, Coded, Unverified};
+use pki::{Certificate, Coded, SoftwareKey, Unverified};
 use serde_json::{Map, Value, json};
 
+use super::conveyed;
 use super::describe;
 use super::input;
 use super::judge::oddities_json;
@@ -21,6 +22,9 @@ pub(crate) struct Arguments {
     /// The artefacts; `-` is standard input.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
+    /// The device's private key, to decrypt what is encrypted to it.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     #[command(flatten)]
     format: Format,
 }
@@ -32,9 +36,13 @@ const NESTING_MAX: usize = 3;
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let mut all = Vec::new();
     let mut outcome = Outcome::Yes;
+    let key = match arguments.key.as_deref().map(conveyed::key).transpose() {
+        Ok(key) => key,
+        Err(problem) => return arguments.format.error(&problem),
+    };
     for file in &arguments.files {
         let (mut value, one) = match input::read(file) {
-            Ok(bytes) => inspect(&bytes, 0),
+            Ok(bytes) => inspect(&bytes, key.as_ref(), 0),
             Err(problem) => {
                 let value = json!({ "error": problem.to_string(), "code": problem.code() });
                 (value, Outcome::CouldNotRun)
@@ -58,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Decodes one artefact. Nothing is verified but that signatures hold.
-fn inspect(bytes: &[u8], depth: usize) -> (Value, Outcome) {
+fn inspect(bytes: &[u8], key: Option<&SoftwareKey>, depth: usize) -> (Value, Outcome) {
     let Sniffed { wrapped_in, form } = sniff(bytes);
     let (kind, encoding, body, outcome) = match form {
         Form::Cms(inner) => signed(&inner, "cms", depth),
@@ -82,6 +90,20 @@ fn inspect(bytes: &[u8], depth: usize) -> (Value, Outcome) {
             describe::csr_attributes(&attributes),
             Outcome::Yes,
         ),
+        Form::Conveyed(inner) => {
+            let (body, outcome) = conveyed::inspect(&inner);
+            ("conveyed-information", "cms", body, outcome)
+        }
+        Form::ConveyedDocument(inner, encoding) => {
+            let (body, outcome) = conveyed::document(&inner, encoding);
+            (
+                "conveyed-information-document",
+                encoding.name(),
+                body,
+                outcome,
+            )
+        }
+        Form::Enveloped(inner) => enveloped(&inner, key, depth),
         Form::Json(inner, value) => plain_json(&inner, &value, depth),
         Form::Unsupported(what) => {
             let body = json!({ "unsupported": what });
@@ -106,6 +128,27 @@ fn inspect(bytes: &[u8], depth: usize) -> (Value, Outcome) {
         members.extend(body);
     }
     (Value::Object(members), outcome)
+}
+
+/// What is told from outside and, with the key, what is inside.
+fn enveloped(bytes: &[u8], key: Option<&SoftwareKey>, depth: usize) -> Found {
+    let (mut body, mut outcome) = conveyed::enveloped(bytes);
+    if let (Some(key), Outcome::Yes, Value::Object(members)) = (key, outcome, &mut body) {
+        let inside = match conveyed::decrypted(bytes, key) {
+            Ok(inner) if depth < NESTING_MAX => {
+                let (inside, one) = inspect(&inner, None, depth + 1);
+                outcome = one;
+                inside
+            }
+            Ok(_) => Value::Null,
+            Err(error) => {
+                outcome = Outcome::No;
+                json!({ "error": error.to_string(), "code": error.code() })
+            }
+        };
+        members.insert("content".to_owned(), inside);
+    }
+    ("enveloped", "cms", body, outcome)
 }
 
 type Found = (&'static str, &'static str, Value, Outcome);
@@ -281,7 +324,7 @@ fn decoded(members: &Map<String, Value>, depth: usize) -> Value {
                 .and_then(|bytes| IdevidIssuer::from_bytes(&bytes))
                 .map(|issuer| describe::idevid_issuer(&issuer)),
             "prior-signed-voucher-request" if depth < NESTING_MAX => {
-                binary(text).map(|bytes| inspect(&bytes, depth + 1).0)
+                binary(text).map(|bytes| inspect(&bytes, None, depth + 1).0)
             }
             "pinned-domain-cert"
             | "proximity-registrar-cert"

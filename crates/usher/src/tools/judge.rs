@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use super::conveyed::{self, Bundle};
 use super::input::{self, Problem};
 use super::sniff::{Form, Sniffed, sniff, unsupported_content};
 
@@ -74,6 +75,12 @@ pub(super) struct Case {
     pub(super) request: Option<String>,
     pub(super) peer: Names,
     pub(super) registrar: Names,
+    #[serde(alias = "owner-certificate")]
+    pub(super) owner_certificate: Option<String>,
+    pub(super) voucher: Option<String>,
+    pub(super) key: Option<String>,
+    #[serde(alias = "trusted-source")]
+    pub(super) trusted_source: Option<bool>,
 }
 
 impl Case {
@@ -99,6 +106,12 @@ impl Case {
         "request",
         "peer",
         "registrar",
+        "owner_certificate",
+        "owner-certificate",
+        "voucher",
+        "key",
+        "trusted_source",
+        "trusted-source",
     ];
 
     /// Takes from `defaults` what is not said here.
@@ -127,6 +140,12 @@ impl Case {
             request: self.request.or_else(|| defaults.request.clone()),
             peer: names(self.peer, &defaults.peer),
             registrar: names(self.registrar, &defaults.registrar),
+            owner_certificate: self
+                .owner_certificate
+                .or_else(|| defaults.owner_certificate.clone()),
+            voucher: self.voucher.or_else(|| defaults.voucher.clone()),
+            key: self.key.or_else(|| defaults.key.clone()),
+            trusted_source: self.trusted_source.or(defaults.trusted_source),
         }
     }
 }
@@ -136,8 +155,10 @@ impl Case {
 enum Kind {
     AuditLog,
     Certificate,
+    ConveyedInformation,
     Crl,
     Csr,
+    OwnerCertificate,
     PledgeRequest,
     RegistrarRequest,
     Telemetry,
@@ -149,8 +170,10 @@ impl Kind {
         match self {
             Self::AuditLog => "audit-log",
             Self::Certificate => "certificate",
+            Self::ConveyedInformation => "conveyed-information",
             Self::Crl => "crl",
             Self::Csr => "csr",
+            Self::OwnerCertificate => "owner-certificate",
             Self::PledgeRequest => "pledge-voucher-request",
             Self::RegistrarRequest => "registrar-voucher-request",
             Self::Telemetry => "telemetry",
@@ -167,7 +190,7 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    fn new(kind: &str, encoding: &str, failure: Option<(&str, String)>) -> Self {
+    pub(super) fn new(kind: &str, encoding: &str, failure: Option<(&str, String)>) -> Self {
         let valid = failure.is_none();
         let (code, detail) = failure.unzip();
         let mut members = Map::new();
@@ -195,7 +218,7 @@ impl Verdict {
         verdict
     }
 
-    fn with(mut self, name: &str, value: Value) -> Self {
+    pub(super) fn with(mut self, name: &str, value: Value) -> Self {
         self.members.insert(name.to_owned(), value);
         self
     }
@@ -206,9 +229,12 @@ pub(super) fn judge(case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
     let Some(file) = &case.file else {
         return Err(Problem::usage("no file to verify"));
     };
-    let bytes = input::read(file)?;
+    judge_bytes(&input::read(file)?, file, case, clock)
+}
+
+fn judge_bytes(bytes: &[u8], file: &str, case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
     let wanted = case.kind.as_deref().map(Wanted::from_name).transpose()?;
-    let Sniffed { wrapped_in, form } = sniff(&bytes);
+    let Sniffed { wrapped_in, form } = sniff(bytes);
     let known = Known::load(case, clock)?;
     let plain = |kind: Kind, encoding: &str, result: Result<(), (&str, String)>| {
         let verdict = match wanted {
@@ -223,6 +249,35 @@ pub(super) fn judge(case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
     let armour = wrapped_in.first().copied();
     match form {
         Form::Unsupported(what) => Ok(Verdict::unsupported(armour.unwrap_or("binary"), what)),
+        Form::Pkcs7(_) | Form::Cms(_)
+            if matches!(wanted, Some(Wanted::Exactly(Kind::OwnerCertificate))) =>
+        {
+            conveyed::verify_owner(&known, bytes)
+        }
+        Form::Conveyed(inner) if Wanted::may_be(wanted, Kind::ConveyedInformation) => {
+            conveyed::verify(&known, &inner)
+        }
+        Form::ConveyedDocument(inner, encoding)
+            if Wanted::may_be(wanted, Kind::ConveyedInformation) =>
+        {
+            Ok(conveyed::verify_document(&known, &inner, encoding))
+        }
+        Form::Conveyed(_) | Form::ConveyedDocument(..) => {
+            plain(Kind::ConveyedInformation, "cms", Ok(()))
+        }
+        Form::Enveloped(inner) => {
+            // Another artefact than conveyed information is judged as what it is inside.
+            let opened = known
+                .bundle
+                .key()
+                .map(|key| conveyed::decrypted(&inner, key));
+            match opened {
+                Some(Ok(opened)) if !matches!(sniff(&opened).form, Form::Conveyed(_)) => {
+                    judge_bytes(&opened, file, case, clock)
+                }
+                _ => conveyed::verify(&known, &inner),
+            }
+        }
         Form::Certificates(chain) | Form::Pkcs7(chain) => {
             let result = known.certificate(&chain)?;
             plain(Kind::Certificate, armour.unwrap_or("der"), result)
@@ -268,7 +323,7 @@ pub(super) fn judge(case: &Case, clock: &Clock) -> Result<Verdict, Problem> {
             Ok(verdict.with("oddities", oddities_json(&oddities)))
         }
         Form::Cms(_) | Form::Jws(_) | Form::UnknownDer | Form::Unknown => {
-            known.signed(&bytes, file, wanted, armour)
+            known.signed(bytes, file, wanted, armour)
         }
     }
 }
@@ -288,12 +343,19 @@ impl Wanted {
             "pledge-voucher-request" | "pvr" => Kind::PledgeRequest,
             "registrar-voucher-request" | "rvr" => Kind::RegistrarRequest,
             "certificate" => Kind::Certificate,
+            "conveyed-information" => Kind::ConveyedInformation,
+            "owner-certificate" => Kind::OwnerCertificate,
             "csr" => Kind::Csr,
             "crl" => Kind::Crl,
             "audit-log" => Kind::AuditLog,
             "telemetry" | "voucher-status" | "enroll-status" => Kind::Telemetry,
             other => return Err(Problem::usage(format!("kind {other:?} is not known"))),
         }))
+    }
+
+    /// Whether it may be of this kind, as far as the caller says.
+    fn may_be(wanted: Option<Self>, kind: Kind) -> bool {
+        wanted.is_none_or(|wanted| wanted.takes(kind))
     }
 
     fn takes(self, kind: Kind) -> bool {
@@ -305,15 +367,16 @@ impl Wanted {
 }
 
 /// The context, loaded.
-struct Known {
-    anchors: Anchors,
-    intermediates: Vec<Certificate>,
-    crls: Option<Vec<Crl>>,
-    now: Option<OffsetDateTime>,
-    tolerances: Tolerances,
-    serial: Option<SerialNumber>,
-    nonce: Option<Nonce>,
-    idevid: Option<Certificate>,
+pub(super) struct Known {
+    pub(super) anchors: Anchors,
+    pub(super) intermediates: Vec<Certificate>,
+    pub(super) crls: Option<Vec<Crl>>,
+    pub(super) now: Option<OffsetDateTime>,
+    pub(super) tolerances: Tolerances,
+    pub(super) serial: Option<SerialNumber>,
+    pub(super) nonce: Option<Nonce>,
+    pub(super) idevid: Option<Certificate>,
+    pub(super) bundle: Bundle,
     domain: Vec<Certificate>,
     request: Option<(Vec<u8>, VoucherRequest)>,
     peer: Vec<Certificate>,
@@ -360,10 +423,11 @@ impl Known {
             request: case.request.as_deref().map(request).transpose()?,
             peer: input::certificates(&case.peer.0)?,
             registrar: input::certificates(&case.registrar.0)?,
+            bundle: Bundle::load(case)?,
         })
     }
 
-    fn at_text(&self) -> Value {
+    pub(super) fn at_text(&self) -> Value {
         self.now.map(super::describe::date).into()
     }
 
@@ -376,7 +440,7 @@ impl Known {
         }
     }
 
-    fn need_anchors(&self) -> Result<(), Problem> {
+    pub(super) fn need_anchors(&self) -> Result<(), Problem> {
         if self.anchors.is_empty() {
             Err(Problem::usage("--anchors is needed"))
         } else {
@@ -627,7 +691,7 @@ impl Known {
 
 /// The serial number by the standard's rule, else the one of a hardwareModuleName. Other rules
 /// are a vendor profile's business.
-fn serial_of(idevid: &Certificate) -> Option<SerialNumber> {
+pub(super) fn serial_of(idevid: &Certificate) -> Option<SerialNumber> {
     let hardware = SerialRule::HardwareModuleName;
     let text = SerialRule::default().serial_of(idevid);
     SerialNumber::new(text.or_else(|| hardware.serial_of(idevid))?)
@@ -707,7 +771,7 @@ fn verdict<T>(
         .with("verified", summary.into())
 }
 
-fn check_json(check: &Check) -> Value {
+pub(super) fn check_json(check: &Check) -> Value {
     match &check.result {
         CheckResult::Passed => json!({ "name": check.name, "result": "passed" }),
         CheckResult::Failed { code, detail } => {
@@ -726,6 +790,6 @@ pub(super) fn oddities_json(oddities: &[Oddity]) -> Value {
         .collect()
 }
 
-fn subjects(path: &[Certificate]) -> Vec<String> {
+pub(super) fn subjects(path: &[Certificate]) -> Vec<String> {
     path.iter().map(Certificate::subject).collect()
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cert;
+mod conveyed;
 mod describe;
 mod dhcp;
 mod dns;
@@ -22,10 +23,11 @@ use daemon::Outcome;
 /// `usher artifact …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ArtifactCommand {
-    /// Decode any voucher, request, CSR, certificate, CRL, audit log or telemetry, in any
-    /// encoding, and say what is odd about it. Nothing is verified.
+    /// Decode any voucher, request, conveyed information, CSR, certificate, CRL, audit log or
+    /// telemetry, in any encoding, and say what is odd about it. Nothing is verified.
     Inspect(inspect::Arguments),
-    /// Judge a voucher or request (or CSR, certificate, audit log, telemetry) as the servers do.
+    /// Judge a voucher or request (or CSR, certificate, audit log, telemetry) as the servers do,
+    /// and bootstrapping data as a device does.
     Verify(Box<verify::Arguments>),
 }
 

@@ -1,11 +1,12 @@
 //! Guesses what some octets are, whatever they are wrapped in.
 
-use artifacts::Signed;
+use artifacts::conveyed::{ID_CT_SZTP_CONVEYED_INFO_JSON, ID_CT_SZTP_CONVEYED_INFO_XML};
+use artifacts::{Encoding, Signed};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use est::csrattrs::CsrAttrs;
-use pki::cms::SignedData;
-use pki::{Certificate, Crl, Csr};
+use pki::cms::{ID_DATA, ID_ENVELOPED_DATA, ID_SIGNED_DATA, SignedData};
+use pki::{Certificate, Crl, Csr, ObjectIdentifier};
 use serde_json::Value;
 
 /// What was found.
@@ -27,6 +28,12 @@ pub(super) enum Form {
     CsrAttributes(CsrAttrs),
     /// JSON without a signature.
     Json(Vec<u8>, Value),
+    /// Conveyed information, signed or unsigned, in its CMS.
+    Conveyed(Vec<u8>),
+    /// The document of conveyed information without its CMS.
+    ConveyedDocument(Vec<u8>, Encoding),
+    /// CMS EnvelopedData.
+    Enveloped(Vec<u8>),
     /// Known by name, and not supported.
     Unsupported(&'static str),
     /// DER or BER, but of what?
@@ -105,13 +112,54 @@ fn bare(bytes: &[u8]) -> Option<Form> {
         (0xd2 | 0x84 | 0xd8 | 0xd9, _) => Some(Form::Unsupported("COSE or CBOR")),
         (0xa0..=0xbf, _) => Some(Form::Unsupported("CBOR")),
         (_, Some(b'{')) => Some(json(bytes, text)),
-        (_, Some(b'<')) => Some(Form::Unsupported("XML conveyed information")),
+        (_, Some(b'<')) => Some(xml(bytes)),
         _ if is_compact_jws(text) => Some(Form::Jws(bytes.to_vec())),
         _ => None,
     }
 }
 
+/// The namespace of conveyed information, in whatever capitals.
+fn xml(bytes: &[u8]) -> Form {
+    let head = bytes.get(..bytes.len().min(1024)).unwrap_or_default();
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    if head.contains("ietf-sztp-conveyed-info") {
+        Form::ConveyedDocument(bytes.to_vec(), Encoding::Xml)
+    } else {
+        Form::Unsupported("XML")
+    }
+}
+
+/// Whether the content of a CMS is conveyed information.
+fn is_conveyed(content_type: ObjectIdentifier, content: Option<&[u8]>) -> bool {
+    match content_type {
+        ID_CT_SZTP_CONVEYED_INFO_JSON | ID_CT_SZTP_CONVEYED_INFO_XML => true,
+        ID_DATA => matches!(content.and_then(bare), Some(Form::ConveyedDocument(..))),
+        _ => false,
+    }
+}
+
 fn der(bytes: &[u8]) -> Form {
+    match pki::cms::content_type_of(bytes) {
+        Ok(ID_ENVELOPED_DATA) => return Form::Enveloped(bytes.to_vec()),
+        Ok(id) if id.to_string() == "1.2.840.113549.1.9.16.1.23" => {
+            return Form::Unsupported("CMS AuthEnvelopedData");
+        }
+        Ok(ID_SIGNED_DATA) => {
+            if let Ok(cms) = SignedData::parse(bytes)
+                && is_conveyed(cms.content_type(), cms.content())
+            {
+                return Form::Conveyed(bytes.to_vec());
+            }
+        }
+        Ok(_) => {
+            if let Ok((id, content, _)) = pki::cms::parse_plain(bytes, |_| true)
+                && is_conveyed(id, Some(&content))
+            {
+                return Form::Conveyed(bytes.to_vec());
+            }
+        }
+        Err(_) => {}
+    }
     let head = bytes.get(..bytes.len().min(24)).unwrap_or_default();
     if head
         .windows(SIGNED_DATA.len())
@@ -154,11 +202,13 @@ fn json(bytes: &[u8], text: &[u8]) -> Form {
     if value.get("payload").is_some() || value.get("signatures").is_some() {
         return Form::Jws(bytes.to_vec());
     }
-    let conveyed = value
-        .as_object()
-        .is_some_and(|members| members.keys().any(|name| name.starts_with("ietf-sztp-")));
+    let conveyed = value.as_object().is_some_and(|members| {
+        members
+            .keys()
+            .any(|name| name.starts_with("ietf-sztp-conveyed-info:"))
+    });
     if conveyed {
-        Form::Unsupported("conveyed information")
+        Form::ConveyedDocument(bytes.to_vec(), Encoding::Json)
     } else {
         Form::Json(bytes.to_vec(), value)
     }
@@ -166,12 +216,6 @@ fn json(bytes: &[u8], text: &[u8]) -> Form {
 
 /// What a signed envelope carries that is known by name and not supported.
 pub(super) fn unsupported_content(signed: &Signed) -> Option<&'static str> {
-    let content_type = signed.cms().map(|cms| cms.content_type().to_string());
-    match content_type.as_deref() {
-        Some("1.2.840.113549.1.9.16.1.42") => return Some("XML conveyed information"),
-        Some("1.2.840.113549.1.9.16.1.43") => return Some("conveyed information"),
-        _ => {}
-    }
     let payload = signed.payload()?;
     let value = serde_json::from_slice::<Value>(payload).ok()?;
     let name = value.as_object()?.keys().next()?;

@@ -37,8 +37,9 @@ pub(crate) struct Arguments {
     /// Accept this one departure from the standards, as vendor profiles name it.
     #[arg(long, value_name = "NAME", num_args = 1..)]
     tolerate: Vec<String>,
-    /// What it must be: voucher, voucher-request, pvr, rvr, certificate, csr, crl, audit-log,
-    /// telemetry. Guessed, if it is not given.
+    /// What it must be: voucher, voucher-request, pvr, rvr, conveyed-information,
+    /// owner-certificate, certificate, csr, crl, audit-log, telemetry. Guessed, if it is not
+    /// given.
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// The device's serial number.
@@ -63,6 +64,18 @@ pub(crate) struct Arguments {
     /// The server certificate that the pledge saw, and its chain.
     #[arg(long, value_name = "PEM", num_args = 1..)]
     registrar: Vec<String>,
+    /// The owner certificate artefact that goes with conveyed information.
+    #[arg(long, value_name = "FILE")]
+    owner_certificate: Option<String>,
+    /// The ownership voucher that goes with conveyed information.
+    #[arg(long, value_name = "FILE")]
+    voucher: Option<String>,
+    /// The device's private key, to decrypt what is encrypted to it.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The conveyed information came from a bootstrap server that the device trusts.
+    #[arg(long)]
+    trusted_source: bool,
     /// Read one JSON object a line from standard input (`id`, `file` and these options as
     /// members) and write one verdict a line. Options given here hold for every line. Exits 0
     /// only if all are valid.
@@ -91,6 +104,10 @@ impl Arguments {
             request: self.request.clone(),
             peer: Names(self.peer.clone()),
             registrar: Names(self.registrar.clone()),
+            owner_certificate: self.owner_certificate.clone(),
+            voucher: self.voucher.clone(),
+            key: self.key.clone(),
+            trusted_source: self.trusted_source.then_some(true),
         }
     }
 }

@@ -5,3 +5,4 @@
 mod demo;
 mod tools;
 mod tools_help;
+mod tools_sztp;
