@@ -81,6 +81,9 @@ pub struct SztpArguments {
     /// The device has no clock that it trusts: dates are not judged, a nonce is sent.
     #[arg(long)]
     no_clock: bool,
+    /// How far the manufacturer's clock may be ahead of the device's when a voucher is made.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    clock_skew: u64,
     /// When a nonce is sent.
     #[arg(long, value_enum, default_value_t = NonceName::WithoutClock)]
     nonce: NonceName,
@@ -283,6 +286,7 @@ impl SztpArguments {
             EncodingName::Xml => Encoding::Xml,
         };
         options.http = self.http;
+        options.clock_skew = Duration::from_secs(self.clock_skew);
         if self.no_clock {
             options.clock = Clock::Untrusted;
         }

@@ -8,6 +8,14 @@ use sztp::agent::{CsrPlan, Failure, KeyChoice};
 use super::disk::{Disk, KEY_FILE};
 use crate::Error;
 
+/// What was made.
+pub(super) struct Made {
+    /// The request, DER.
+    pub(super) csr: Vec<u8>,
+    /// The key, if it is a new one.
+    pub(super) key: Option<Arc<SoftwareKey>>,
+}
+
 /// Makes the key, if a new one is wanted, and the request.
 ///
 /// A new key is on the disk before anybody hears of it. SZTP-9646-2.3-04: one that was made for an
@@ -17,7 +25,7 @@ pub(super) fn make(
     plan: &CsrPlan,
     idevid: &Identity,
     passphrase: Option<&str>,
-) -> Result<Result<(Vec<u8>, Option<Arc<SoftwareKey>>), Failure>, Error> {
+) -> Result<Result<Made, Failure>, Error> {
     let key = match plan.key {
         KeyChoice::Existing => None,
         // SZTP-9646-4.1.2-01, SZTP-9646-4.1.3-01: really a new one.
@@ -41,5 +49,8 @@ pub(super) fn make(
         Some(key) => key.as_ref(),
         None => idevid.signer.as_ref(),
     };
-    Ok(plan.build(signer).map(|csr| (csr.der().to_vec(), key)))
+    Ok(plan.build(signer).map(|csr| Made {
+        csr: csr.der().to_vec(),
+        key,
+    }))
 }

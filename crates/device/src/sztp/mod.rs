@@ -95,6 +95,8 @@ pub struct Options {
     pub clock: Clock,
     /// What the clock shows when the device starts, right or wrong.
     pub starts_at: OffsetDateTime,
+    /// How far the manufacturer's clock may be ahead when a voucher is made.
+    pub clock_skew: Duration,
     /// When a nonce is sent.
     pub nonce: NonceUse,
     /// The assertions that are accepted.
@@ -163,6 +165,7 @@ impl Options {
             voucher_anchors,
             clock: Clock::Trusted,
             starts_at,
+            clock_skew: Duration::ZERO,
             nonce: NonceUse::default(),
             assertions: vec![Assertion::Verified, Assertion::Logged, Assertion::Proximity],
             decryptor: None,
@@ -201,6 +204,7 @@ impl Options {
         config.server_anchors = self.server_anchors.clone();
         config.voucher_anchors = self.voucher_anchors.clone();
         config.clock = self.clock;
+        config.clock_skew = self.clock_skew.try_into().unwrap_or(time::Duration::ZERO);
         config.nonce = self.nonce;
         config.assertions.clone_from(&self.assertions);
         config.decryptor.clone_from(&self.decryptor);

@@ -522,7 +522,7 @@ impl Device<'_> {
         let passphrase = self.options.key_passphrase.clone();
         let made = csr::make(self.disk, plan, &self.options.idevid, passphrase.as_deref())?;
         match made {
-            Ok((csr, key)) => {
+            Ok(csr::Made { csr, key }) => {
                 let public = match &key {
                     Some(key) => pki::Signer::public_key(key.as_ref()).sha256(),
                     None => self.options.idevid.signer.public_key().sha256(),

@@ -99,15 +99,14 @@ async fn execute(
         .kill_on_drop(true);
     let failed = |error: std::io::Error| Failure::new("device.script", error.to_string());
     let mut child = command.spawn().map_err(failed)?;
-    let group = child.id();
+    // Children that are left go too: after a script that ended by itself, one whose time is over,
+    // and when the whole run is stopped.
+    let group = Group(child.id());
     let printed = Printed::default();
     let output = tokio::spawn(collect(child.stdout.take(), Arc::clone(&printed)));
     let errors = tokio::spawn(collect(child.stderr.take(), Arc::clone(&printed)));
     let ended = tokio::time::timeout(time_max, child.wait()).await;
-    if let Some(group) = group {
-        // Children that are left go too, after a script that ended by itself as well.
-        stop(group);
-    }
+    drop(group);
     let status = match ended {
         Ok(status) => Some(status.map_err(failed)?),
         Err(_) => {
@@ -135,11 +134,16 @@ async fn execute(
     Ok(Ended { outcome, output })
 }
 
-/// Stops every process of the group. There is nobody left to stop in the usual case.
-fn stop(group: u32) {
-    let group = i32::try_from(group).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
+/// A process group that ends with its owner.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|group| i32::try_from(group).ok());
+        if let Some(group) = group.and_then(Pid::from_raw) {
+            // There is nobody left to stop in the usual case.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use artifacts::{Assertion, Encoding, SerialNumber, Tolerances};
 use pki::{Certificate, Decryptor, KeyKind, path::Anchors};
 use serde::{Deserialize, Serialize};
+use time::Duration;
 
 use super::{REDIRECTS_MAX, Server};
 use crate::{Leniency, message::SshHostKey};
@@ -62,6 +63,8 @@ pub struct Config {
     pub voucher_anchors: Anchors,
     /// Whether the clock is trusted.
     pub clock: Clock,
+    /// How far the manufacturer's clock may be ahead of the device's when a voucher is made.
+    pub clock_skew: Duration,
     /// When a nonce is sent.
     pub nonce: NonceUse,
     /// The assertions that are accepted.
@@ -104,6 +107,7 @@ impl Config {
             server_anchors: Anchors::new(),
             voucher_anchors: Anchors::new(),
             clock: Clock::Trusted,
+            clock_skew: Duration::ZERO,
             nonce: NonceUse::WithoutClock,
             assertions: vec![Assertion::Verified, Assertion::Logged, Assertion::Proximity],
             decryptor: None,

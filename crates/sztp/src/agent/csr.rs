@@ -64,7 +64,7 @@ pub(super) fn plan(
 ) -> Result<CsrPlan, Failure> {
     if request.format != CsrFormat::P10 {
         return Err(Failure::new(
-            "sztp.csr-format",
+            "sztp.csr-format-not-offered",
             "the server asks for a format that was not offered",
         ));
     }
@@ -77,7 +77,7 @@ pub(super) fn plan(
             .map(|kind| KeyChoice::New(*kind))
             .ok_or_else(|| {
                 Failure::new(
-                    "sztp.csr-algorithm",
+                    "sztp.csr-algorithm-not-offered",
                     "the server asks for a key algorithm that was not offered",
                 )
             })?,
@@ -88,7 +88,7 @@ pub(super) fn plan(
             .public_key
             .algorithm
             .to_der()
-            .map_err(|error| Failure::new("sztp.csr-info", error.to_string()))?;
+            .map_err(|error| Failure::new("sztp.csr-info-unusable", error.to_string()))?;
         let expected = match key {
             KeyChoice::New(kind) => identifier(kind),
             KeyChoice::Existing => algorithm_of(idevid.public_key()),
@@ -99,7 +99,7 @@ pub(super) fn plan(
         // error."
         if expected.as_ref() != Some(&said) {
             return Err(Failure::new(
-                "sztp.csr-info",
+                "sztp.csr-info-unusable",
                 "the key algorithm in cert-req-info is not the selected one",
             ));
         }
@@ -140,13 +140,13 @@ impl CsrPlan {
 
 fn read_info(der: &[u8]) -> Result<CertReqInfo, Failure> {
     CertReqInfo::from_der(der)
-        .map_err(|error| Failure::new("sztp.csr-info", format!("cert-req-info: {error}")))
+        .map_err(|error| Failure::new("sztp.csr-info-unusable", format!("cert-req-info: {error}")))
 }
 
 /// Puts the device's own key into the server's structure and signs it. The server cannot know a
 /// key that is made for this very request.
 fn sign_info(info: &[u8], signer: &dyn Signer) -> Result<Csr, Failure> {
-    let failed = |error: der::Error| Failure::new("sztp.csr-info", error.to_string());
+    let failed = |error: der::Error| Failure::new("sztp.csr-info-unusable", error.to_string());
     let mut info = read_info(info)?;
     info.public_key =
         SubjectPublicKeyInfoOwned::from_der(signer.public_key().spki_der()).map_err(failed)?;

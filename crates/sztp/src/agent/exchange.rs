@@ -305,6 +305,7 @@ impl Machine {
             idevid: Some(&self.config.idevid),
             nonce: expected,
             at: self.at(turn.now),
+            clock_skew: self.config.clock_skew,
             accepted_assertions: Some(&self.config.assertions),
             decryption_key: self.config.decryptor.as_deref(),
             ..DeviceContext::new(&self.config.voucher_anchors, &self.config.tolerances)
@@ -349,7 +350,7 @@ impl Machine {
             // exit the recursive algorithm".
             Ok(ConveyedInformation::Onboarding(_)) if !trust_state => {
                 let failure = Failure::new(
-                    "sztp.unsigned-onboarding",
+                    "bundle.untrusted-onboarding",
                     "unsigned onboarding information from an untrusted source",
                 );
                 self.leave_server(failure, turn)

@@ -390,6 +390,16 @@ async fn a_certificate_for_a_new_key_comes_with_the_configuration() {
     server.stop().await;
 }
 
+/// An IDevID's key usage says nothing of encryption.
+fn encrypted(artefact: &[u8], recipient: &Certificate) -> Vec<u8> {
+    let options = pki::cms::EnvelopOptions {
+        any_key_usage: true,
+        ..pki::cms::EnvelopOptions::default()
+    };
+    let recipients = std::slice::from_ref(recipient);
+    artifacts::conveyed::encrypt_with(artefact, recipients, &options).unwrap()
+}
+
 /// Requirements: SZTP-8572-5.1-12, SZTP-8572-5.3-07
 #[tokio::test]
 async fn what_is_encrypted_to_the_device_is_decrypted() {
@@ -410,17 +420,12 @@ async fn what_is_encrypted_to_the_device_is_decrypted() {
         .issue(factory.certificate().unwrap(), factory.signer.as_ref())
         .unwrap();
     let mut data = world.signed(&whole());
-    // An IDevID's key usage says nothing of encryption.
-    let any = pki::cms::EnvelopOptions {
-        any_key_usage: true,
-        ..pki::cms::EnvelopOptions::default()
-    };
-    let recipients = std::slice::from_ref(&own);
-    let encrypt =
-        |artefact: &[u8]| artifacts::conveyed::encrypt_with(artefact, recipients, &any).unwrap();
-    data.conveyed_information = encrypt(&data.conveyed_information);
-    data.owner_certificate = data.owner_certificate.as_deref().map(encrypt);
-    data.ownership_voucher = data.ownership_voucher.as_deref().map(encrypt);
+    data.conveyed_information = encrypted(&data.conveyed_information, &own);
+    for artefact in [&mut data.owner_certificate, &mut data.ownership_voucher] {
+        *artefact = artefact
+            .as_deref()
+            .map(|artefact| encrypted(artefact, &own));
+    }
     let identity = world.server(&["127.0.0.1"]);
     let server = Server::start(identity, move |_, _| Reply::Data(data.clone(), None)).await;
     let key = std::sync::Arc::new(key);

@@ -1,6 +1,8 @@
 //! What bootstrapping data is worth, and what a trusted server hears of it.
 
-use artifacts::{Assertion, SerialNumber, VoucherFields, bundle::BootstrappingData};
+use artifacts::{
+    Assertion, Encoding, IdevidIssuer, SerialNumber, VoucherFields, bundle::BootstrappingData,
+};
 use sztp::agent::{Found, Note, ProgressType};
 use time::Duration;
 
@@ -58,6 +60,10 @@ fn signed_data_that_does_not_hold() {
         (
             voucher(|it| it.serial_number = SerialNumber::new("SN-2").unwrap()),
             "voucher-serial-number",
+        ),
+        (
+            voucher(|it| it.idevid_issuer = IdevidIssuer::from_bytes(&[7; 20])),
+            "voucher-idevid-issuer",
         ),
         (
             voucher(|it| it.assertion = Some(Assertion::Logged)),
@@ -140,9 +146,13 @@ fn what_cannot_be_read_is_reported_to_a_trusted_server_once() {
     let world = World::new();
     let good = unsigned(&whole()).conveyed_information;
     let xml_in_json = artifacts::conveyed::unsigned(b"<x/>", artifacts::Encoding::Json);
+    // id-ct 44 instead of 43.
+    let mut other_type = good.clone();
+    let place = other_type.iter().position(|octet| *octet == 43).unwrap();
+    other_type[place] = 44;
     let garbage = vec![0x30, 0x03, 0x02, 0x01, 0x05];
     let cut = good[..good.len() - 1].to_vec();
-    for conveyed_information in [xml_in_json, garbage, cut] {
+    for conveyed_information in [xml_in_json, other_type, garbage, cut] {
         let data = BootstrappingData {
             conveyed_information,
             ..BootstrappingData::default()
@@ -154,6 +164,31 @@ fn what_cannot_be_read_is_reported_to_a_trusted_server_once() {
             let mut sim = giving(&world, data.clone(), trusted);
             assert!(matches!(sim.run(), End::GaveUp(_)));
             assert_eq!(sim.reports(), expect);
+        }
+    }
+}
+
+/// The encoding of the information is said by its content type, whatever encoding is spoken.
+///
+/// Requirements: SZTP-8572-3.1_10.3-01
+#[test]
+fn inner_and_outer_encoding_are_two_things() {
+    let world = World::new();
+    for inner in Encoding::ALL {
+        for outer in Encoding::ALL {
+            let content = whole().encode(inner).unwrap();
+            let data = BootstrappingData {
+                conveyed_information: artifacts::conveyed::unsigned(&content, inner),
+                ..BootstrappingData::default()
+            };
+            let mut sim = giving(&world, data.clone(), true);
+            sim.config.encoding = outer;
+            let server = SimServer::new(&world.server(&["192.0.2.1"]), move |ask| match ask {
+                Ask::Data(_) => Reply::encoded(&data, outer),
+                Ask::Report(_) => Reply::status(204),
+            });
+            sim.servers.insert("192.0.2.1".to_owned(), server);
+            assert!(matches!(sim.run(), End::Done(_)), "{inner} in {outer}");
         }
     }
 }

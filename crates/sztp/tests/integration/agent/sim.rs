@@ -18,6 +18,7 @@ use sztp::{
         CsrInput, GetBootstrappingDataInput, GetBootstrappingDataOutput, ReportProgressInput,
         ReportingLevel,
     },
+    negotiate,
     restconf::RestconfError,
 };
 use time::OffsetDateTime;
@@ -79,6 +80,17 @@ impl Reply {
             ownership_voucher: data.ownership_voucher.clone(),
         };
         Self::json(200, output.encode(Encoding::Json))
+    }
+
+    pub(crate) fn encoded(data: &BootstrappingData, encoding: Encoding) -> Self {
+        let output = GetBootstrappingDataOutput {
+            conveyed_information: data.conveyed_information.clone(),
+            ..GetBootstrappingDataOutput::default()
+        };
+        Self {
+            content_type: Some(negotiate::media_type(encoding).to_owned()),
+            ..Self::json(200, output.encode(encoding))
+        }
     }
 
     pub(crate) fn error(error: &RestconfError) -> Self {

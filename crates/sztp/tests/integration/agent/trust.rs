@@ -97,7 +97,7 @@ impl CloneOf for pki::Identity {
     }
 }
 
-/// Requirements: SZTP-8572-9.1-02, SZTP-8572-9.1-04
+/// Requirements: SZTP-8572-9.1-02
 #[test]
 fn without_a_clock_certificates_have_no_end() {
     let world = World::new();

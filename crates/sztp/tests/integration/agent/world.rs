@@ -136,8 +136,11 @@ pub(crate) fn unsigned(information: &ConveyedInformation) -> BootstrappingData {
     }
 }
 
+/// A server's address, port and trust anchor.
+pub(crate) type Listed<'a> = (&'a str, Option<u16>, Option<Vec<u8>>);
+
 /// Redirect information to these servers.
-pub(crate) fn redirect(servers: &[(&str, Option<u16>, Option<Vec<u8>>)]) -> ConveyedInformation {
+pub(crate) fn redirect(servers: &[Listed<'_>]) -> ConveyedInformation {
     let servers = servers
         .iter()
         .map(|(address, port, trust_anchor)| BootstrapServer {
