@@ -231,7 +231,8 @@ fn revision_of(row: &Row) -> Result<Revision, Error> {
 }
 
 const SELECT: &str = "SELECT revision.id, revision.at_us, revision.author, revision.note, \
-     revision.digest, CASE WHEN revision.id = epoch.revision THEN 1 ELSE 0 END AS served \
+     revision.digest, \
+     CAST(CASE WHEN revision.id = epoch.revision THEN 1 ELSE 0 END AS BIGINT) AS served \
      FROM revision CROSS JOIN epoch WHERE epoch.id = 1";
 
 /// The revision that is served.

@@ -1,7 +1,11 @@
 //! The bootstrap server as devices and operators see it.
 
+mod content_change;
+mod content_serve;
+mod content_world;
 mod core_auth;
 mod core_csr;
+mod core_curl;
 mod core_data;
 mod core_engines;
 mod core_progress;
