@@ -35,13 +35,13 @@ const FILES: &[(&str, &str)] = &[(
 )];
 
 /// A bootstrap server that is a registration authority of a registrar of its own.
-struct World {
-    lab: Lab,
+pub(crate) struct World {
+    pub(crate) lab: Lab,
     registrar: Option<registrar::Running>,
 }
 
 impl World {
-    async fn start(csr: &str) -> Self {
+    pub(crate) async fn start(csr: &str) -> Self {
         let mut lab = Lab::prepare("").await;
         let dir = lab.path("registrar").display().to_string();
         run_registrar(&[
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(registrar) = self.registrar.take() {
             registrar.stop().await;
         }

@@ -11,3 +11,5 @@ mod core_engines;
 mod core_progress;
 mod core_restconf;
 mod harness;
+mod owner_archive;
+mod owner_rows;
