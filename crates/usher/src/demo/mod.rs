@@ -7,6 +7,7 @@ mod device;
 mod paths;
 mod refusals;
 mod report;
+mod sztp;
 mod world;
 
 use std::{fmt, future::Future, path::PathBuf, pin::Pin, time::Instant};
@@ -88,6 +89,8 @@ impl Scene {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let prefix = arguments.only.as_deref().unwrap_or_default();
     let mut scenes = paths::scenes();
+    // The MASA goes away in the last of the refusals.
+    scenes.extend(sztp::scenes());
     scenes.extend(refusals::scenes());
     scenes.retain(|scene| scene.id.starts_with(prefix));
     if scenes.is_empty() {

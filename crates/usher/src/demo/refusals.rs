@@ -17,7 +17,7 @@ use time::macros::datetime;
 use super::{
     Failure, Scene, Told,
     device::{enrol, enrolled, refused, steps},
-    world::{OTHER_NETWORK, OUR_NETWORK, World, coded},
+    world::{OTHER_NETWORK, OUR_NETWORK, World, coded, usher},
 };
 
 pub(crate) fn scenes() -> Vec<Scene> {
@@ -266,31 +266,6 @@ async fn offline(world: &World) -> Told {
     usher(&load).await?;
     world.masa_goes_away().await?;
     enrolled(&enrol(&world.device(serial)?).await?)
-}
-
-/// Runs this very program once more, as an operator would.
-async fn usher(arguments: &[OsString]) -> Result<(), Failure> {
-    let ours = |error: std::io::Error| Failure::new("config.file", &error);
-    // The link still leads here after the file was replaced, say by a new build.
-    let link = std::path::PathBuf::from("/proc/self/exe");
-    let program = if link.exists() {
-        link
-    } else {
-        std::env::current_exe().map_err(ours)?
-    };
-    let output = tokio::process::Command::new(program)
-        .args(arguments)
-        .output()
-        .await
-        .map_err(ours)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    Err(Failure::new(
-        "config.usage",
-        &format!("{arguments:?}: {}", said.trim()),
-    ))
 }
 
 async fn post_to_masa(

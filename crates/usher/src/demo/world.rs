@@ -2,12 +2,14 @@
 //! another network that also buys from the manufacturer, all with keys made a moment ago.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration as StdDuration,
 };
 
+use artifacts::{Assertion, Envelope, Nonce, SerialNumber, Voucher, VoucherFields, sign_voucher};
 use daemon::Clock;
 use device::brski::Config as DeviceConfig;
 use pki::{
@@ -17,9 +19,10 @@ use pki::{
 };
 use store::Store;
 use time::{Duration, OffsetDateTime};
+use tokio::sync::OnceCell;
 use url::Url;
 
-use super::Failure;
+use super::{Failure, sztp::SztpWorld};
 
 /// The owner in the MASA's register that the demo's registrar belongs to.
 pub(crate) const OUR_NETWORK: &str = "demo-network";
@@ -40,6 +43,9 @@ pub(crate) struct World {
     registrar: registrar::Running,
     registrar_certificate: Certificate,
     masa_anchor: Certificate,
+    /// The CA of those who may ask the registrar for the certificates of others.
+    ra_ca: Made,
+    sztp: OnceCell<Result<SztpWorld, Failure>>,
 }
 
 impl World {
@@ -50,6 +56,7 @@ impl World {
         let manufacturer = root("CN=Demo Manufacturer CA", now)?;
         let domain = root("CN=Demo Network CA", now)?;
         let other = root("CN=Other Network CA", now)?;
+        let ra_ca = root("CN=Demo Registration Authorities CA", now)?;
         let masa_anchor = certificate(&manufacturer.identity)?;
 
         let masa_folder = Folder::make(folder, "masa")?;
@@ -92,6 +99,7 @@ impl World {
 
         let registrar_folder = Folder::make(folder, "registrar")?;
         registrar_folder.identity("domain-ca", &domain)?;
+        registrar_folder.certificate("ra-ca.pem", &certificate(&ra_ca.identity)?)?;
         let identity = below(
             &domain.identity,
             Profile::Registrar,
@@ -127,7 +135,40 @@ impl World {
             registrar,
             registrar_certificate: certificate(&identity.identity)?,
             masa_anchor,
+            ra_ca,
+            sztp: OnceCell::new(),
         })
+    }
+
+    /// The bootstrap servers, started when the first row needs them.
+    pub(crate) async fn sztp(&self) -> Result<&SztpWorld, Failure> {
+        let started = self.sztp.get_or_init(|| SztpWorld::start(self)).await;
+        started.as_ref().map_err(Clone::clone)
+    }
+
+    /// Somebody new who buys devices, and gets vouchers for them as files.
+    pub(crate) async fn add_owner(&self, id: &str, ca: &Certificate) -> Result<(), Failure> {
+        let change = masa::register::OwnerChange {
+            nonceless: Some(true),
+            certificates: vec![ca.clone()],
+            ..masa::register::OwnerChange::default()
+        };
+        masa::register::add_owner(&self.masa_store, id, change, self.clock.now())
+            .await
+            .map_err(coded)?;
+        Ok(())
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    pub(crate) fn manufacturer(&self) -> &Identity {
+        &self.manufacturer.identity
+    }
+
+    pub(crate) fn ra_ca(&self) -> &Identity {
+        &self.ra_ca.identity
     }
 
     /// The factory ships a device: a row in the MASA's register, sold to somebody or nobody yet.
@@ -180,6 +221,38 @@ impl World {
     /// A factory identity under this CA.
     pub(crate) fn idevid(&self, serial: &str, ca: &Identity) -> Result<Identity, Failure> {
         Ok(self.make_idevid(serial, ca)?.identity)
+    }
+
+    /// A device fresh from the factory, with its key.
+    pub(crate) fn make_device(&self, serial: &str) -> Result<Made, Failure> {
+        self.make_idevid(serial, &self.manufacturer.identity)
+    }
+
+    /// A voucher that the manufacturer signed at some time, for whatever reason.
+    pub(crate) fn voucher(
+        &self,
+        serial: &str,
+        pin: &Certificate,
+        nonce: Option<[u8; 16]>,
+        expires: Option<OffsetDateTime>,
+    ) -> Result<Vec<u8>, Failure> {
+        let bad = |what: &str| Failure::new("voucher.malformed", &what);
+        let folder = self.folder.join("masa");
+        let chain = Certificate::load_all(folder.join("nonceless.pem")).map_err(coded)?;
+        let key = std::fs::read_to_string(folder.join("nonceless.key"))
+            .map_err(|error| Failure::new("config.file", &error))?;
+        let key = SoftwareKey::from_pem(&key, None).map_err(coded)?;
+        let signer = Identity::new(chain, Arc::new(key)).map_err(coded)?;
+        let serial = SerialNumber::new(serial).ok_or_else(|| bad("serial number"))?;
+        let mut fields = VoucherFields::new(serial);
+        fields.pinned_domain_cert = Some(pin.clone());
+        let made = expires.unwrap_or_else(|| self.now()) - Duration::DAY;
+        fields.created_on = Some(made);
+        fields.assertion = Some(Assertion::Verified);
+        fields.expires_on = expires;
+        fields.nonce = nonce.and_then(|nonce| Nonce::from_octets(&nonce));
+        let voucher = Voucher::new(fields).map_err(coded)?;
+        sign_voucher(&voucher, Envelope::Cms, &signer, made).map_err(coded)
     }
 
     fn make_idevid(&self, serial: &str, ca: &Identity) -> Result<Made, Failure> {
@@ -268,10 +341,38 @@ impl World {
 
     /// Stops the servers; requests in progress are answered first.
     pub(crate) async fn stop(self) {
+        if let Some(Ok(sztp)) = self.sztp.into_inner() {
+            sztp.shut_down().await;
+        }
         self.registrar.stop().await;
         self.masa_store.close().await;
         self.masa.stop().await;
     }
+}
+
+/// Runs this very program once more, as an operator would.
+pub(crate) async fn usher(arguments: &[OsString]) -> Result<(), Failure> {
+    let ours = |error: std::io::Error| Failure::new("config.file", &error);
+    // The link still leads here after the file was replaced, say by a new build.
+    let link = std::path::PathBuf::from("/proc/self/exe");
+    let program = if link.exists() {
+        link
+    } else {
+        std::env::current_exe().map_err(ours)?
+    };
+    let output = tokio::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .await
+        .map_err(ours)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Err(Failure::new(
+        "config.usage",
+        &format!("{arguments:?}: {}", said.trim()),
+    ))
 }
 
 /// Any crate's error as the demo's.
@@ -302,7 +403,7 @@ fn root(subject: &str, now: OffsetDateTime) -> Result<Made, Failure> {
 }
 
 /// A certificate for a server on loopback, or for a signer, under this CA.
-fn below(
+pub(crate) fn below(
     ca: &Identity,
     profile: Profile,
     subject: &str,
@@ -327,12 +428,17 @@ fn below(
 }
 
 /// An identity whose key can still be written to a file.
-struct Made {
-    identity: Identity,
+pub(crate) struct Made {
+    pub(crate) identity: Identity,
     key: Arc<SoftwareKey>,
 }
 
 impl Made {
+    /// What reads what is encrypted for it.
+    pub(crate) fn decryptor(&self) -> Arc<dyn pki::Decryptor> {
+        Arc::clone(&self.key) as Arc<dyn pki::Decryptor>
+    }
+
     fn new(chain: Vec<Certificate>, key: SoftwareKey) -> Result<Self, Failure> {
         let key = Arc::new(key);
         let identity = Identity::new(chain, Arc::clone(&key) as Arc<dyn Signer>).map_err(coded)?;
@@ -349,7 +455,7 @@ fn fixed(config: &str, peers: SocketAddr, admin: SocketAddr) -> String {
 }
 
 /// A folder of a role, with what belongs into it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     fn make(parent: &Path, name: &str) -> Result<Self, Failure> {
@@ -378,7 +484,7 @@ impl Folder {
         self.write(name, key.to_pkcs8_pem().map_err(coded)?.as_bytes())
     }
 
-    fn identity(&self, stem: &str, made: &Made) -> Result<(), Failure> {
+    pub(crate) fn identity(&self, stem: &str, made: &Made) -> Result<(), Failure> {
         let chain: String = made
             .identity
             .chain
@@ -430,6 +536,9 @@ key = "audit.key"
 [ca]
 certificate = "domain-ca.pem"
 key = "domain-ca.key"
+[est.without_brski]
+client_cas = ["ra-ca.pem"]
+registration_authorities = true
 [policy]
 default = "deny"
 retry_after_seconds = 1
