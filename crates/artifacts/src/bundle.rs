@@ -366,12 +366,13 @@ impl Judge<'_, '_> {
 
     fn voucher(&mut self, artefact: &[u8]) -> Result<VerifiedVoucher, Error> {
         let context = self.context;
-        // RFC 8572 section 3.3 allows id-data, and RFC 8366 leaves open which form idevid-issuer
+        // RFC 8572 section 3.3 allows id-data, and with it another encoding, and RFC 8366 leaves open which form idevid-issuer
         // has. The nonce was sent as octets, so its octets are compared.
         let mut tolerances = context.tolerances.clone();
         tolerances.id_data = true;
         tolerances.idevid_issuer_forms = true;
         tolerances.nonce_reencoded = true;
+        tolerances.xml_voucher = true;
         let signed = open(Document::Voucher, artefact, None, &tolerances);
         let signed = match signed {
             Ok(signed) => signed,
@@ -396,7 +397,7 @@ impl Judge<'_, '_> {
             // Allowed by the standard, so nothing odd.
             !matches!(
                 oddity.name,
-                "id-data" | "idevid-issuer-forms" | "nonce-reencoded"
+                "id-data" | "idevid-issuer-forms" | "nonce-reencoded" | "xml-voucher"
             )
         }));
         for check in checks {

@@ -219,7 +219,7 @@ faults! {
     /// The CMS is BER, or octets come after it.
     NotDer = "conveyed.not-der" | "owner.not-der" | "voucher.not-der",
     /// The text is not XML.
-    NotXml = "conveyed.not-xml",
+    NotXml = "conveyed.not-xml" | "voucher.not-xml",
     /// Signed information came without an owner certificate.
     OwnerCertificateMissing = "bundle.owner-certificate-missing",
     /// The owner certificate does not lead to the voucher's pinned certificate.
@@ -241,9 +241,9 @@ faults! {
     /// An XML element is in another namespace than the module's.
     WrongNamespace = "conveyed.wrong-namespace",
     /// The XML has a document type declaration.
-    XmlDoctype = "conveyed.xml-doctype",
+    XmlDoctype = "conveyed.xml-doctype" | "voucher.xml-doctype",
     /// The XML refers to an entity of its own.
-    XmlEntity = "conveyed.xml-entity",
+    XmlEntity = "conveyed.xml-entity" | "voucher.xml-entity",
 }
 
 /// Why an artefact was refused, or could not be made.

@@ -26,6 +26,7 @@ mod telemetry;
 mod tolerances;
 pub mod verify;
 mod voucher;
+mod voucher_xml;
 mod xml;
 
 pub use crate::audit::{

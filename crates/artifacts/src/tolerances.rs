@@ -130,6 +130,8 @@ tolerances! {
     verification_per_uri = "verification-per-uri", true,
     /// Booleans and numbers spelt as strings, null for absent.
     wrong_json_types = "wrong-json-types", true,
+    /// Voucher data in XML.
+    xml_voucher = "xml-voucher", true,
 }
 
 /// Something unusual that was accepted, or is worth a person's look.

@@ -9,12 +9,12 @@ use pki::{Certificate, PublicKey};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::date;
 use crate::error::{Document, Error, Fault};
 use crate::json::{self, JSON_SIZE_MAX_BYTES, shown, type_name};
 use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber, encode_base64};
 use crate::read::{Extension, Reader};
 use crate::tolerances::{Oddity, Tolerances};
+use crate::{date, voucher_xml};
 
 /// The top-level member of a voucher.
 pub const VOUCHER_MEMBER: &str = "ietf-voucher:voucher";
@@ -166,7 +166,24 @@ impl Voucher {
         Ok(Self(fields))
     }
 
-    /// Reads voucher data.
+    /// Reads voucher data: JSON, or XML where that is tolerated.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_content(
+        bytes: &[u8],
+        tolerances: &Tolerances,
+    ) -> Result<(Self, Vec<Oddity>), Error> {
+        if !tolerances.xml_voucher || !voucher_xml::is_xml(bytes) {
+            return Self::from_json(bytes, tolerances);
+        }
+        let json = voucher_xml::to_json(bytes)?;
+        let (voucher, mut oddities) = Self::from_json(&json, tolerances)?;
+        oddities.push(Oddity::new("xml-voucher", "the voucher is in XML"));
+        Ok((voucher, oddities))
+    }
+
+    /// Reads voucher data in JSON.
     ///
     /// # Errors
     /// What is wrong with it first.

@@ -136,7 +136,7 @@ fn judge(
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
     };
-    let content = Voucher::from_json(payload, tolerances);
+    let content = Voucher::from_content(payload, tolerances);
     let Some((voucher, mut oddities)) = checks.record("content", content) else {
         checks.rest_not_made(
             CONTENT_CHECKS.get(1..).unwrap_or_default(),

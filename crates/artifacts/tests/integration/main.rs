@@ -7,6 +7,7 @@ mod artefacts;
 mod bundle;
 mod common;
 mod conveyed;
+mod conveyed_properties;
 mod flips;
 mod fuzz_seeds;
 mod openssl;

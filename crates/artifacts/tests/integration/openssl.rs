@@ -12,7 +12,7 @@ use pki::{Certificate, Coded as _, Identity, SoftwareKey};
 use time::Duration;
 
 use crate::conveyed::onboarding;
-use crate::sztp::{Sztp, code, verdict};
+use crate::sztp::{SERIAL, Sztp, code, verdict};
 
 struct OpenSsl(tempfile::TempDir);
 
@@ -193,6 +193,59 @@ fn we_verify_what_openssl_signs() {
         verdict(&judgement, "conveyed-information"),
         "cms.content-missing"
     );
+}
+
+/// PKCS#7 as `openssl smime` signs it, and an XML voucher in id-data.
+///
+/// Requirements: SZTP-8366-5.4-03, SZTP-8366-5.4-01, SZTP-8572-3.3-01
+#[test]
+fn vouchers_by_openssl_in_both_encodings() {
+    let world = Sztp::new();
+    let openssl = OpenSsl::new();
+    let masa = openssl.identity("masa", "rsa:2048", "-days 10", "/CN=masa");
+    let json = artifacts::Voucher::new(world.voucher_fields())
+        .unwrap()
+        .to_json();
+    let pin = world.root.chain[0].to_pem();
+    let pin: String = pin.lines().filter(|line| !line.starts_with('-')).collect();
+    let xml = |leaves: &str| {
+        format!(
+            "<voucher xmlns=\"urn:ietf:params:xml:ns:yang:ietf-voucher\">\
+             <created-on>2026-06-01T11:00:00Z</created-on><assertion>verified</assertion>\
+             <serial-number>{SERIAL}</serial-number><pinned-domain-cert>{pin}</pinned-domain-cert>\
+             <domain-cert-revocation-checks>false</domain-cert-revocation-checks>{leaves}</voucher>"
+        )
+    };
+    let json = String::from_utf8(json).unwrap();
+    let smime = "smime -sign -binary -nodetach";
+    let cms = "cms -sign -binary -nodetach -econtent_type 1.2.840.113549.1.9.16.1.40";
+    let double = xml("<assertion>logged</assertion>");
+    let entity = format!("<!DOCTYPE voucher []>{}", xml(""));
+    for (command, content, want) in [
+        (smime, json.as_str(), None),
+        (cms, &json, None),
+        (smime, &xml(""), None),
+        (smime, &double, Some("voucher.duplicate-member")),
+        (smime, &entity, Some("voucher.xml-doctype")),
+        (smime, &xml("<x><y/></x>"), Some("voucher.wrong-type")),
+        (smime, &xml("&x;"), Some("voucher.xml-entity")),
+        (smime, "<voucher/>", Some("voucher.top-level-name")),
+        (smime, "<voucher", Some("voucher.not-xml")),
+    ] {
+        openssl.write("in", content);
+        openssl.run(&format!(
+            "{command} -in in -out out -outform DER -signer masa.crt -inkey masa.key"
+        ));
+        let mut data = world.data();
+        data.ownership_voucher = Some(openssl.read("out"));
+        let strict = Tolerances::strict();
+        let anchors = masa.chain[0].clone().into();
+        let mut context = world.context(&strict);
+        context.voucher_anchors = &anchors;
+        context.at = Some(masa.chain[0].not_before() + Duration::HOUR);
+        let judgement = judge(&data, false, &context);
+        assert_eq!(code(&judgement), want, "{command} {content}");
+    }
 }
 
 /// `openssl crl2pkcs7` makes owner certificates; `-outform DER` of unsigned content is `cms

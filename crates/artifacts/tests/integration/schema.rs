@@ -30,7 +30,7 @@ fn text(changes: &[(&str, &str)]) -> String {
     value.to_string()
 }
 
-/// Requirements: BRSKI-5.6.1-05, BRSKI-5.6.1-04, VOUCHER-5.3-02, VOUCHER-5.3-03, VOUCHER-5.3-04, VOUCHER-5.3-06, VOUCHER-5.3-07, VOUCHER-5.3-12, VOUCHER-5.3-22, VOUCHERBIS-8.6-01, VOUCHERBIS-8.6-02, VOUCHERBIS-8.7-01, BRSKI-3.3-01
+/// Requirements: BRSKI-5.6.1-05, BRSKI-5.6.1-04, VOUCHER-5.3-02, VOUCHER-5.3-03, VOUCHER-5.3-04, VOUCHER-5.3-06, VOUCHER-5.3-07, VOUCHER-5.3-12, VOUCHER-5.3-22, VOUCHERBIS-8.6-01, VOUCHERBIS-8.6-02, VOUCHERBIS-8.7-01, BRSKI-3.3-01, SZTP-8366-5.3-01, SZTP-8366-5.3-03, SZTP-8366-5.3-05, SZTP-8366-5.3-10, SZTP-8366-5.3-13, SZTP-8366-5.3-14, SZTP-8366-6.2-01
 #[test]
 fn each_leaf_has_its_faults_and_its_tolerance() {
     let key_id = "\"AQIDBAUGBwgJCgsMDQ4PEBESExQ=\"";
@@ -102,7 +102,7 @@ fn each_leaf_has_its_faults_and_its_tolerance() {
     }
 }
 
-/// Requirements: BRSKI-3-03
+/// Requirements: BRSKI-3-03, SZTP-8366-5.1-01
 #[test]
 fn the_top_level_member_names_the_document() {
     let inner = r#"{"serial-number":"1","pinned-domain-pubk-sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"#;

@@ -45,7 +45,7 @@ const PLAIN: Case<'_> = Case {
     want: Ok(&[]),
 };
 
-/// Requirements: VOUCHER-5.4-02, VOUCHERBIS-7.1-01, VOUCHER-5.4-04, CMS-5.1-01, X509-4.2.1.12-01, BRSKI-5.6.1-01
+/// Requirements: VOUCHER-5.4-02, VOUCHERBIS-7.1-01, VOUCHER-5.4-04, SZTP-8366-5.4-03, CMS-5.1-01, X509-4.2.1.12-01, BRSKI-5.6.1-01
 #[test]
 fn vouchers() {
     let voucher_8995 = Case {

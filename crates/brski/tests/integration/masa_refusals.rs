@@ -413,7 +413,7 @@ fn fits_jws(index: usize) -> bool {
 
 /// Requirements: BRSKI-5.5.1-01, BRSKI-5.5.5-04, BRSKI-5.5.6-02, BRSKI-5.6-01, BRSKI-5.6-20,
 /// BRSKI-5.6-21, BRSKI-5.6-22, BRSKI-5.6-23, BRSKI-5.6-24, BRSKI-5.6-25, BRSKI-5.6-28,
-/// BRSKI-3.4-01, BRSKI-3.4-04, VOUCHER-5.3-05
+/// BRSKI-3.4-01, BRSKI-3.4-04, VOUCHER-5.3-05, SZTP-8366-5.3-03
 #[test]
 fn a_nonced_voucher_says_what_was_proven_and_nothing_else() {
     let mut scene = Scene::new();
@@ -516,7 +516,7 @@ fn the_pin_is_a_member_of_the_verified_chain() {
 }
 
 /// Requirements: BRSKI-5.6-25, BRSKI-5.6-26, BRSKI-5.6-27, BRSKI-7.4.1-01, BRSKI-11.6.2-01,
-/// VOUCHER-5.3-10, VOUCHER-7.1-01, BRSKI-3.1-01, BRSKI-5.5.6-02, BRSKI-7.4.1-02, VOUCHER-6.1-01
+/// VOUCHER-5.3-10, SZTP-8366-5.3-04, VOUCHER-7.1-01, BRSKI-3.1-01, BRSKI-5.5.6-02, BRSKI-7.4.1-02, VOUCHER-6.1-01
 #[test]
 fn a_nonceless_voucher_is_for_authorised_owners_under_another_key() {
     let mut scene = Scene::new();
@@ -546,7 +546,8 @@ fn a_nonceless_voucher_is_for_authorised_owners_under_another_key() {
     assert_eq!(scene.grant().voucher.expires_on, Some(until));
 }
 
-/// Requirements: VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02, VOUCHER-5.3-16
+/// Requirements: VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02, VOUCHER-5.3-16,
+/// SZTP-8366-5.3-09
 #[test]
 fn idevid_issuer_stands_in_the_voucher_if_the_serial_number_is_ambiguous() {
     let mut scene = Scene::new();

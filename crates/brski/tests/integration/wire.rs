@@ -77,7 +77,7 @@ fn the_pledges_request_is_signed_by_the_idevid_and_names_what_it_saw() {
 }
 
 /// Requirements: VOUCHER-5.3-01, VOUCHER-5.3-02, VOUCHER-5.3-03, VOUCHER-5.3-04, VOUCHER-5.4-05,
-/// VOUCHERBIS-7.1-06, BRSKI-3.4-06, BRSKI-9.1.1-02, BRSKI-11.6-01
+/// SZTP-8366-5.3-01, SZTP-8366-5.4-02, VOUCHERBIS-7.1-06, BRSKI-3.4-06, BRSKI-9.1.1-02, BRSKI-11.6-01
 #[test]
 fn the_voucher_has_what_it_must_and_the_chain_of_its_signer() {
     let (mut sim, manufacturer) = Sim::new();
