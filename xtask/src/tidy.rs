@@ -238,6 +238,7 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         "cms",
         "coap",
         "config",
+        "content",
         "conveyed",
         "cose",
         "crl",

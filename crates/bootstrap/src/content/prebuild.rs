@@ -149,10 +149,9 @@ pub(crate) async fn task(
             _ = timer.tick() => {}
             () = until.cancelled() => return,
         }
-        let revision = match revision::epoch(engine.store()).await {
-            Ok((_, revision)) => revision,
-            // Whoever needs the database says so louder.
-            Err(_) => continue,
+        // Whoever needs the database says so louder.
+        let Ok((_, revision)) = revision::epoch(engine.store()).await else {
+            continue;
         };
         if revision == done {
             continue;

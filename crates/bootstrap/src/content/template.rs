@@ -14,7 +14,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBeha
 use super::document::Format;
 
 /// The most that comes out of a template, in octets.
-pub const CONFIGURATION_SIZE_MAX: usize = 4 * 1024 * 1024;
+pub const CONFIGURATION_SIZE_MAX: usize = 1024 * 1024;
 /// The most that a template may do, in instructions.
 const FUEL: u64 = 2_000_000;
 /// How deep templates and macros may call each other.
