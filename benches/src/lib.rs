@@ -3,6 +3,7 @@
 //! The servers under load are child processes of the released binary, started as an operator
 //! starts them, and everything goes over real sockets on loopback.
 
+pub mod bootstrap;
 pub mod load;
 pub mod process;
 pub mod raw;

@@ -109,6 +109,19 @@ pub struct Memory {
     pub kib_per_connection: f64,
 }
 
+/// A server with a large register.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Which server.
+    pub server: String,
+    /// Devices in its register.
+    pub devices: usize,
+    /// From the start of the program until it was ready, in milliseconds.
+    pub ready_ms: f64,
+    /// Resident memory then, in MiB.
+    pub memory_mib: f64,
+}
+
 /// Everything that one run measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -118,6 +131,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Idle connections.
     pub memory: Vec<Memory>,
+    /// Starts.
+    pub starts: Vec<Start>,
 }
 
 impl Report {
@@ -156,6 +171,17 @@ impl Report {
             text.push_str(&format!(
                 "| {} | {} | {:.1} |\n",
                 memory.transport, memory.connections, memory.kib_per_connection
+            ));
+        }
+        if !self.starts.is_empty() {
+            text.push_str(
+                "\n| start | devices | ready after ms | memory MiB |\n|---|---|---|---|\n",
+            );
+        }
+        for start in &self.starts {
+            text.push_str(&format!(
+                "| {} | {} | {:.0} | {:.1} |\n",
+                start.server, start.devices, start.ready_ms, start.memory_mib
             ));
         }
         text

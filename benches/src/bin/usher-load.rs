@@ -1,4 +1,4 @@
-//! `usher-load`: what a MASA and a registrar can do, measured over real sockets.
+//! `usher-load`: what a MASA, a registrar and a bootstrap server can do, measured over real sockets.
 //!
 //! The servers are child processes of the `usher` binary in temporary folders; the load comes from
 //! this process on the same machine. Each scenario runs several rounds and the medians are shown.
@@ -17,9 +17,10 @@ use net::HttpVersion;
 use pki::Identity;
 use testkit::{Pki, PkiOptions, TempPostgres};
 use time::OffsetDateTime;
-use usher_benches::load::{connections, enrolments, vouchers};
+use usher_benches::bootstrap::BootstrapSetup;
+use usher_benches::load::{bootstrap, connections, enrolments, vouchers};
 use usher_benches::process::cpu_of_all;
-use usher_benches::report::{Report, Round, Row};
+use usher_benches::report::{Report, Round, Row, Start};
 use usher_benches::servers::{Masa, MasaSetup, RegistrarSetup, free_address};
 use usher_benches::{raw, world};
 
@@ -38,6 +39,9 @@ struct Arguments {
     /// Enrolments in one round.
     #[arg(long, default_value_t = 500)]
     enrolments: usize,
+    /// Requests to a bootstrap server in one round.
+    #[arg(long, default_value_t = 10_000)]
+    requests: usize,
     /// Clients at once.
     #[arg(long, default_value_t = 16)]
     clients: usize,
@@ -96,6 +100,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         raw,
         rows: Vec::new(),
         memory: Vec::new(),
+        starts: Vec::new(),
     };
     let run = Run {
         arguments,
@@ -127,6 +132,18 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     }
     if wants("enrolments") {
         run.enrolments(&mut report).await?;
+    }
+    for size in [1000, arguments.large] {
+        if wants("bootstrap") {
+            run.bootstrap("sqlite", "sqlite:bootstrap.db", size, &mut report)
+                .await?;
+        }
+    }
+    if wants("bootstrap") && !arguments.no_postgres {
+        let postgres = TempPostgres::start_durable()?;
+        let database = postgres.fresh_database()?;
+        run.bootstrap("postgres", &database, 1000, &mut report)
+            .await?;
     }
     Ok(report)
 }
@@ -291,6 +308,66 @@ impl Run<'_> {
             self.arguments.clients,
             &rounds,
         ));
+        Ok(())
+    }
+
+    /// Devices that fetch their data and report, in registers of different sizes.
+    async fn bootstrap(
+        &self,
+        name: &str,
+        database: &str,
+        size: usize,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        use bootstrap::Operation::{Get, Report as Progress};
+        let Arguments {
+            requests: count,
+            rounds,
+            clients,
+            ..
+        } = *self.arguments;
+        let usher = &self.arguments.usher;
+        let pki = self.pki(free_address()?)?;
+        let folder = self.folder.join(format!("bootstrap-{name}-{size}"));
+        eprintln!("bootstrap server with {size} devices, {name}");
+        let setup = BootstrapSetup::new(usher, &folder, database, &pki, size)?;
+        let server = setup.start(usher).await?;
+        report.starts.push(Start {
+            server: format!("bootstrap, {name}"),
+            devices: size,
+            ready_ms: server.start_time.as_secs_f64() * 1000.0,
+            memory_mib: f64::from(u32::try_from(server.server.memory()? / 1024)?) / 1024.0,
+        });
+        // Enough devices that each is met a few times, spread over the whole register.
+        let met = size.min(count).min(2000);
+        let devices = (0..met)
+            .map(|number| Ok(pki.idevid(&world::serial(number * (size / met)))?))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let devices = Arc::new(devices);
+        for (scenario, operation, keep_alive) in [
+            ("bootstrap get keep-alive", Get, true),
+            ("bootstrap report keep-alive", Progress, true),
+            ("bootstrap get new TLS", Get, false),
+        ] {
+            eprintln!("{scenario}");
+            let mut done = Vec::new();
+            for _ in 0..rounds {
+                let (before, other) = (server.server.cpu()?, self.database_cpu());
+                let devices = Arc::clone(&devices);
+                let address = server.address;
+                let seen =
+                    bootstrap::ask(address, devices, operation, count, clients, keep_alive).await?;
+                done.push(Round {
+                    time: seen.time,
+                    done: count,
+                    server_cpu: server.server.cpu()?.saturating_sub(before),
+                    database_cpu: self.database_cpu().saturating_sub(other),
+                    latency: seen.latency,
+                });
+            }
+            let title = format!("{scenario}, {size} devices");
+            report.rows.push(Row::of(&title, name, clients, &done));
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The load itself: many clients, each doing one thing after the other.
 
+pub mod bootstrap;
 pub mod connections;
 pub mod enrolments;
 pub mod vouchers;
