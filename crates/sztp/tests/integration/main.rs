@@ -5,6 +5,7 @@ mod bodies;
 mod csr;
 mod dhcp_servers;
 mod examples;
+mod fuzz_seeds;
 mod http;
 mod messages;
 mod roundtrip;
