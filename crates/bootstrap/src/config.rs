@@ -578,3 +578,49 @@ impl Config {
         Ok(Some(log.with_anchor(self.resolve(&audit.anchor))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../../docs/samples/bootstrap.toml");
+
+    /// The sample says that it shows the defaults; what it marks as an example is none.
+    #[test]
+    fn the_sample_is_a_configuration_and_shows_the_defaults() {
+        let base = Path::new("/etc/usher");
+        let sample = Config::parse(SAMPLE, base).unwrap();
+        assert_eq!(sample.database.url, "sqlite:/etc/usher/bootstrap.db");
+        let least = "[database]\nurl = \"sqlite:bootstrap.db\"\n";
+        let least = Config::parse(least, base).unwrap();
+        let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        assert_eq!(sample.role, least.role);
+        assert_eq!(text(&sample.database), text(&least.database));
+        assert_eq!(text(&sample.vendors), text(&least.vendors));
+        assert_eq!(text(&sample.profiles), text(&least.profiles));
+        assert_eq!(text(&sample.content), text(&least.content));
+        assert_eq!(text(&sample.authentication), text(&least.authentication));
+        assert_eq!(text(&sample.watch), text(&least.watch));
+        assert_eq!(text(&sample.timeline), text(&least.timeline));
+        assert_eq!(text(&sample.events), text(&least.events));
+    }
+
+    /// What is commented out in the sample can be switched on as it stands there.
+    #[test]
+    fn what_the_sample_has_in_comments_is_right_too() {
+        let mut text = String::new();
+        for line in SAMPLE.lines() {
+            let open = line.strip_prefix("# ").filter(|rest| {
+                let word = rest.split_whitespace().next().unwrap_or_default();
+                rest.starts_with('[') || (rest.split_whitespace().nth(1) == Some("=") && word.is_ascii())
+            });
+            text.push_str(open.unwrap_or(line));
+            text.push('\n');
+        }
+        let config = Config::parse(&text, Path::new("/etc/usher")).unwrap();
+        let csr = config.csr.unwrap();
+        assert!(!csr.required && csr.new_key && csr.identity_key && csr.timeout_seconds == 20);
+        assert_eq!(config.legacy.unwrap().listen.address.port(), 9545);
+        assert_eq!(config.events.webhook.len(), 1);
+    }
+}

@@ -333,9 +333,15 @@ impl net::server::Observer for Witness {
             "path": crate::timeline::clean(uri.path()),
             "detail": detail,
         });
+        let status = match code {
+            "net.body-too-large" => Fault::TooLarge.status(),
+            "net.body-broken" | "net.body-too-slow" => Fault::BodyMissing.status(),
+            "net.panic" => Fault::Internal.status(),
+            _ => Fault::Busy.status(),
+        };
         tokio::spawn(async move {
             service
-                .note_stray(&peer, "transport", code, 0, detail)
+                .note_stray(&peer, "transport", code, status, detail)
                 .await;
         });
     }

@@ -270,3 +270,56 @@ pub(crate) async fn an_alias_is_the_device() {
     );
     lab.stop().await;
 }
+
+/// Old devices have a listener with anchors of their own, and nobody else is weakened by it.
+pub(crate) async fn legacy_devices_have_a_door_of_their_own() {
+    let mut lab = Lab::prepare(
+        "[legacy]\nvendors = \"legacy.d\"\n\
+         identity = [{ certificate = \"tls-rsa.pem\", key = \"tls-rsa.key\" }]\n\
+         [legacy.listen]\ntls = \"1.2\"\nhttp3 = false\n",
+    )
+    .await;
+    let old = testkit::Pki::p256(testkit::NOW).unwrap();
+    let server = |builder: pki::issue::CertificateBuilder| builder.dns_name("localhost");
+    crate::harness::issue_kind(
+        lab.folder.path(),
+        &lab.ca,
+        "tls-rsa",
+        pki::issue::Profile::TlsServer,
+        pki::KeyKind::Rsa2048,
+        server,
+    );
+    std::fs::create_dir(lab.path("legacy.d")).unwrap();
+    let anchor = old.manufacturer_root.chain[0].to_pem();
+    std::fs::write(lab.path("legacy.d/old.pem"), anchor).unwrap();
+    std::fs::write(
+        lab.path("legacy.d/old.toml"),
+        "name = \"old\"\nidevid_anchors = [\"old.pem\"]\n",
+    )
+    .unwrap();
+    lab.serve().await;
+    lab.register_as("old", "OLD-1", "").await;
+    lab.register_as("acme", "ACME-1", "").await;
+    let legacy = lab.running().legacy_address().unwrap();
+    let main = lab.address();
+    let (old, acme) = (old.idevid("OLD-1").unwrap(), lab.pki.idevid("ACME-1").unwrap());
+    for (address, identity, known) in [
+        (main, &acme, true),
+        (main, &old, false),
+        (legacy, &old, true),
+        (legacy, &acme, false),
+    ] {
+        let device = Device::new(address, Some(identity.clone()));
+        let got = device.ask(json!({})).await;
+        // Nothing is staged, which only a device that is known hears.
+        assert_eq!(got.status, if known { 404 } else { 401 }, "{}", got.text());
+        let version = device.connect().await.tls_version().unwrap();
+        let expected = if address == main {
+            net::TlsVersion::Tls13
+        } else {
+            net::TlsVersion::Tls12
+        };
+        assert_eq!(version, expected);
+    }
+    lab.stop().await;
+}
