@@ -20,6 +20,7 @@
 
 mod message;
 mod records;
+mod responder;
 mod zone;
 
 use pki::{Blame, Coded};
@@ -28,10 +29,13 @@ pub use self::message::{
     Answer, MDNS_MESSAGE_MAX_BYTES, MESSAGE_MAX_BYTES, Question, UDP_MESSAGE_MAX_BYTES,
 };
 pub use self::records::{Artefacts, Service, order};
+pub use self::responder::{Responder, Response};
 pub use self::zone::{Finding, RDATA_MAX_BYTES, inspect_zone, service_zone, txt_zone};
 
 /// The domain of multicast DNS.
 pub const LOCAL: &str = "local";
+/// Its port.
+pub const MULTICAST_PORT: u16 = 5353;
 
 /// Why a record cannot be asked for, written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -220,7 +220,8 @@ fn a_dhcpv6_reply_is_taken_apart() {
     assert_eq!(without.mistakes[0].code, "dhcp.option-absent");
 }
 
-/// Requirements: SZTP-8572-8.1-01, SZTP-8572-8.2-01, SZTP-8572-4.3-02, SZTP-8572-4.3-03
+/// Requirements: SZTP-8572-8.1-01, SZTP-8572-8.2-01, SZTP-8572-8.2-04, SZTP-8572-4.3-02,
+/// SZTP-8572-4.3-03
 #[test]
 fn encoded_options_have_their_codes_and_nothing_but_uris() {
     let uris = [uri("https://a.b"), uri("https://[2001:db8::1]:8443")];
@@ -233,6 +234,8 @@ fn encoded_options_have_their_codes_and_nothing_but_uris() {
         hex::encode(encode_v6(&uris).unwrap()),
         format!("00880029{body}")
     );
+    let option = encode_v6(&uris).unwrap();
+    assert_eq!(crate::dhcp::v6_options(&option).unwrap().len(), 1);
     assert_eq!(encode_v4(&[]), Err(Error::Empty));
     let many: Vec<_> = (0..200)
         .map(|n| uri(&format!("https://s{n}.example")))
