@@ -15,7 +15,7 @@ use url::Url;
 use crate::{
     Error,
     brski::{self, Config, Event, Message, StepRecord, Verdict},
-    sztp::cli::SztpArguments,
+    sztp::cli::{SztpArguments, UsbArguments},
 };
 
 /// The reference device.
@@ -25,6 +25,8 @@ pub enum Command {
     Brski(Box<BrskiArguments>),
     /// Bootstrap by SZTP (RFC 8572): removable storage, DNS, DHCP, then the manufacturer's servers.
     Sztp(Box<SztpArguments>),
+    /// Bootstrap by SZTP from removable storage first.
+    Usb(Box<UsbArguments>),
 }
 
 /// Arguments of `usher device brski`.
@@ -130,6 +132,7 @@ impl Command {
         match self {
             Self::Brski(arguments) => arguments.run(),
             Self::Sztp(arguments) => arguments.run(),
+            Self::Usb(arguments) => arguments.run(),
         }
     }
 }

@@ -154,6 +154,22 @@ pub struct SztpArguments {
     output: Format,
 }
 
+/// Arguments of `usher device usb`.
+#[derive(Debug, Args)]
+pub struct UsbArguments {
+    /// Folder where removable storage is mounted.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    sztp: SztpArguments,
+}
+
+impl UsbArguments {
+    pub(crate) fn run(&self) -> Outcome {
+        self.sztp.run_with(Some(&self.folder))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum EncodingName {
     Json,
@@ -216,6 +232,11 @@ fn parse_host(text: &str) -> Result<(String, IpAddr), String> {
 
 impl SztpArguments {
     pub(crate) fn run(&self) -> Outcome {
+        self.run_with(None)
+    }
+
+    /// Runs with another folder of removable storage before all other sources.
+    fn run_with(&self, storage: Option<&Path>) -> Outcome {
         let runtime = match tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -226,7 +247,7 @@ impl SztpArguments {
         let result = if self.factory_reset {
             self.reset()
         } else {
-            self.options()
+            self.options(storage)
                 .and_then(|options| runtime.block_on(self.bootstrap(options)))
         };
         result.unwrap_or_else(|error| self.output.error(&error))
@@ -243,7 +264,7 @@ impl SztpArguments {
         Ok(Outcome::Yes)
     }
 
-    fn options(&self) -> Result<Options, Error> {
+    fn options(&self, storage: Option<&Path>) -> Result<Options, Error> {
         let (Some(idevid_file), Some(key)) = (&self.idevid, &self.key) else {
             return Err(Error::Config("--idevid and --key are wanted".to_owned()));
         };
@@ -267,14 +288,17 @@ impl SztpArguments {
             .certificate()
             .and_then(|certificate| options.serial.serial_of(certificate))
             .ok_or_else(|| Error::Config("the IDevID has no serial number".to_owned()))?;
-        options.sources = self
-            .sources
+        let mut sources = self.sources.clone();
+        if let Some(storage) = storage {
+            sources.usb.insert(0, storage.to_owned());
+        }
+        options.sources = sources
             .sources(&serial)
             .map_err(|error| Error::Config(error.to_string()))?;
         options.well_known = self.servers()?;
         options.server_anchors = anchors(&self.server_anchors)?;
         options.image_anchors = anchors(&self.image_anchors)?;
-        options.image_folder = self.sources.usb.first().cloned();
+        options.image_folder = sources.usb.first().cloned();
         options.hw_model.clone_from(&self.hw_model);
         options.os = RunningOs {
             name: self.os_name.clone(),

@@ -16,10 +16,11 @@ use net::{
 };
 use pki::path::{PathOptions, Purpose};
 use sztp::agent::{Clock, Failure, State};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
-    IMAGE_IDLE_MAX, IMAGE_RESUMES_MAX, Options,
+    IMAGE_IDLE_MAX, IMAGE_RESUMES_MAX, IMAGE_TIME_MAX, Options,
     disk::{Disk, failed},
 };
 use crate::Error;
@@ -123,10 +124,17 @@ async fn download(
     match url.scheme() {
         "https" | "http" => {
             let mut failure = None;
+            // A server that sends an octet now and then must not hold the device for ever.
+            let deadline = Instant::now() + IMAGE_TIME_MAX;
             for _ in 0..=IMAGE_RESUMES_MAX {
                 disk.tick()?;
                 let before = size(path);
-                match over_http(options, at, &url, path).await? {
+                let fetching = over_http(options, at, &url, path);
+                let Ok(fetched) = timeout_at(deadline, fetching).await else {
+                    let text = format!("the boot image did not come within {IMAGE_TIME_MAX:?}");
+                    return Ok(Err(Failure::new("device.image-fetch", text)));
+                };
+                match fetched? {
                     Ok(()) => return Ok(Ok(())),
                     Err(Attempt::Refused(refusal)) => return Ok(Err(refusal)),
                     Err(Attempt::Broken(broken)) => {

@@ -53,6 +53,8 @@ pub const SCRIPT_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Time from one piece of a boot image to the next.
 pub const IMAGE_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Time for a boot image from one location, however often it is taken up again.
+pub const IMAGE_TIME_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// How often a server is asked to go on with a boot image whose connection broke.
 pub const IMAGE_RESUMES_MAX: u32 = 5;
 /// How often the device reboots in one run.

@@ -356,7 +356,8 @@ impl Machine {
                 self.leave_server(failure, turn)
             }
             Ok(ConveyedInformation::Onboarding(information)) => {
-                self.onboard(information, signed, turn)
+                let tolerated: Vec<&str> = judgement.oddities.iter().map(|one| one.name).collect();
+                self.onboard(information, signed, &tolerated, turn)
             }
             Err(error) => {
                 let failure = Failure::of(&error);

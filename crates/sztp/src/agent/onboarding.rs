@@ -80,6 +80,7 @@ impl Machine {
         &mut self,
         information: OnboardingInformation,
         signed: bool,
+        tolerated: &[&str],
         turn: Turn<'_>,
     ) -> Step {
         self.begin_onboarding(information, signed, Stage::Image);
@@ -88,6 +89,10 @@ impl Machine {
         // SZTP-8572-5.6-02: "the device MUST send a 'bootstrap-initiated' progress report."
         self.report(ProgressType::BootstrapInitiated, None);
         self.report(ProgressType::ParsingInitiated, None);
+        if !tolerated.is_empty() {
+            let message = format!("tolerated: {}", tolerated.join(", "));
+            self.report(ProgressType::ParsingWarning, Some(&message));
+        }
         self.report(ProgressType::ParsingComplete, None);
         self.begin_image();
         self.go_on(turn)

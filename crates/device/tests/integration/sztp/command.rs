@@ -22,7 +22,10 @@ struct Cli {
 
 /// Runs the command on a thread of its own, because it has a runtime of its own.
 async fn usher(arguments: &[&str]) -> Outcome {
-    let arguments = ["device", "sztp"].iter().chain(arguments);
+    run(["device", "sztp"].iter().chain(arguments)).await
+}
+
+async fn run<'a>(arguments: impl Iterator<Item = &'a &'a str>) -> Outcome {
     let cli = Cli::try_parse_from(arguments).unwrap();
     tokio::task::spawn_blocking(move || cli.command.run())
         .await
@@ -132,6 +135,42 @@ async fn the_command_bootstraps_and_resets() {
     assert_eq!(usher(&arguments).await, Outcome::Yes);
     assert!(server.with(|shared| shared.inputs.len()) > count);
     server.stop().await;
+}
+
+/// Requirements: SZTP-8572-4.1-01
+#[tokio::test]
+async fn a_stick_by_itself() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let stick = tempfile::tempdir().unwrap();
+    let (idevid, key) = identity(&world, folder.path());
+    let factory: String = world
+        .pki
+        .manufacturer_anchors()
+        .iter()
+        .map(Certificate::to_pem)
+        .collect();
+    let vouchers = write(folder.path(), "masa.pem", factory.as_bytes());
+    let stick_path = stick.path().display().to_string();
+    let arguments = [
+        "device",
+        "usb",
+        &stick_path,
+        "--idevid",
+        &idevid,
+        "--key",
+        &key,
+        "--voucher-anchors",
+        &vouchers,
+        "--at",
+        "2026-06-01T12:00:00Z",
+        "--rounds",
+        "1",
+        "--json",
+    ];
+    assert_eq!(run(arguments.iter()).await, Outcome::No, "it is empty");
+    write_stick(stick.path(), &Layout::IosXr, &world.signed(&whole()));
+    assert_eq!(run(arguments.iter()).await, Outcome::Yes);
 }
 
 /// Mistakes that have nothing to do with a server.

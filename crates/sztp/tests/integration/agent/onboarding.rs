@@ -1,5 +1,6 @@
 //! Processing onboarding information, and the reports about it.
 
+use artifacts::bundle::BootstrappingData;
 use artifacts::conveyed::{
     BootImage, ConfigurationHandling, ConveyedInformation, OnboardingInformation,
 };
@@ -234,6 +235,31 @@ fn a_warning_is_passed_on_and_all_goes_on() {
         assert!(messages[0].starts_with("careful \u{fffd}with\nthis xx"));
         assert!(messages[0].chars().count() <= sztp::agent::MESSAGE_CHARS_MAX);
     }
+}
+
+/// What had to be tolerated is worth a warning.
+///
+/// Requirements: SZTP-8572-5.6-03, SZTP-8572-7.3-16
+#[test]
+fn what_is_tolerated_is_told() {
+    let world = World::new();
+    let mut sim = sim(&world, &whole(), VERBOSE, good);
+    sim.config.tolerances = artifacts::Tolerances::lenient();
+    let encoding = artifacts::Encoding::Json;
+    let content = whole().encode(encoding).unwrap();
+    let content_type = artifacts::conveyed::ContentType::IdData;
+    let data = BootstrappingData {
+        conveyed_information: artifacts::conveyed::unsigned_with(&content, encoding, content_type),
+        ..BootstrappingData::default()
+    };
+    let server = SimServer::new(&world.server(&["192.0.2.1"]), move |ask| match ask {
+        Ask::Data(_) => Reply::data_at(&data, VERBOSE),
+        Ask::Report(_) => Reply::status(204),
+    });
+    sim.servers.insert("192.0.2.1".to_owned(), server);
+    assert!(matches!(sim.run(), End::Done(_)), "{:?}", sim.left());
+    let messages = sim.messages(ProgressType::ParsingWarning);
+    assert!(messages[0].starts_with("tolerated: "), "{messages:?}");
 }
 
 /// Requirements: SZTP-8572-5.6-21
