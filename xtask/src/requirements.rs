@@ -14,7 +14,18 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// The catalogues that the product answers for today.
-const IN_SCOPE: &[&str] = &["base", "brski", "est", "jws", "voucher"];
+const IN_SCOPE: &[&str] = &[
+    "base",
+    "brski",
+    "est",
+    "jws",
+    "sztp-misc",
+    "sztp-restconf-encoding",
+    "sztp-rfc8366",
+    "sztp-rfc8572",
+    "sztp-rfc9646",
+    "voucher",
+];
 
 const TABLE: &str = "docs/requirements.csv";
 const REASONS: &str = "docs/requirements-not.csv";
