@@ -29,7 +29,7 @@ const NONCE_LENGTH_BYTES: usize = 16;
 impl Machine {
     /// SZTP-8040-3.1-01: the client discovers the root "when first connecting to a RESTCONF
     /// server".
-    pub(super) fn ask_host_meta(&mut self) -> Step {
+    pub(super) fn ask_host_meta(&mut self, turn: Turn<'_>) -> Step {
         let request = Request {
             what: What::HostMeta,
             method: "GET",
@@ -37,7 +37,7 @@ impl Machine {
             headers: vec![("accept", discovery::HOST_META_TYPE.to_owned())],
             body: Vec::new(),
         };
-        self.send(Awaiting::HostMeta, request)
+        self.send(Awaiting::HostMeta, request, turn)
     }
 
     pub(super) fn host_meta_answered(&mut self, answer: &Answer<'_>, turn: Turn<'_>) -> Step {
@@ -147,7 +147,7 @@ impl Machine {
         };
         let body = input.encode(self.config.encoding);
         let request = self.operation(What::GetBootstrappingData, body);
-        self.send(Awaiting::Data, request)
+        self.send(Awaiting::Data, request, turn)
     }
 
     pub(super) fn data_answered(&mut self, answer: &Answer<'_>, turn: Turn<'_>) -> Step {

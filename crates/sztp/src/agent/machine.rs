@@ -561,8 +561,8 @@ impl Machine {
         link.trusted = Some(trusted);
         link.connected = true;
         match link.outstanding.take() {
-            Some((awaiting, request)) => self.send(awaiting, request),
-            None => self.ask_host_meta(),
+            Some((awaiting, request)) => self.send(awaiting, request, turn),
+            None => self.ask_host_meta(turn),
         }
     }
 
@@ -597,10 +597,15 @@ impl Machine {
         (result.is_ok(), anchors, result.err())
     }
 
-    /// Sends a request over the open connection.
-    pub(super) fn send(&mut self, awaiting: Awaiting, request: Request) -> Step {
-        if let Some(link) = &mut self.link {
+    /// Sends a request over the connection, if it is open and the server on it was judged. After a
+    /// failure there may be a stranger on it, so then it is made again first.
+    pub(super) fn send(&mut self, awaiting: Awaiting, request: Request, turn: Turn<'_>) -> Step {
+        let connected = self.link.as_mut().is_some_and(|link| {
             link.outstanding = Some((awaiting, request.clone()));
+            link.connected
+        });
+        if !connected {
+            return self.open(turn);
         }
         self.awaiting = awaiting;
         Step::Send(request)

@@ -205,7 +205,7 @@ impl Machine {
             }
             let body = input.encode(self.config.encoding);
             let request = self.operation(What::ReportProgress, body);
-            return self.send(Awaiting::Report, request);
+            return self.send(Awaiting::Report, request, turn);
         }
         match onboarding.stage {
             Stage::Image => self.fetch_image(turn),

@@ -133,6 +133,15 @@ fn what_is_not_there_is_not_done() {
     }
 }
 
+/// The information, what goes wrong, how reports are answered, the report and what it says.
+type Case = (
+    ConveyedInformation,
+    Box<dyn Fn(&mut Sim)>,
+    fn(ProgressType) -> u16,
+    &'static str,
+    &'static str,
+);
+
 /// Every error ends the matter, is reported with its own type and leaves nothing behind, and the
 /// device goes on with the next server of the list.
 ///
@@ -159,7 +168,7 @@ fn errors() {
         ..image("17.3", &["https://x/"])
     };
     #[rustfmt::skip]
-    let cases: Vec<(ConveyedInformation, Box<dyn Fn(&mut Sim)>, fn(ProgressType) -> u16, &str, &str)> = vec![
+    let cases: Vec<Case> = vec![
         (whole(), Box::new(fails("pre")), good, "pre-script-error", "no such interface"),
         (whole(), Box::new(fails("post")), good, "post-script-error", "no such interface"),
         (whole(), Box::new(|sim: &mut Sim| sim.commit_fails = true), good, "config-error", "line 2"),

@@ -557,3 +557,35 @@ fn a_server_that_becomes_another_one_is_left() {
         "what a trusted server is told is for it alone"
     );
 }
+
+/// A report that nobody took leaves a connection on which nobody knows who is; the next report is
+/// not sent over it.
+///
+/// Requirements: SZTP-8572-5.6-05, SZTP-8572-9.6-03, SZTP-8572-9.6-01
+#[test]
+fn nothing_is_sent_to_a_server_that_was_not_judged() {
+    let world = World::new();
+    let other = World::new();
+    let mut sim = Sim::new(&world);
+    sim.config.server_anchors = world.domain_anchors();
+    sim.config.password = Some("secret".to_owned());
+    let data = unsigned(&whole());
+    let server = SimServer::new(&world.server(&["192.0.2.1"]), move |ask| match ask {
+        Ask::Data(_) => Reply::data(&data),
+        Ask::Report(_) => Reply::broken(),
+    });
+    sim.servers.insert("192.0.2.1".to_owned(), server);
+    sim.swap_after_first = Some(other.server(&["192.0.2.1"]).chain);
+    sim.source("dhcp", vec![Found::Servers(vec![at("192.0.2.1")])]);
+    assert!(matches!(sim.run(), End::GaveUp(_)));
+    // The one report went to the server that was trusted; every later one found a stranger.
+    assert_eq!(sim.reports(), ["bootstrap-initiated basic"]);
+    let after: Vec<&String> = sim
+        .log
+        .iter()
+        .skip_while(|line| !line.starts_with("report"))
+        .skip(1)
+        .filter(|line| !line.starts_with("connect") && *line != "roll-back")
+        .collect();
+    assert!(after.is_empty(), "{after:?}");
+}
