@@ -105,7 +105,8 @@ CREATE TABLE revision (
   author TEXT NOT NULL,
   note TEXT NOT NULL,
   digest {blob} NOT NULL,
-  document TEXT NOT NULL
+  document TEXT NOT NULL,
+  prebuilt_us BIGINT
 );
 CREATE TABLE content_file (
   sha256 {blob} PRIMARY KEY,

@@ -702,7 +702,7 @@ impl Engine {
         let inserted = self
             .0
             .store
-            .transaction("artefact", move |connection| {
+            .locking_transaction("artefact", move |connection| {
                 let octets = octets.clone();
                 async move {
                     let rows = connection

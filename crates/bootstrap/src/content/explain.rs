@@ -12,6 +12,7 @@ use pki::{Certificate, Coded as _};
 use serde::Serialize;
 use store::Store;
 use sztp::message::GetBootstrappingDataOutput;
+use sztp::restconf::{Fault, RestconfError};
 use time::OffsetDateTime;
 
 use super::apply::{profile_of, surroundings_of, usual_encoding};
@@ -199,6 +200,22 @@ pub async fn explain(
         refused: None,
         verdict: None,
     };
+    // Such a device is turned away before anything is chosen.
+    let turned_away = if facts.device.blocked.is_some() {
+        Some("bootstrap.device-blocked")
+    } else {
+        (!facts.device.state.is_ours()).then_some("bootstrap.device-released")
+    };
+    if let Some(code) = turned_away {
+        let error = RestconfError::new(Fault::Forbidden, "this device gets nothing here");
+        explanation.refused = Some(Refused {
+            status: error.status,
+            code,
+            detail: "the register says that this device gets nothing".to_owned(),
+            reply: String::from_utf8_lossy(&error.encode(outer)).into_owned(),
+        });
+        return Ok(explanation);
+    }
     match result {
         Ok(prepared) => {
             let given = given(&prepared, &facts);

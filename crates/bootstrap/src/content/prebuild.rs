@@ -5,8 +5,9 @@
 //! cut find it ready. Several replicas may do this at once: whoever is first keeps it, the others
 //! find it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::Clock;
 use futures::{FutureExt as _, StreamExt as _};
@@ -15,6 +16,7 @@ use store::{AssertSqlSafe, Store, params};
 use time::OffsetDateTime;
 
 use super::apply::{profile_of, surroundings_of, usual_encoding};
+use super::document::Digest;
 use super::{Engine, Facts, revision};
 use crate::Error;
 use crate::config::Config;
@@ -107,6 +109,7 @@ pub async fn run(
                 now: clock.now(),
             });
         }
+        let begun = Instant::now();
         let without = futures::stream::iter(all)
             .map(|facts| async move { engine.prebuild(&facts).await.is_err() })
             .buffer_unordered(AT_ONCE)
@@ -115,10 +118,38 @@ pub async fn run(
             .count()
             .await;
         run.without += without as u64;
-        tokio::task::yield_now().await;
+        // At most half of the time is for this, so that devices which ask are not kept waiting.
+        tokio::select! {
+            () = tokio::time::sleep(begun.elapsed()) => {}
+            () = until.cancelled() => return Ok(run),
+        }
+    }
+    if !until.is_cancelled() {
+        mark(&store, revision, clock.now()).await?;
     }
     run.removed = forget(&store, revision - REVISIONS_KEPT, clock.now() - KEPT).await?;
     Ok(run)
+}
+
+/// Notes that everything was made for a revision, for servers that start later.
+async fn mark(store: &Store, revision: i64, now: OffsetDateTime) -> Result<(), Error> {
+    store
+        .locking_transaction("prebuilt", move |connection| {
+            async move {
+                let sql = "UPDATE revision SET prebuilt_us = $1 WHERE id = $2";
+                connection.execute(sql, params![now, revision]).await?;
+                Ok::<_, Error>(())
+            }
+            .boxed()
+        })
+        .await
+}
+
+/// Whether everything was made for a revision before.
+async fn is_marked(store: &Store, revision: i64) -> Result<bool, Error> {
+    let sql = "SELECT id FROM revision WHERE id = $1 AND prebuilt_us IS NOT NULL";
+    let row = store.fetch_optional(sql, params![revision]).await?;
+    Ok(row.is_some())
 }
 
 /// Removes artefacts that were made for old revisions.
@@ -142,6 +173,7 @@ pub(crate) async fn task(
     until: daemon::CancellationToken,
 ) {
     let mut done = 0;
+    let mut whole = HashSet::new();
     let mut timer = tokio::time::interval(PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -156,8 +188,9 @@ pub(crate) async fn task(
         if revision == done {
             continue;
         }
-        check_images(&engine).await;
-        if !config.content.prebuild {
+        check_images(&engine, &mut whole).await;
+        let marked = is_marked(engine.store(), revision).await;
+        if !config.content.prebuild || matches!(marked, Ok(true)) {
             done = revision;
             continue;
         }
@@ -173,8 +206,8 @@ pub(crate) async fn task(
     }
 }
 
-/// Reads the images that are hosted once and says which are not what they should be.
-async fn check_images(engine: &Engine) {
+/// Reads the images that are hosted, each once, and says which are not what they should be.
+async fn check_images(engine: &Engine, whole: &mut HashSet<Digest>) {
     let content = match engine.content().await {
         Ok(content) => content,
         Err(error) => {
@@ -186,9 +219,14 @@ async fn check_images(engine: &Engine) {
         let (Some(_), Some(digest)) = (&image.hosted, image.sha256) else {
             continue;
         };
+        if whole.contains(&digest) {
+            continue;
+        }
         let images = engine.images().clone();
         let sound = tokio::task::spawn_blocking(move || images.is_sound(&digest)).await;
-        if !matches!(sound, Ok(Ok(true))) {
+        if matches!(sound, Ok(Ok(true))) {
+            whole.insert(digest);
+        } else {
             tracing::error!(
                 code = "content.image-broken",
                 image = name,

@@ -231,39 +231,33 @@ pub async fn enrol(
     now: OffsetDateTime,
 ) -> Result<bool, Error> {
     store
-        .transaction("rollout-enrol", move |connection| {
+        .locking_transaction("rollout-enrol", move |connection| {
             async move {
-                let known = connection
-                    .fetch_optional(
-                        "SELECT device FROM rollout_device WHERE rollout = $1 AND device = $2",
-                        params![rollout, device],
+                let new = connection
+                    .execute(
+                        "INSERT INTO rollout_device (rollout, device, outcome, at_us) \
+                         SELECT id, $1, 'pending', $2 FROM rollout \
+                         WHERE id = $3 AND state = 'running' \
+                         ON CONFLICT (rollout, device) DO NOTHING",
+                        params![device, now, rollout],
                     )
                     .await?;
-                let running = connection
-                    .fetch_optional(
-                        "SELECT id FROM rollout WHERE id = $1 AND state = 'running'",
-                        params![rollout],
-                    )
-                    .await?;
-                if running.is_none() {
-                    return Ok(false);
-                }
-                if known.is_none() {
-                    connection
-                        .execute(
-                            "INSERT INTO rollout_device (rollout, device, outcome, at_us) \
-                             VALUES ($1, $2, 'pending', $3)",
-                            params![rollout, device, now],
-                        )
-                        .await?;
+                if new > 0 {
                     connection
                         .execute(
                             "UPDATE rollout SET served = served + 1 WHERE id = $1",
                             params![rollout],
                         )
                         .await?;
+                    return Ok(true);
                 }
-                Ok::<_, Error>(true)
+                let running = connection
+                    .fetch_optional(
+                        "SELECT id FROM rollout WHERE id = $1 AND state = 'running'",
+                        params![rollout],
+                    )
+                    .await?;
+                Ok::<_, Error>(running.is_some())
             }
             .boxed()
         })

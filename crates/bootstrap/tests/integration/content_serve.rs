@@ -319,7 +319,7 @@ pub(crate) async fn an_untrusted_connection_is_promoted() {
     lab.stop().await;
 }
 
-/// Requirements: SZTP-8572-1.2-01, SZTP-8572-1.2-02
+/// Requirements: SZTP-8572-1.2-01, SZTP-8572-1.2-02, SZTP-8572-3.1-09
 pub(crate) async fn a_role_gives_only_its_kind_of_information() {
     for (role, redirect, bundle) in [
         ("redirect", true, false),
@@ -334,7 +334,16 @@ pub(crate) async fn a_role_gives_only_its_kind_of_information() {
             hw_model: Some("old-1".to_owned()),
             ..facts(&lab, "S-1").await
         };
-        assert_eq!(engine.choose(&moved).await.is_ok(), redirect, "{role}");
+        let found = engine.choose(&moved).await;
+        assert_eq!(found.is_ok(), redirect, "{role}");
+        if let Ok(prepared) = found {
+            // Devices that trust this server rely on the anchor in what is not signed.
+            let judgement = verdict(&lab, &prepared, "S-1", true);
+            let Ok(ConveyedInformation::Redirect(information)) = judgement.result else {
+                panic!("{:?}", judgement.checks);
+            };
+            assert!(information.bootstrap_servers[0].trust_anchor.is_some());
+        }
         let found = engine.choose(&facts(&lab, "S-1").await).await;
         assert_eq!(found.is_ok(), bundle, "{role}: {found:?}");
         lab.stop().await;
@@ -380,7 +389,7 @@ pub(crate) async fn no_device_installs_the_same_image_for_ever() {
     lab.stop().await;
 }
 
-/// Requirements: SZTP-8572-3.1-06, SZTP-8572-3.4-01, SZTP-8572-3.4-02, SZTP-8572-3.4-03
+/// Requirements: SZTP-8572-3.1-04, SZTP-8572-3.1-06, SZTP-8572-3.4-01, SZTP-8572-3.4-02, SZTP-8572-3.4-03
 pub(crate) async fn what_is_encrypted_is_for_one_device() {
     let lab = Lab::prepare("").await;
     let id = device(&lab, "S-1", "", "bonn").await;
@@ -423,5 +432,23 @@ pub(crate) async fn what_is_encrypted_is_for_one_device() {
     ));
     let again = engine.choose(&asked).await.unwrap();
     assert_eq!(again.conveyed_information, prepared.conveyed_information);
+    // The same unsigned, for a device that trusts this server.
+    let trusting = Facts {
+        signed_data_preferred: false,
+        ..asked
+    };
+    let prepared = engine.choose(&trusting).await.unwrap();
+    let der = &prepared.conveyed_information;
+    let Parsed::Enveloped(enveloped) = artifacts::conveyed::parse(der, &strict).unwrap() else {
+        panic!("not encrypted");
+    };
+    assert_eq!(enveloped.content_type(), ID_CT_SZTP_CONVEYED_INFO_JSON);
+    let (artefact, _) = enveloped
+        .decrypt(&key, Some(&certificate), &strict)
+        .unwrap();
+    assert!(matches!(
+        artifacts::conveyed::parse(&artefact, &strict).unwrap(),
+        Parsed::Unsigned { .. }
+    ));
     lab.stop().await;
 }

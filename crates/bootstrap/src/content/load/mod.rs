@@ -737,6 +737,16 @@ to = "2"
         );
     }
 
+    #[test]
+    fn the_page_for_operators_shows_what_is_right() {
+        let page = include_str!("../../../../../docs/content.md");
+        let example = page.split("```toml\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let (document, findings) = parse(example);
+        assert_eq!(errors(&findings), []);
+        assert_eq!((document.rules.len(), document.rollouts.len()), (4, 1));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_read_without_harm(text in ".{0,200}") {

@@ -141,7 +141,7 @@ impl Loading {
                 "a digest without a uri verifies nothing",
             );
         }
-        if sha256.is_none() && !uris.is_empty() {
+        if sha256.is_none() && file.is_none() && !uris.is_empty() {
             let line = reader.line();
             reader.error(
                 line,
