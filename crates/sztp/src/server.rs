@@ -32,6 +32,15 @@ impl Roles {
         redirect: true,
         onboarding: false,
     };
+
+    /// Whether such a server gives this kind of information.
+    #[must_use]
+    pub const fn gives(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Redirect => self.redirect,
+            Kind::Onboarding => self.onboarding,
+        }
+    }
 }
 
 /// The two kinds of conveyed information.
@@ -224,11 +233,7 @@ fn next(facts: &Facts<'_>, now: OffsetDateTime) -> Result<Step, RestconfError> {
         Staged::Offer(offer) => offer,
     };
     // SZTP-8572-1.2-01: a redirect server only ever gives redirect information.
-    let is_in_role = match offer.kind {
-        Kind::Redirect => facts.roles.redirect,
-        Kind::Onboarding => facts.roles.onboarding,
-    };
-    if !is_in_role {
+    if !facts.roles.gives(offer.kind) {
         return Err(RestconfError::new(
             Fault::RoleMismatch,
             "this server does not give the kind of information that is staged",
@@ -239,27 +244,18 @@ fn next(facts: &Facts<'_>, now: OffsetDateTime) -> Result<Step, RestconfError> {
         return Ok(step);
     }
     let is_untrusted = facts.input.signed_data_preferred;
-    // SZTP-8572-7.3-02, SZTP-8572-7.3-03: a device that asks for signed data gets signed data
-    // or unsigned redirect information, and never unsigned onboarding information.
-    let may_be_unsigned = offer.unsigned && (!is_untrusted || offer.kind == Kind::Redirect);
-    let wants_signed = offer.signed && (is_untrusted || !offer.unsigned);
-    let protection = if wants_signed {
-        match voucher(facts, now, &mut notes) {
+    let want = want(offer, is_untrusted)?;
+    let protection = match want {
+        Want::Unsigned => Protection::Unsigned,
+        Want::Signed | Want::SignedIfPossible => match voucher(facts, now, &mut notes) {
             Ok(Choice::Take(choice)) => Protection::Signed(choice),
             Ok(Choice::Fetch(nonce)) => return Ok(Step::FetchVoucher { nonce }),
-            Err(_) if may_be_unsigned => {
+            Err(_) if want == Want::SignedIfPossible => {
                 notes.push("unsigned redirect information for want of a voucher");
                 Protection::Unsigned
             }
             Err(error) => return Err(error),
-        }
-    } else if may_be_unsigned {
-        Protection::Unsigned
-    } else {
-        return Err(RestconfError::new(
-            Fault::SignedUnavailable,
-            "the device asked for signed data, and what is staged is unsigned onboarding information",
-        ));
+        },
     };
     // Progress is not reported for redirect information, nor to a server that is not trusted.
     let is_reported = offer.kind == Kind::Onboarding && !is_untrusted;
@@ -271,6 +267,40 @@ fn next(facts: &Facts<'_>, now: OffsetDateTime) -> Result<Step, RestconfError> {
             .filter(|_| is_reported && facts.roles.onboarding),
         notes,
     }))
+}
+
+/// Whether what is staged is to be given signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Unsigned.
+    Unsigned,
+    /// Signed, and not at all without a voucher.
+    Signed,
+    /// Signed, or unsigned where there is no voucher: redirect information, which a device that
+    /// does not trust the server takes either way.
+    SignedIfPossible,
+}
+
+/// Whether an offer is given signed to a device that did or did not ask for signed data.
+///
+/// # Errors
+/// The device asked for signed data, and there is unsigned onboarding information only; or the
+/// offer may be given neither way.
+pub fn want(offer: Offer, signed_data_preferred: bool) -> Result<Want, RestconfError> {
+    // SZTP-8572-7.3-02, SZTP-8572-7.3-03: a device that asks for signed data gets signed data
+    // or unsigned redirect information, and never unsigned onboarding information.
+    let may_be_unsigned =
+        offer.unsigned && (!signed_data_preferred || offer.kind == Kind::Redirect);
+    let is_signed = offer.signed && (signed_data_preferred || !offer.unsigned);
+    match (is_signed, may_be_unsigned) {
+        (true, true) => Ok(Want::SignedIfPossible),
+        (true, false) => Ok(Want::Signed),
+        (false, true) => Ok(Want::Unsigned),
+        (false, false) => Err(RestconfError::new(
+            Fault::SignedUnavailable,
+            "the device asked for signed data, and what is staged is unsigned onboarding information",
+        )),
+    }
 }
 
 enum Choice {
