@@ -334,11 +334,11 @@ pub async fn voucher_for(
     if let Some(nonce) = nonce {
         // SZTP-8572-7.3-07: the nonce in the voucher equals that of the request.
         let sql = format!(
-            "SELECT {COLUMNS} FROM voucher WHERE device = $1 AND nonce = $2 ORDER BY id DESC \
-             LIMIT 1"
+            "SELECT {COLUMNS} FROM voucher WHERE device = $1 AND nonce = $2 AND \
+             (expires_us IS NULL OR expires_us > $3) ORDER BY id DESC LIMIT 1"
         );
         let row = connection
-            .fetch_optional(AssertSqlSafe(sql), params![device, nonce])
+            .fetch_optional(AssertSqlSafe(sql), params![device, nonce, now])
             .await?;
         if let Some(row) = row {
             return voucher_of(&row).map(Some);
