@@ -57,7 +57,7 @@ pub(crate) struct EncodeArguments {
 pub(crate) struct DecodeArguments {
     /// The option or its data as hexadecimal of any kind, base64, text, or a line of a DHCP
     /// server's configuration; `-` is standard input, which may be the octets themselves.
-    #[arg(value_name = "VALUE", required = true, allow_hyphen_values = true)]
+    #[arg(value_name = "VALUE", required = true)]
     value: Vec<String>,
     /// The DHCP version that it is of, where the value does not show it.
     #[arg(long, value_enum, value_name = "VERSION")]

@@ -9,7 +9,7 @@ use sztp::dhcp::BootstrapUri;
 use sztp::dns::{self, Artefacts};
 
 use super::input::{self, Problem};
-use super::text;
+use super::{respond, text};
 
 /// `usher dns …`
 #[derive(Debug, Subcommand)]
@@ -20,6 +20,9 @@ pub(crate) enum DnsCommand {
     /// Say what TXT and SRV records hold (lines of a zone file or `dig`'s answer) and what a
     /// device would not take. Exits 1 if there is nothing that it would use.
     Decode(DecodeArguments),
+    /// Answer by multicast DNS, for a network without a DNS server: with bootstrap servers, and
+    /// with the artefacts of devices.
+    Respond(respond::Arguments),
 }
 
 impl DnsCommand {
@@ -28,6 +31,7 @@ impl DnsCommand {
         match self {
             Self::Encode(arguments) => arguments.run(),
             Self::Decode(arguments) => arguments.run(),
+            Self::Respond(arguments) => respond::run(arguments),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! They use the same code as the servers, so their verdict is the servers' verdict.
 
 mod batch;
+mod case;
 mod cert;
 mod conveyed;
 mod describe;
@@ -12,6 +13,7 @@ mod dns;
 mod input;
 mod inspect;
 mod judge;
+mod respond;
 mod sniff;
 mod text;
 mod verify;

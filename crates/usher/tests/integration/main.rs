@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod demo;
+mod network;
 mod tools;
+mod tools_discovery;
 mod tools_help;
 mod tools_sztp;
