@@ -266,7 +266,7 @@ impl Sim {
 
     fn lost(&mut self) -> bool {
         self.loss
-            .is_some_and(|one_in| self.random.next() % one_in == 0)
+            .is_some_and(|one_in| self.random.next().is_multiple_of(one_in))
     }
 
     fn carry_out(&mut self, machine: &mut Machine, step: Step) -> Step {

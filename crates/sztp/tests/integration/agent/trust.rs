@@ -90,7 +90,7 @@ trait CloneOf {
 
 impl CloneOf for pki::Identity {
     fn clone_of(&self) -> pki::Identity {
-        pki::Identity {
+        Self {
             chain: self.chain.clone(),
             signer: std::sync::Arc::clone(&self.signer),
         }
