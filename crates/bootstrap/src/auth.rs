@@ -112,7 +112,14 @@ impl Shown {
 /// Judges chains and remembers for a moment how it judged.
 #[derive(Debug, Default)]
 pub struct Judge {
-    chains: Mutex<HashMap<[u8; 32], (Instant, Arc<Proven>)>>,
+    chains: Mutex<HashMap<[u8; 32], Judged>>,
+}
+
+/// A chain that was found good.
+#[derive(Debug)]
+struct Judged {
+    at: Instant,
+    proven: Arc<Proven>,
 }
 
 impl Judge {
@@ -130,15 +137,14 @@ impl Judge {
         let mut remembered = false;
         // A proxy's own certificate is the proxy's, so behind one only the header counts.
         let certificate = if proxies.contains(&canonical(peer.address.ip())) {
-            match forwarded(headers) {
-                None => None,
-                Some(Ok(chain)) => Some(judge(&chain, vendors, now)),
-                Some(Err(detail)) => Some(Err(Unproven {
+            forwarded(headers).map(|shown| match shown {
+                Ok(chain) => judge(&chain, vendors, now),
+                Err(detail) => Err(Unproven {
                     code: "bootstrap.client-cert-header",
                     detail,
                     subject: None,
-                })),
-            }
+                }),
+            })
         } else {
             match peer.chain() {
                 Ok([]) => None,
@@ -187,8 +193,8 @@ impl Judge {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&key)
-            .filter(|(at, _)| at.elapsed() < CHAIN_TIME_MAX)
-            .map(|(_, proven)| Arc::clone(proven));
+            .filter(|judged| judged.at.elapsed() < CHAIN_TIME_MAX)
+            .map(|judged| Arc::clone(&judged.proven));
         if let Some(proven) = known {
             return (Ok(proven.as_ref().clone()), true);
         }
@@ -198,7 +204,11 @@ impl Judge {
             if chains.len() >= CHAINS_MAX {
                 chains.clear();
             }
-            chains.insert(key, (Instant::now(), Arc::new(proven.clone())));
+            let judged = Judged {
+                at: Instant::now(),
+                proven: Arc::new(proven.clone()),
+            };
+            chains.insert(key, judged);
         }
         (result, false)
     }

@@ -91,6 +91,8 @@ pub struct Entry {
     pub line: Line,
     /// Whether the device itself was here, so that it counts as seen.
     pub seen: bool,
+    /// Whether nothing more is expected of it, however long it says nothing.
+    pub silent: bool,
     /// What becomes of it; nothing if unset.
     pub state: Option<State>,
     /// What it reported.
@@ -162,10 +164,11 @@ async fn write_jobs(store: &Store, jobs: Vec<Job>) {
         }
         return;
     };
-    if jobs.len() == 1 {
-        for job in jobs {
-            return drop(job.done.send(Err(error)));
-        }
+    let mut jobs = jobs;
+    if let [_] = jobs.as_slice()
+        && let Some(job) = jobs.pop()
+    {
+        let _ = job.done.send(Err(error));
         return;
     }
     tracing::warn!(%error, requests = jobs.len(), "lines are written one by one");
@@ -335,6 +338,7 @@ async fn insert_key(
 struct Change {
     at: OffsetDateTime,
     state: Option<State>,
+    silent: bool,
     progress: Option<(&'static str, OffsetDateTime)>,
 }
 
@@ -348,11 +352,13 @@ async fn update_devices(connection: &mut Connection, entries: &[Arc<Entry>]) -> 
         let change = changes.entry(device).or_insert(Change {
             at,
             state: None,
+            silent: false,
             progress: None,
         });
         if at >= change.at {
             change.at = at;
             change.state = entry.state.or(change.state);
+            change.silent = entry.silent;
         }
         if let Some(progress) = &entry.progress {
             change.progress = Some((progress.kind, at));
@@ -375,7 +381,8 @@ async fn update_devices(connection: &mut Connection, entries: &[Arc<Entry>]) -> 
         );
         let mut values = Vec::with_capacity(part.len() * 6);
         for (device, change) in part {
-            let waits = matches!(change.state, Some(State::Started | State::InProgress));
+            let waits = matches!(change.state, Some(State::Started | State::InProgress))
+                && !change.silent;
             values.extend(params![
                 *device,
                 change.at,

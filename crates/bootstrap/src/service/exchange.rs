@@ -23,6 +23,7 @@ use super::{Door, Service};
 use crate::Error;
 use crate::content::{Facts, IssuedCertificate, Refusal};
 use crate::events;
+use crate::profile::Quirk;
 use crate::register::State;
 use crate::timeline::{DeviceKey, Entry, Line, Progress};
 
@@ -167,6 +168,12 @@ impl Service {
             Rpc::ReportProgress => self.take_report(&call, &who, &asked),
         };
         let device = &who.found.device;
+        // Such a device would be called stuck after an hour in which everything went well.
+        // A device that does not trust this server reports nothing to it (RFC 8572 §5.6).
+        let silent = outcome.outcome == "served"
+            && (outcome.summary["signed_data_preferred"] == true
+                || outcome.summary["signed"] == true
+                    && who.profile.has(Quirk::SilentProgress));
         let entry = Entry {
             line: Line {
                 at: now,
@@ -183,6 +190,7 @@ impl Service {
                 next: outcome.next,
             },
             seen: true,
+            silent,
             state: outcome.state,
             progress: outcome.progress,
             event: outcome
@@ -267,6 +275,7 @@ impl Service {
                 next: next_after(stranger.code).to_owned(),
             },
             seen: false,
+            silent: false,
             state: None,
             progress: None,
             event: None,
@@ -307,6 +316,7 @@ impl Service {
                 next: String::new(),
             },
             seen: false,
+            silent: false,
             state: None,
             progress: None,
             event: None,
@@ -365,6 +375,9 @@ impl Service {
             Ok((input, more)) => {
                 oddities.extend(more);
                 input
+            }
+            Err(_) if who.profile.has(Quirk::IgnoreRequestBody) => {
+                GetBootstrappingDataInput::default()
             }
             Err(error) => return unreadable(call, &error, encoding),
         };
