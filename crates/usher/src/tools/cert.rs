@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::batch;
 use super::describe;
 use super::input::{self, Problem};
-use super::judge::Names;
+use super::case::Names;
 use super::verify::print;
 
 /// Options of `usher cert verify`. Wherever PEM is named, DER does as well.

@@ -14,9 +14,10 @@ use pki::{Certificate, Coded, ObjectIdentifier, SoftwareKey};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use super::case::Case;
 use super::describe;
 use super::input::{self, Problem};
-use super::judge::{Case, Known, Verdict, check_json, oddities_json, serial_of, subjects};
+use super::judge::{Known, Verdict, check_json, oddities_json, serial_of, subjects};
 
 /// The longest configuration or script that is shown as text.
 const TEXT_SHOWN_MAX_BYTES: usize = 4096;

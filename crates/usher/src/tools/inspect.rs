@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::conveyed;
 use super::describe;
+use super::dhcp;
 use super::input;
 use super::judge::oddities_json;
 use super::sniff::{Form, Sniffed, sniff, unsupported_content};
@@ -102,6 +103,11 @@ fn inspect(bytes: &[u8], key: Option<&SoftwareKey>, depth: usize) -> (Value, Out
                 body,
                 outcome,
             )
+        }
+        Form::DhcpOption(report) => {
+            let usable = !report.usable().is_empty();
+            let body = dhcp::describe(&report);
+            ("dhcp-option", report.form, body, Outcome::of(usable))
         }
         Form::Enveloped(inner) => enveloped(&inner, key, depth),
         Form::Json(inner, value) => plain_json(&inner, &value, depth),

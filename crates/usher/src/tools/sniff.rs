@@ -8,6 +8,7 @@ use est::csrattrs::CsrAttrs;
 use pki::cms::{ID_DATA, ID_ENVELOPED_DATA, ID_SIGNED_DATA, SignedData};
 use pki::{Certificate, Crl, Csr, ObjectIdentifier};
 use serde_json::Value;
+use sztp::dhcp::Report;
 
 /// What was found.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) enum Form {
     ConveyedDocument(Vec<u8>, Encoding),
     /// CMS EnvelopedData.
     Enveloped(Vec<u8>),
+    /// The redirect option of DHCP, as octets, as text or as hexadecimal.
+    DhcpOption(Box<Report>),
     /// Known by name, and not supported.
     Unsupported(&'static str),
     /// DER or BER, but of what?
@@ -59,6 +62,10 @@ const SIGNED_DATA: &[u8] = &[
 /// Looks at the octets.
 pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
     let mut wrapped_in = Vec::new();
+    if let Some(report) = dhcp_option(bytes) {
+        let form = Form::DhcpOption(Box::new(report));
+        return Sniffed { wrapped_in, form };
+    }
     let mut bytes = bytes.to_vec();
     loop {
         if let Some(form) = bare(&bytes) {
@@ -98,6 +105,29 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
                 form: Form::Unknown,
             };
         }
+    }
+}
+
+/// A list of URIs with their lengths: within the first octets, or the first digits of a
+/// hexadecimal paste, a URI begins.
+fn dhcp_option(bytes: &[u8]) -> Option<Report> {
+    const HEAD_OCTETS: usize = 12;
+    let head = bytes.get(..bytes.len().min(HEAD_OCTETS))?;
+    let begins = |scheme: &[u8]| head.windows(scheme.len()).any(|part| part == scheme);
+    let text = bytes.get(..bytes.len().min(4 * HEAD_OCTETS))?;
+    let digits: String = text
+        .iter()
+        .filter(|octet| octet.is_ascii_hexdigit())
+        .map(|octet| char::from(octet.to_ascii_lowercase()))
+        .collect();
+    let is_hex = text.iter().all(|octet| {
+        octet.is_ascii_hexdigit() || octet.is_ascii_whitespace() || b":.-x".contains(octet)
+    });
+    // `http` in hexadecimal.
+    if begins(b"http") || is_hex && digits.contains("68747470") {
+        sztp::dhcp::inspect(bytes).ok()
+    } else {
+        None
     }
 }
 

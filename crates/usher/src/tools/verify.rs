@@ -6,7 +6,8 @@ use daemon::{Clock, Format, Outcome};
 use serde_json::Value;
 
 use super::batch;
-use super::judge::{self, Case, Names};
+use super::case::{Case, Names};
+use super::judge;
 use super::text;
 
 /// Options of `usher artifact verify`. Wherever PEM is named, DER does as well.
@@ -38,8 +39,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", num_args = 1..)]
     tolerate: Vec<String>,
     /// What it must be: voucher, voucher-request, pvr, rvr, conveyed-information,
-    /// owner-certificate, certificate, csr, crl, audit-log, telemetry. Guessed, if it is not
-    /// given.
+    /// owner-certificate, certificate, csr, crl, audit-log, telemetry, dhcp-option. Guessed, if
+    /// it is not given.
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// The device's serial number.

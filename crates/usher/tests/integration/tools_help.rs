@@ -30,7 +30,7 @@ fn help_is_a_contract() {
                   --no-clock                  Judge as a device without a clock: no date counts
                   --lenient                   Accept what known peers do differently from the standards; each use is listed
                   --tolerate <NAME>...        Accept this one departure from the standards, as vendor profiles name it
-                  --kind <KIND>               What it must be: voucher, voucher-request, pvr, rvr, conveyed-information, owner-certificate, certificate, csr, crl, audit-log, telemetry. Guessed, if it is not given
+                  --kind <KIND>               What it must be: voucher, voucher-request, pvr, rvr, conveyed-information, owner-certificate, certificate, csr, crl, audit-log, telemetry, dhcp-option. Guessed, if it is not given
                   --serial <SN>               The device's serial number
                   --nonce <B64>               The nonce that was sent
                   --idevid <PEM>              The device's IDevID

@@ -258,3 +258,32 @@ fn inspect_shows_what_is_inside() {
     assert_eq!(shown["kind"], "certs-only");
     assert_eq!(shown["certificates"].as_array().unwrap().len(), 2);
 }
+
+/// Requirements: SZTP-8572-8.3-01, SZTP-8572-8.3-02
+#[test]
+fn a_dhcp_option_is_known_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = b"\x00\x11https://a.example".to_vec();
+    let option = [&[143, 19][..], &list].concat();
+    let with_path = b"\x00\x13https://a.example/x".to_vec();
+    let hexadecimal = b"0011 6874 7470 733a 2f2f 612e 6578 616d 706c 65".to_vec();
+    let only_text = b"https://a.example".to_vec();
+    for (what, bytes, valid) in [
+        ("list", list, true),
+        ("option", option, true),
+        ("hexadecimal", hexadecimal, true),
+        ("path", with_path, false),
+        ("text", only_text, false),
+    ] {
+        let file = folder.path().join(what);
+        std::fs::write(&file, bytes).unwrap();
+        let (exit, shown) = inspect(&name(&file), &[]);
+        assert_eq!(shown["kind"], "dhcp-option", "{what} {shown}");
+        assert_eq!(exit == 0, valid, "{what} {shown}");
+        let (exit, verdict) = verify(&name(&file), &[]);
+        assert_eq!(verdict["kind"], "dhcp-option", "{what}");
+        assert_eq!(exit == 0, valid, "{what} {verdict}");
+        let code = verdict["code"].as_str().unwrap_or("dhcp.");
+        assert!(code.starts_with("dhcp."), "{what} {verdict}");
+    }
+}
