@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{Admin, CancellationToken, Clock, Metrics};
-use net::server::{Listener, ServerIdentities};
+use net::TlsVersions;
+use net::server::{Listener, Pkcs1, ServerIdentities};
 use pki::Coded as _;
 
 use crate::Error;
@@ -52,6 +53,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let shutdown = CancellationToken::new();
     let mut listener = config.listen.listener(service.server_identities().clone());
     listener.observer = Some(Arc::new(Witness(service.clone())));
+    if let Some(tls) = &mut listener.tls {
+        // Who knows nothing better goes to the legacy listener, if there is one.
+        tls.pkcs1 = Pkcs1::Refused;
+    }
     let router = routes::router(&service, Door::Main);
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
@@ -60,6 +65,11 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
             let identities = ServerIdentities::new(&config.load_identities(&legacy.identity)?)?;
             let mut listener = legacy.listen.listener(identities);
             listener.observer = Some(Arc::new(Witness(service.clone())));
+            if let Some(tls) = &mut listener.tls {
+                // It is there for those who know TLS 1.2 only, so nobody else should end up here.
+                tls.versions = TlsVersions::Only12;
+                tls.http3 = false;
+            }
             let router = routes::router(&service, Door::Legacy);
             let legacy = net::server::serve(listener, router, shutdown.clone()).await?;
             metrics.listener("legacy", legacy.counters());

@@ -381,8 +381,8 @@ async fn update_devices(connection: &mut Connection, entries: &[Arc<Entry>]) -> 
         );
         let mut values = Vec::with_capacity(part.len() * 6);
         for (device, change) in part {
-            let waits = matches!(change.state, Some(State::Started | State::InProgress))
-                && !change.silent;
+            let waits =
+                matches!(change.state, Some(State::Started | State::InProgress)) && !change.silent;
             values.extend(params![
                 *device,
                 change.at,
@@ -509,7 +509,11 @@ mod tests {
             let rows: Vec<usize> = (0..count).collect();
             let found: Vec<&[usize]> = parts(&rows).collect();
             assert!(found.iter().all(|part| part.len().is_power_of_two()));
-            assert!(found.iter().all(|part| part.len() <= ROWS_PER_STATEMENT_MAX));
+            assert!(
+                found
+                    .iter()
+                    .all(|part| part.len() <= ROWS_PER_STATEMENT_MAX)
+            );
             assert_eq!(found.concat(), rows);
         }
     }

@@ -109,6 +109,7 @@ impl ListenerConfig {
             identities,
             versions: TlsVersions::Both,
             http3: true,
+            pkcs1: Pkcs1::Accepted,
         };
         Self {
             address,
@@ -139,6 +140,22 @@ pub struct TlsConfig {
     pub versions: TlsVersions,
     /// Whether to serve HTTP/3 on the UDP port of the same number.
     pub http3: bool,
+    /// What is done with peers that know RSA with PKCS#1 v1.5 only.
+    pub pkcs1: Pkcs1,
+}
+
+/// Whether signatures of RSA with PKCS#1 v1.5 count in a handshake of TLS 1.2. In TLS 1.3 they
+/// never do, and with SHA-1 in neither.
+///
+/// It is about proof of possession and the server's own signature. With what the certificates of
+/// the peer are signed is judged above the transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pkcs1 {
+    /// They do.
+    #[default]
+    Accepted,
+    /// They do not: such peers belong to a listener of their own.
+    Refused,
 }
 
 /// The identities that a server shows, side by side (say ECDSA and RSA): each client gets the
@@ -338,6 +355,7 @@ pub async fn serve(
         tcp_tls = Some(Arc::new(TcpTls {
             config,
             identities: tls.identities,
+            pkcs1: tls.pkcs1,
         }));
     }
     tracker.spawn(tcp::accept(
@@ -403,11 +421,11 @@ fn rustls_config(
     versions: TlsVersions,
     alpn: &[HttpVersion],
 ) -> Result<rustls::ServerConfig, Error> {
-    let resolver = Arc::new(Resolver::new(tls.identities.clone()));
+    let resolver = Arc::new(Resolver::new(tls.identities.clone(), tls.pkcs1));
     let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(versions.rustls())
         .map_err(|error| Error::Identity(error.to_string()))?
-        .with_client_cert_verifier(Arc::new(PossessionOnly))
+        .with_client_cert_verifier(Arc::new(PossessionOnly(tls.pkcs1)))
         .with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|version| version.alpn().to_vec()).collect();
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(RESUMABLE_SESSIONS_MAX);
@@ -418,7 +436,7 @@ fn rustls_config(
 /// Asks for a client certificate, takes none for an answer, and of a certificate checks only that
 /// the peer holds its key.
 #[derive(Debug)]
-struct PossessionOnly;
+struct PossessionOnly(Pkcs1);
 
 impl ClientCertVerifier for PossessionOnly {
     fn client_auth_mandatory(&self) -> bool {
@@ -445,6 +463,9 @@ impl ClientCertVerifier for PossessionOnly {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if self.0 == Pkcs1::Refused && tls::is_pkcs1(signed.scheme) {
+            return Err(rustls::PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+        }
         tls::verify_possession(message, certificate, signed, false)
     }
 
@@ -458,6 +479,10 @@ impl ClientCertVerifier for PossessionOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        tls::verify_schemes()
+        let mut schemes = tls::verify_schemes();
+        if self.0 == Pkcs1::Refused {
+            schemes.retain(|scheme| !tls::is_pkcs1(*scheme));
+        }
+        schemes
     }
 }

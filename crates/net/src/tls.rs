@@ -97,7 +97,12 @@ pub(crate) fn verify_possession(
 
 /// RFC 8446 section 4.2.3 takes RSA with PKCS#1 away from handshake signatures.
 fn usable_in_tls13(scheme: SignatureScheme) -> bool {
-    !matches!(
+    !is_pkcs1(scheme)
+}
+
+/// RSA with PKCS#1 v1.5.
+pub(crate) fn is_pkcs1(scheme: SignatureScheme) -> bool {
+    matches!(
         scheme,
         SignatureScheme::RSA_PKCS1_SHA256
             | SignatureScheme::RSA_PKCS1_SHA384

@@ -172,8 +172,7 @@ impl Service {
         // A device that does not trust this server reports nothing to it (RFC 8572 §5.6).
         let silent = outcome.outcome == "served"
             && (outcome.summary["signed_data_preferred"] == true
-                || outcome.summary["signed"] == true
-                    && who.profile.has(Quirk::SilentProgress));
+                || outcome.summary["signed"] == true && who.profile.has(Quirk::SilentProgress));
         let entry = Entry {
             line: Line {
                 at: now,
@@ -631,7 +630,11 @@ fn csr_refused(error: &RestconfError, encoding: Encoding, summary: Value) -> Out
             error.message.clone()
         },
         // Being asked for a request is a step on the way and no stop.
-        state: Some(if wanted { State::Started } else { State::Waiting }),
+        state: Some(if wanted {
+            State::Started
+        } else {
+            State::Waiting
+        }),
         progress: None,
         event: (!wanted).then(|| (events::Kind::Refused, json!({ "code": error.code }))),
         summary,

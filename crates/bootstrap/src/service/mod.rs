@@ -64,8 +64,16 @@ impl Rules {
     fn load(config: &Config) -> Result<Self, Error> {
         let profiles = config.profiles.directory.as_deref();
         let profiles = profiles.map(|directory| config.resolve(directory));
+        let vendors = Vendors::load(&config.resolve(&config.vendors.directory))?;
+        // SHA-1 in a factory's chain is let pass on the legacy listener only.
+        if let Some(vendor) = vendors.list.iter().find(|one| one.tolerances.sha1) {
+            return Err(Error::malformed(
+                &vendor.path,
+                "the tolerance sha1 belongs into the folder of [legacy]",
+            ));
+        }
         Ok(Self {
-            vendors: Vendors::load(&config.resolve(&config.vendors.directory))?,
+            vendors,
             legacy_vendors: match &config.legacy {
                 Some(legacy) => Vendors::load(&config.resolve(&legacy.vendors))?,
                 None => Vendors::default(),

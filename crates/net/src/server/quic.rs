@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::exchange::Shared;
 use super::guard::{Activity, Gate, Place, watch_interval};
 use super::tcp::{Resolver, parse_chain};
-use super::{Counters, ServerIdentities};
+use super::{Counters, Pkcs1, ServerIdentities};
 use crate::peer::PeerTlsInner;
 use crate::tls::CHANNEL_BINDING_LABEL;
 use crate::{Error, HttpVersion, Peer, PeerTls, TlsVersion};
@@ -56,7 +56,7 @@ impl Quic {
     }
 
     pub(super) fn resolver(&self) -> Arc<Resolver> {
-        Arc::new(Resolver::new(self.identities.clone()))
+        Arc::new(Resolver::new(self.identities.clone(), Pkcs1::Accepted))
     }
 }
 

@@ -18,10 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use super::exchange::Shared;
 use super::guard::{Activity, Gate, Place, WatchedIo, watch_interval};
-use super::{Counters, ServerIdentities};
+use super::{Counters, Pkcs1, ServerIdentities};
 use crate::peer::PeerTlsInner;
 use crate::tls::CHANNEL_BINDING_LABEL;
-use crate::{HttpVersion, Peer, PeerTls, TlsVersion};
+use crate::{HttpVersion, Peer, PeerTls, TlsVersion, tls};
 
 /// Time that a connection gets to say goodbye once it is not wanted any more.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct TcpTls {
     pub(super) config: rustls::ServerConfig,
     pub(super) identities: ServerIdentities,
+    pub(super) pkcs1: Pkcs1,
 }
 
 /// Takes connections until told to stop.
@@ -86,7 +87,7 @@ impl Tcp {
         let Some(tls) = self.tls.clone() else {
             return self.http1(stream, None).await;
         };
-        let resolver = Arc::new(Resolver::new(tls.identities.clone()));
+        let resolver = Arc::new(Resolver::new(tls.identities.clone(), tls.pkcs1));
         let mut config = tls.config.clone();
         config.cert_resolver = Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>;
         let accept = Box::pin(TlsAcceptor::from(Arc::new(config)).accept(stream));
@@ -255,13 +256,15 @@ impl<'a> Watch<'a> {
 #[derive(Debug)]
 pub(super) struct Resolver {
     identities: ServerIdentities,
+    pkcs1: Pkcs1,
     chosen: OnceLock<Certificate>,
 }
 
 impl Resolver {
-    pub(super) fn new(identities: ServerIdentities) -> Self {
+    pub(super) fn new(identities: ServerIdentities, pkcs1: Pkcs1) -> Self {
         Self {
             identities,
+            pkcs1,
             chosen: OnceLock::new(),
         }
     }
@@ -273,7 +276,11 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let identity = self.identities.choose(hello.signature_schemes())?;
+        let mut offered = hello.signature_schemes().to_vec();
+        if self.pkcs1 == Pkcs1::Refused {
+            offered.retain(|scheme| !tls::is_pkcs1(*scheme));
+        }
+        let identity = self.identities.choose(&offered)?;
         // A second hello after HelloRetryRequest has the same schemes, hence the same choice.
         let _ = self.chosen.set(identity.certificate);
         Some(identity.key)
