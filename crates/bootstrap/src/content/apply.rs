@@ -11,8 +11,9 @@ use time::OffsetDateTime;
 
 use super::build::{Content, Plan, What};
 use super::check::{Candidate, CheckError, Missing, Validator, well_formed};
+use super::decide::subject;
 use super::document::{Digest, Document, Format, Handling};
-use super::engine::{assemble, subject};
+use super::engine::assemble;
 use super::finding::{Finding, Findings, Severity};
 use super::images::Images;
 use super::load::{self, CONTENT_FILE, Folder};

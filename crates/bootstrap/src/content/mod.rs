@@ -3,6 +3,7 @@
 pub mod apply;
 pub(crate) mod build;
 pub mod check;
+mod decide;
 pub mod document;
 mod engine;
 pub mod explain;
