@@ -58,8 +58,6 @@ pub struct SztpArguments {
     /// Set the device in --state back to how it left the factory, and stop.
     #[arg(long, requires = "state")]
     factory_reset: bool,
-    #[command(flatten)]
-    sources: sources::Arguments,
     /// Hardware model.
     #[arg(long, value_name = "TEXT")]
     hw_model: Option<String>,
@@ -152,6 +150,9 @@ pub struct SztpArguments {
     power_cut_at_write: Option<u32>,
     #[command(flatten)]
     output: Format,
+    // Last, because its heading stands above all that follows.
+    #[command(flatten)]
+    sources: sources::Arguments,
 }
 
 /// Arguments of `usher device usb`.

@@ -7,8 +7,11 @@ use sztp::agent::{Note, Request, What, excerpt};
 
 /// Texts above this are cut in the trace.
 const TEXT_CHARS_MAX: usize = 160;
+/// Members of an object or an array that are shown. A peer must not fill the device's memory with
+/// what it says.
+const MEMBERS_MAX: usize = 64;
 /// Bodies above this are not decoded for the trace.
-const DECODED_SIZE_MAX_BYTES: usize = 1024 * 1024;
+const DECODED_SIZE_MAX_BYTES: usize = 256 * 1024;
 
 /// An event and its moment.
 #[derive(Clone, Debug, Serialize)]
@@ -169,8 +172,17 @@ fn shorten(value: &mut Value) {
                 *text = format!("{cut}… ({length} characters)");
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(shorten),
-        Value::Object(members) => members.values_mut().for_each(shorten),
+        Value::Array(items) => {
+            items.truncate(MEMBERS_MAX);
+            items.iter_mut().for_each(shorten);
+        }
+        Value::Object(members) => {
+            let too_many: Vec<String> = members.keys().skip(MEMBERS_MAX).cloned().collect();
+            for name in too_many {
+                members.remove(&name);
+            }
+            members.values_mut().for_each(shorten);
+        }
         _ => {}
     }
 }

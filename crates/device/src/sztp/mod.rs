@@ -49,6 +49,8 @@ pub const SCRIPT_TIME_MAX: Duration = Duration::from_secs(60);
 pub const SCRIPT_OUTPUT_MAX_BYTES: usize = 64 * 1024;
 /// Largest file that a script may write.
 pub const SCRIPT_FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Time for one look at a source.
+pub const SOURCE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Time from a request to the end of its answer.
 pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Time from one piece of a boot image to the next.

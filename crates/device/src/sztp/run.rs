@@ -20,7 +20,8 @@ use sztp::agent::{
 };
 
 use super::{
-    EVENTS_MAX, Options, REBOOTS_MAX, RESPONSE_TIME_MAX, Scripts, configuration, csr,
+    EVENTS_MAX, Options, REBOOTS_MAX, RESPONSE_TIME_MAX, SOURCE_TIME_MAX, Scripts, configuration,
+    csr,
     disk::{Disk, KEY_FILE},
     event::{self, DeviceEvent, Event, Message, Record},
     image, script,
@@ -355,10 +356,13 @@ impl Device<'_> {
     async fn next_finding(&mut self, source: usize) -> Result<Step, Error> {
         self.connection = None;
         let result: Result<Option<Finding>, Failure> = match self.sources.get_mut(source) {
-            Some(source) => source
-                .next()
-                .await
-                .map_err(|error| Failure::new(error.code, error.reason)),
+            Some(source) => match tokio::time::timeout(SOURCE_TIME_MAX, source.next()).await {
+                Ok(found) => found.map_err(|error| Failure::new(error.code, error.reason)),
+                Err(_) => {
+                    let text = format!("nothing came within {SOURCE_TIME_MAX:?}");
+                    Err(Failure::new("device.source-time", text))
+                }
+            },
             None => Ok(None),
         };
         match result {

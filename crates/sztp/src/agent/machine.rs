@@ -411,7 +411,10 @@ impl Machine {
             self.notes.push(Note::Server {
                 server,
                 redirects,
-                authenticate: entry.trust.name(),
+                authenticate: match &entry.trust {
+                    EntryTrust::WellKnown if self.config.server_anchors.is_empty() => "nothing",
+                    trust => trust.name(),
+                },
             });
             // SZTP-8572-5.5-02: a name may stand for several addresses.
             if entry.server.address.parse::<IpAddr>().is_err() {

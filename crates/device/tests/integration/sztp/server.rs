@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Data(BootstrappingData, Option<ReportingLevel>),
     Error(RestconfError),
     Status(u16),
+    /// 200 with this body.
+    Raw(Vec<u8>),
 }
 
 type Answer = Box<dyn FnMut(&GetBootstrappingDataInput, &[Certificate]) -> Reply + Send>;
@@ -186,6 +188,7 @@ async fn handle(
                 }
                 Reply::Error(error) => (error.status, error.encode(encoding)),
                 Reply::Status(status) => (status, Vec::new()),
+                Reply::Raw(body) => (200, body),
             }
         }
         Some(discovery::REPORT_PROGRESS) => {

@@ -204,6 +204,41 @@ async fn refusals() {
     }
 }
 
+/// A server that does what it can to be a nuisance is left for the next one, and the trace of it
+/// stays small.
+#[tokio::test]
+async fn a_nuisance() {
+    let world = World::new();
+    let good = Server::start(world.server(&["127.0.0.1"]), giving(whole())).await;
+    let nuisance = Server::start(world.server(&["127.0.0.1"]), |_, _| Reply::Status(404)).await;
+    for (body, code) in [
+        (vec![b' '; 9 * 1024 * 1024], "net.response-too-large"),
+        (b"[".repeat(200_000), "restconf.too-deep"),
+        (
+            format!("[{}1]", "1,".repeat(100_000)).into_bytes(),
+            "restconf.",
+        ),
+        (b"\xff\xfe\x00".to_vec(), "restconf."),
+    ] {
+        nuisance.answers(move |_, _| Reply::Raw(body.clone()));
+        let mut options = trusting(&world, &nuisance);
+        options.well_known.push(good.address.clone());
+        let outcome = bootstrap(options).await;
+        assert!(outcome.is_bootstrapped(), "{code}: {:?}", outcome.verdict);
+        let left: Vec<&str> = outcome
+            .notes()
+            .filter_map(|note| match note {
+                sztp::agent::Note::ServerLeft { failure, .. } => Some(failure.code.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert!(left[0].starts_with(code), "{code}: {left:?}");
+        assert!(outcome.document().to_string().len() < 100_000, "{code}");
+    }
+    good.stop().await;
+    nuisance.stop().await;
+}
+
 /// Requirements: SZTP-8572-5.5-02, SZTP-8572-5.5-03
 #[tokio::test]
 async fn a_name_with_an_address_where_nobody_is() {
