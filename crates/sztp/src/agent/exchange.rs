@@ -79,12 +79,14 @@ impl Machine {
         // SZTP-8572-9.6-01: "Devices SHOULD NOT use an HTTP authentication scheme (e.g., HTTP
         // Basic) with an untrusted bootstrap server that reveals a secret".
         // SZTP-8572-5.3-04: both mechanisms identify the same serial number.
-        if let Some(password) = self.config.password.as_ref().filter(|_| self.is_trusted()) {
-            let credentials = format!("{}:{password}", self.config.serial_number.as_str());
-            headers.push((
-                "authorization",
-                format!("Basic {}", STANDARD.encode(credentials)),
-            ));
+        let serial = self.config.serial_number.as_str();
+        if let Some(password) = &self.config.password
+            && self.is_trusted()
+            // RFC 7617 §2: a user name with a colon would end there.
+            && !serial.contains(':')
+        {
+            let credentials = STANDARD.encode(format!("{serial}:{password}"));
+            headers.push(("authorization", format!("Basic {credentials}")));
         }
         let operation = match what {
             What::ReportProgress => discovery::REPORT_PROGRESS,

@@ -182,6 +182,49 @@ async fn an_image_that_is_not_right_is_not_installed() {
     server.stop().await;
 }
 
+/// What came before the line broke, or the power went, is not fetched again by the next run.
+///
+/// Requirements: SZTP-8572-5.6-08
+#[tokio::test]
+async fn a_transfer_is_taken_up_by_the_next_run() {
+    let world = World::new();
+    let server = server(&world).await;
+    let folder = tempfile::tempdir().unwrap();
+    let image = bytes();
+    let serves = |breaks_after| {
+        server.with(|shared| {
+            let file = File {
+                bytes: image.clone(),
+                breaks_after,
+                no_ranges: false,
+            };
+            shared.files.insert("/image.bin".to_owned(), file);
+        });
+    };
+    let uri = server.url("/image.bin");
+    server.answers(giving(wanting(vec![uri], sha256(&image))));
+    let options = || {
+        let mut options = trusting(&world, &server);
+        options.state_folder = Some(folder.path().to_owned());
+        options
+    };
+    serves(Some(100_000));
+    assert!(!bootstrap(options()).await.is_bootstrapped());
+    let part = format!("image-part-{}", hex::encode(sha256(&image)));
+    let there = std::fs::metadata(folder.path().join(&part)).unwrap().len();
+    assert!(there > 0 && there < image.len() as u64);
+    serves(None);
+    server.with(|shared| shared.ranges.clear());
+    assert!(bootstrap(options()).await.is_bootstrapped());
+    let ranges = server.with(|shared| shared.ranges.clone());
+    assert_eq!(ranges, [Some(format!("bytes={there}-"))]);
+
+    // A part that is of something else does no harm.
+    device::sztp::factory_reset(folder.path()).unwrap();
+    std::fs::write(folder.path().join(&part), b"something else").unwrap();
+    assert!(bootstrap(options()).await.is_bootstrapped());
+}
+
 /// A stick that holds the image too needs no network at all.
 ///
 /// Requirements: SZTP-8572-4.1-01
