@@ -91,10 +91,14 @@ impl Shared {
         let expects_continue =
             peer.http_version == HttpVersion::Http1 && parts.headers.contains_key(header::EXPECT);
         let declared = declared_length(&parts.headers);
-        let (bytes, _held) = match self
-            .read(body, declared, expects_continue, held, deadline)
-            .await
-        {
+        let read = match head_fault(&parts) {
+            Some(fault) => Err(Refusal::Head(fault)),
+            None => {
+                self.read(body, declared, expects_continue, held, deadline)
+                    .await
+            }
+        };
+        let (bytes, _held) = match read {
             Ok(read) => read,
             Err(refusal) => {
                 Counters::add(&self.counters.requests_refused);
@@ -223,6 +227,30 @@ impl Shared {
     }
 }
 
+/// What is wrong with the header of an HTTP/1.1 request, where two readers of it might disagree
+/// on whom it is for. Where it ends is the parser's business, which closes the connection after a
+/// request that says so in two ways.
+fn head_fault(parts: &http::request::Parts) -> Option<&'static str> {
+    // Later versions have frames, and say the host in a field of their own.
+    if parts.version != http::Version::HTTP_11 {
+        return None;
+    }
+    // RFC 9112 section 3.2: "A server MUST respond with a 400 (Bad Request) status code to any
+    // HTTP/1.1 request message that lacks a Host header field and to any request message that
+    // contains more than one Host header field line or a Host header field with an invalid field
+    // value."
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Some("one Host field belongs into the header");
+    };
+    let is_host = |host: &[u8]| {
+        http::uri::Authority::try_from(host).is_ok_and(|host| !host.as_str().contains('@'))
+    };
+    // A host without a name is what a URI without an authority asks for.
+    let good = host.is_empty() || is_host(host.as_bytes());
+    (!good).then_some("the Host field is no host")
+}
+
 /// What the header says of the length.
 fn declared_length(headers: &http::HeaderMap) -> Option<u64> {
     headers
@@ -285,6 +313,8 @@ enum Refusal {
     Busy,
     #[error("the request took too long")]
     HandlerTooSlow,
+    #[error("{0}")]
+    Head(&'static str),
     #[error("the handler failed: {0}")]
     Panic(String),
     #[error("the body is larger than {limit} bytes")]
@@ -299,6 +329,7 @@ impl Refusal {
             Self::Broken(_) => "net.body-broken",
             Self::Busy => "net.busy",
             Self::HandlerTooSlow => "net.request-timeout",
+            Self::Head(_) => "net.header",
             Self::Panic(_) => "net.panic",
             Self::TooLarge { .. } => "net.body-too-large",
             Self::TooSlow => "net.body-too-slow",
@@ -307,7 +338,7 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Broken(_) => StatusCode::BAD_REQUEST,
+            Self::Broken(_) | Self::Head(_) => StatusCode::BAD_REQUEST,
             Self::Busy | Self::HandlerTooSlow => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panic(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -338,7 +369,10 @@ impl Refusal {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         // The rest of the body is still on the wire; with HTTP/1.1 the connection is of no more use.
-        let body_open = matches!(self, Self::TooLarge { .. } | Self::TooSlow | Self::Busy);
+        let body_open = matches!(
+            self,
+            Self::TooLarge { .. } | Self::TooSlow | Self::Busy | Self::Head(_)
+        );
         if version == HttpVersion::Http1 && body_open {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -237,6 +237,50 @@ async fn large_headers_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_two_readers_could_take_for_two_things_is_refused() {
+    let server = plain(Limits::default()).await;
+    let both = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let cases = [
+        ("GET /peer HTTP/1.1\r\n\r\n", "400", "one Host field"),
+        (
+            "GET /peer HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "400",
+            "one Host field",
+        ),
+        ("GET /peer HTTP/1.1\r\nHost: a b\r\n\r\n", "400", "no host"),
+        ("GET /peer HTTP/1.1\r\nHost: me@a\r\n\r\n", "400", "no host"),
+        (
+            "GET /peer HTTP/1.1\r\nHost: \"><x>\r\n\r\n",
+            "400",
+            "no host",
+        ),
+        // The chunks count, and nothing that follows on this connection.
+        (both, "200", "connection: close"),
+        (
+            "GET /peer HTTP/1.1\r\nHost: [2001:db8::1]:8443\r\nConnection: close\r\n\r\n",
+            "200",
+            "",
+        ),
+        (
+            "GET /peer HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+            "200",
+            "",
+        ),
+        // HTTP/1.0 has no Host field.
+        ("GET /peer HTTP/1.0\r\n\r\n", "200", ""),
+    ];
+    for (request, status, detail) in cases {
+        let answer = raw(&server, request.as_bytes()).await;
+        let line = answer.lines().next().unwrap_or_default();
+        assert!(line.contains(status), "{request:?}: {answer}");
+        assert!(answer.contains(detail), "{request:?}: {answer}");
+        let refused = answer.contains("net.header");
+        assert_eq!(status == "400", refused, "{request:?}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_and_silence_do_not_keep_others_waiting() {
     let limits = Limits {
         handshake_time_max: SHORT,
