@@ -37,19 +37,25 @@ pub(super) async fn devices(
     }
     // A header needs every variable that there is, so the register is read twice.
     let mut names = BTreeSet::new();
+    // Where one value is no text, all are written as JSON, so that they come back as they were.
+    let mut typed = BTreeSet::new();
     each_page(store, filter.clone(), async |devices, _| {
-        names.extend(
-            devices
-                .iter()
-                .flat_map(|device| device.variables.keys().cloned()),
-        );
+        for (name, value) in devices.iter().flat_map(|device| &device.variables) {
+            names.insert(name.clone());
+            if !value.is_string() {
+                typed.insert(name.clone());
+            }
+        }
         Ok(())
     })
     .await?;
     let wrong = |error: csv::Error| Error::Usage(error.to_string());
     let mut writer = csv::Writer::from_writer(out);
     let mut header: Vec<String> = COLUMNS.iter().map(|name| (*name).to_owned()).collect();
-    header.extend(names.iter().map(|name| format!("var.{name}")));
+    header.extend(names.iter().map(|name| {
+        let joint = if typed.contains(name) { ":=" } else { "" };
+        format!("var.{name}{joint}")
+    }));
     writer.write_record(&header).map_err(wrong)?;
     let mut count = 0;
     each_page(store, filter, async |devices, parts| {
@@ -68,7 +74,7 @@ pub(super) async fn devices(
             ];
             record.extend(names.iter().map(|name| match device.variables.get(name) {
                 None => String::new(),
-                Some(Value::String(text)) => text.clone(),
+                Some(Value::String(text)) if !typed.contains(name) => text.clone(),
                 Some(other) => other.to_string(),
             }));
             writer.write_record(&record).map_err(wrong)?;

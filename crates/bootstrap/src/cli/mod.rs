@@ -197,28 +197,35 @@ impl Command {
     }
 
     async fn dispatch(&self, context: &Context) -> Result<Outcome, Error> {
+        // Each on the heap: together they would be too much for a thread's stack.
         match &self.action {
-            Action::Init(arguments) => setup::run(context, arguments).await,
-            Action::Serve(arguments) => serve::serve(context, arguments).await,
-            Action::Migrate => serve::migrate(context).await,
-            Action::Doctor => doctor::run(context).await,
-            Action::Owner(command) => owner::run(context, command).await,
-            Action::Trust(command) => trust::run(context, command).await,
-            Action::Devices(command) => devices::run(context, command).await,
-            Action::Vouchers(command) => vouchers::run(context, command).await,
-            Action::Preflight(arguments) => preflight::run(context, arguments).await,
-            Action::Apply(arguments) => apply::run_apply(context, arguments).await,
-            Action::Check(arguments) => apply::run_check(context, arguments).await,
-            Action::History(arguments) => apply::run_history(context, arguments).await,
-            Action::Rollback(arguments) => apply::run_rollback(context, arguments).await,
-            Action::Show(arguments) => apply::run_show(context, arguments).await,
-            Action::Explain(arguments) => explain::run(context, arguments).await,
-            Action::Rollout(command) => rollout::run(context, command).await,
-            Action::Usb(command) => usb::run(context, command).await,
-            Action::Replace(arguments) => lifecycle::run_replace(context, arguments).await,
-            Action::Release(arguments) => lifecycle::run_release(context, arguments).await,
-            Action::Transfer(arguments) => lifecycle::run_transfer(context, arguments).await,
-            Action::Audit(command) => audit::run(context, command).await,
+            Action::Init(arguments) => Box::pin(setup::run(context, arguments)).await,
+            Action::Serve(arguments) => Box::pin(serve::serve(context, arguments)).await,
+            Action::Migrate => Box::pin(serve::migrate(context)).await,
+            Action::Doctor => Box::pin(doctor::run(context)).await,
+            Action::Owner(command) => Box::pin(owner::run(context, command)).await,
+            Action::Trust(command) => Box::pin(trust::run(context, command)).await,
+            Action::Devices(command) => Box::pin(devices::run(context, command)).await,
+            Action::Vouchers(command) => Box::pin(vouchers::run(context, command)).await,
+            Action::Preflight(arguments) => Box::pin(preflight::run(context, arguments)).await,
+            Action::Apply(arguments) => Box::pin(apply::run_apply(context, arguments)).await,
+            Action::Check(arguments) => Box::pin(apply::run_check(context, arguments)).await,
+            Action::History(arguments) => Box::pin(apply::run_history(context, arguments)).await,
+            Action::Rollback(arguments) => Box::pin(apply::run_rollback(context, arguments)).await,
+            Action::Show(arguments) => Box::pin(apply::run_show(context, arguments)).await,
+            Action::Explain(arguments) => Box::pin(explain::run(context, arguments)).await,
+            Action::Rollout(command) => Box::pin(rollout::run(context, command)).await,
+            Action::Usb(command) => Box::pin(usb::run(context, command)).await,
+            Action::Replace(arguments) => {
+                Box::pin(lifecycle::run_replace(context, arguments)).await
+            }
+            Action::Release(arguments) => {
+                Box::pin(lifecycle::run_release(context, arguments)).await
+            }
+            Action::Transfer(arguments) => {
+                Box::pin(lifecycle::run_transfer(context, arguments)).await
+            }
+            Action::Audit(command) => Box::pin(audit::run(context, command)).await,
             Action::Profiles(command) => {
                 // Whoever only wants to read about them needs no configuration.
                 let folder = match context.config_file() {

@@ -417,7 +417,7 @@ impl<'c, 'o> Work<'c, 'o> {
         (!types.contains(kind)).then(|| {
             refuse(
                 "bootstrap.import-type",
-                format!("there is no device type {kind}; `usher bootstrap profile list`"),
+                format!("there is no device type {kind}; `usher bootstrap profiles list`"),
             )
         })
     }

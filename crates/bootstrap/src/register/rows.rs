@@ -80,7 +80,7 @@ pub struct ImportRow {
     /// The serial number of the device that this one is a part of (route processor, module).
     #[serde(default, alias = "alias_of", alias = "part-of", alias = "part_of")]
     pub alias_of: Option<String>,
-    /// Variables for templates; in CSV the columns `var.NAME`.
+    /// Variables for templates; in CSV the columns `var.NAME`, and `var.NAME:=` for JSON.
     #[serde(default)]
     pub variables: BTreeMap<String, serde_json::Value>,
 }
@@ -244,6 +244,8 @@ fn read_csv<R: Read>(reader: R, push: Push<'_>) -> Result<(), Refused> {
 enum Column {
     Named(&'static str),
     Variable(String),
+    /// `var.NAME:=`, whose values are JSON.
+    Json(String),
 }
 
 impl std::fmt::Display for Column {
@@ -251,6 +253,7 @@ impl std::fmt::Display for Column {
         match self {
             Self::Named(name) => f.write_str(name),
             Self::Variable(name) => write!(f, "var.{name}"),
+            Self::Json(name) => write!(f, "var.{name}:="),
         }
     }
 }
@@ -259,7 +262,10 @@ impl Column {
     fn of(text: &str) -> Result<Self, Refused> {
         // Variables keep their case, everything else has none.
         if let Some(name) = text.strip_prefix("var.") {
-            return Ok(Self::Variable(name.to_owned()));
+            return Ok(match name.strip_suffix(":=") {
+                Some(name) => Self::Json(name.to_owned()),
+                None => Self::Variable(name.to_owned()),
+            });
         }
         let name = text.to_ascii_lowercase().replace(['_', ' '], "-");
         let name = match name.as_str() {
@@ -293,6 +299,11 @@ fn row_of(columns: &[Column], record: &csv::StringRecord) -> Result<ImportRow, R
             Column::Variable(name) => {
                 row.variables
                     .insert(name.clone(), serde_json::Value::String(value.to_owned()));
+            }
+            Column::Json(name) => {
+                let value = serde_json::from_str(value)
+                    .map_err(|error| Refused::value(format!("{column} is not JSON: {error}")))?;
+                row.variables.insert(name.clone(), value);
             }
             Column::Named("serial") => row.serial = value.to_owned(),
             Column::Named("vendor") => row.vendor = text,
