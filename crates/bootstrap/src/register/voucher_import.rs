@@ -373,7 +373,7 @@ impl Job {
         let device = match device_by_key(connection, &checked.vendor, &checked.serial).await? {
             Some(device) if !device.state.is_ours() => {
                 return Ok(refuse(&refused(
-                    "bootstrap.device-not-ours",
+                    "bootstrap.device-released",
                     format!("the device was {}", device.state),
                 )));
             }

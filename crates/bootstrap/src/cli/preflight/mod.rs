@@ -251,7 +251,7 @@ fn register(report: &mut Report, device: &DeviceRow) {
     if !device.state.is_ours() {
         report.fail(
             "register",
-            "bootstrap.device-not-ours",
+            "bootstrap.device-released",
             format!("the device is {}", device.state),
             "import it again with --overwrite if it is ours after all",
         );
