@@ -91,6 +91,16 @@ const PACKAGES: &[Package] = &[
         proof: &["/usr/sbin/knotd"],
         why: "a DNS server that serves our zone files",
     },
+    Package {
+        name: "openssh-client",
+        proof: &["/usr/bin/ssh-keygen"],
+        why: "reads the known_hosts that we hand over",
+    },
+    Package {
+        name: "ansible-core",
+        proof: &["/usr/bin/ansible-inventory"],
+        why: "reads the inventories that we hand over",
+    },
 ];
 
 /// Installs the missing packages when run as root on a machine with apt, and else names them.
