@@ -1,11 +1,13 @@
 //! Trusted and untrusted servers, and the way from one to the other.
 
-use artifacts::{Encoding, Tolerances, bundle::BootstrappingData};
+use artifacts::{Encoding, Tolerances, bundle::BootstrappingData, conveyed};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use pki::issue::{AltName, CrlBuilder, Profile, RevocationReason};
 use sztp::{
     agent::{Clock, Found, NonceUse, Note, REDIRECTS_MAX, Server, TrustAnchor},
     discovery,
 };
+use testkit::issue_under;
 use time::Duration;
 
 use super::{
@@ -588,4 +590,53 @@ fn nothing_is_sent_to_a_server_that_was_not_judged() {
         .filter(|line| !line.starts_with("connect") && *line != "roll-back")
         .collect();
     assert!(after.is_empty(), "{after:?}");
+}
+
+/// The trust anchor is a chain: the server has to be issued below its last CA, and a revocation
+/// list that comes along counts.
+///
+/// Requirements: SZTP-8572-5.5-04, SZTP-5280-6-01
+#[test]
+fn the_last_certificate_of_the_chain_is_what_counts() {
+    let world = World::new();
+    let options = world.pki.options();
+    let kind = pki::KeyKind::EcdsaP256;
+    let profile = Profile::SubCa {
+        path_length: Some(0),
+    };
+    let root = &world.pki.domain.ca;
+    let sub = issue_under(root, options, kind, profile, "CN=Sub CA", |it| it).unwrap();
+    let below = |ca: &pki::Identity| {
+        let address = "192.0.2.2".parse().unwrap();
+        issue_under(ca, options, kind, Profile::TlsServer, "CN=Server", |it| {
+            it.alt_name(AltName::Ip(address))
+        })
+        .unwrap()
+    };
+    let (good, besides) = (below(&sub), below(root));
+    let chain = [world.domain_ca(), sub.certificate().unwrap().clone()];
+    let serial = good.certificate().unwrap().serial_number();
+    let list = CrlBuilder::new(1, world.now, world.now + Duration::DAY)
+        .revoke(serial, world.now, RevocationReason::KeyCompromise)
+        .issue(sub.certificate().unwrap(), sub.signer.as_ref())
+        .unwrap();
+    for (server, crls, code) in [
+        (&good, vec![], None),
+        (&besides, vec![], Some("path.unknown-issuer")),
+        (&good, vec![list], Some("path.revoked")),
+    ] {
+        let anchor = conveyed::TrustAnchor::encode(&chain, &crls).unwrap();
+        let data = world.signed(&redirect(&[("192.0.2.2", None, Some(anchor))]));
+        let mut sim = one(&world, SimServer::giving(&world.server(&["x"]), data));
+        let second = SimServer::giving(server, unsigned(&whole()));
+        sim.servers.insert("192.0.2.2".to_owned(), second);
+        let end = sim.run();
+        match code {
+            None => assert!(matches!(end, End::Done(_)), "{:?}", sim.left()),
+            Some(code) => {
+                assert!(matches!(end, End::GaveUp(_)));
+                assert_eq!(sim.left().first(), Some(&code));
+            }
+        }
+    }
 }
