@@ -12,6 +12,7 @@ use testkit::{Daemon, NetworkLink};
 
 const USHER: &str = env!("CARGO_BIN_EXE_usher");
 const SERVER: &str = "https://192.0.2.1:9543";
+const SERVER_V6: &str = "https://[2001:db8::1]:9543";
 
 fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
@@ -41,7 +42,7 @@ fn shell(folder: &Path, program: &str, words: &str) -> Vec<u8> {
 fn prepare(folder: &Path) {
     let usher = |words: &str| shell(folder, USHER, words);
     usher("masa init --dir masa --listen 127.0.0.1:0 --admin 127.0.0.1:0");
-    usher("bootstrap init boot --name 192.0.2.1 --listen 192.0.2.1:9543 --admin 127.0.0.1:0");
+    usher("bootstrap init boot --name 192.0.2.1 --listen [::]:9543 --admin 127.0.0.1:0");
     fs::write(
         folder.join("ext"),
         "keyUsage=critical,digitalSignature\nauthorityKeyIdentifier=keyid\n",
@@ -132,16 +133,17 @@ fn configuration(folder: &Path) -> String {
 }
 
 fn dnsmasq(link: &NetworkLink) -> Daemon {
-    let option = shell(
-        link.folder(),
-        USHER,
-        &format!("dhcp encode {SERVER} --family v4 --for dnsmasq"),
-    );
+    let option = |server: &str, family: &str| {
+        let words = format!("dhcp encode {server} --family {family} --for dnsmasq");
+        String::from_utf8(shell(link.folder(), USHER, &words)).unwrap()
+    };
     let text = format!(
         "no-resolv\nno-hosts\nport=0\ninterface=eth0\nbind-interfaces\nno-ping\ndhcp-authoritative\n\
-         dhcp-range=192.0.2.100,192.0.2.150,1h\ndhcp-leasefile={}\npid-file\nuser=root\ngroup=root\n{}",
+         dhcp-range=192.0.2.100,192.0.2.150,1h\ndhcp-range=2001:db8::100,2001:db8::1ff,1h\n\
+         dhcp-leasefile={}\npid-file\nuser=root\ngroup=root\n{}{}",
         link.folder().join("dnsmasq.leases").display(),
-        String::from_utf8(option).unwrap()
+        option(SERVER, "v4"),
+        option(SERVER_V6, "v6")
     );
     let file = link.folder().join("dnsmasq.conf");
     fs::write(&file, text).unwrap();
@@ -173,6 +175,42 @@ fn udhcpc(link: &NetworkLink) {
             ])
             .arg(script),
     );
+}
+
+/// Runs dhclient until it has a lease, which gives the host its IPv6 address.
+fn dhclient_v6(link: &NetworkLink) {
+    let write = |name: &str, text: &str| {
+        let path = link.folder().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let configuration = write(
+        "dhclient.conf",
+        "option dhcp6.sztp-redirect code 136 = string;\nalso request dhcp6.sztp-redirect;\n",
+    );
+    let script = write(
+        "dhclient.sh",
+        "#!/bin/sh\n[ \"$reason\" = BOUND6 ] || exit 0\n\
+         ip -6 addr add $new_ip6_address/64 dev $interface nodad\n",
+    );
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let lease = link.folder().join("lease6");
+    // It gives up at once while its link-local address is not ready.
+    for _ in 0..20 {
+        let mut command = link.on_client("/usr/sbin/dhclient");
+        command.args(["-6", "-1", "-d", "-pf", "dhclient.pid", "-cf"]);
+        command.arg(&configuration).arg("-sf").arg(&script);
+        command.arg("-lf").arg(&lease).arg("eth0");
+        let _client = quiet(&mut command);
+        for _ in 0..30 {
+            std::thread::sleep(Duration::from_millis(100));
+            let text = fs::read_to_string(&lease).unwrap_or_default();
+            if text.contains("sztp-redirect") && text.trim_end().ends_with('}') {
+                return;
+            }
+        }
+    }
+    panic!("no lease by DHCPv6");
 }
 
 /// A DNS server for the zone that `usher dns encode` writes of a stick's files.
@@ -272,6 +310,9 @@ fn a_device_boots_from_dhcp_dns_and_a_stick() {
     booted(&link, &["--dhcp-lease", "lease"], "option 143");
     assert!(configuration(folder).contains("router-1"));
 
+    dhclient_v6(&link);
+    booted(&link, &["--dhcp-lease", "lease6"], "DHCPv6 option 136");
+
     shell(
         folder,
         USHER,
@@ -322,4 +363,19 @@ fn a_device_boots_from_dhcp_dns_and_a_stick() {
     booted(&link, &all, "dhcp.uri-http");
     let (document, code) = device(&link, &["--dhcp-option", &option]);
     assert_eq!(code, 1, "{document:#}");
+
+    // A link of 96 kbit/s that drops what it cannot hold.
+    let shape = "qdisc add dev eth0 root tbf rate 96kbit burst 3000 limit 6000";
+    good(link.on_server("tc").args(shape.split(' ')));
+    booted(&link, &["--dhcp-lease", "lease"], "option 143");
+    booted(&link, &[&dns[..], &["device.example"]].concat(), "TXT SN-1");
+    let counters = good(
+        link.on_server("tc")
+            .args(["-s", "qdisc", "show", "dev", "eth0"]),
+    );
+    let counters = String::from_utf8(counters).unwrap();
+    assert!(
+        !counters.contains("(dropped 0,"),
+        "nothing was lost: {counters}"
+    );
 }
