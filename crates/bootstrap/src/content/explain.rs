@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use artifacts::bundle::{BootstrappingData, DeviceContext, judge};
+use artifacts::conveyed::ConveyedInformation;
 use artifacts::verify::{CheckResult, ExpectedNonce};
 use artifacts::{Encoding, Nonce, SerialNumber, Tolerances};
 use base64::Engine as _;
@@ -91,6 +92,9 @@ pub struct Given {
     /// The conveyed information inside, where it can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The configuration in it, as the template made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
     /// The artefacts, for files.
     #[serde(skip)]
     pub artefacts: BootstrappingData,
@@ -254,7 +258,8 @@ fn given(prepared: &Prepared, facts: &Facts) -> Given {
         signed: output.owner_certificate.is_some(),
         encrypted: artifacts::enveloped::is_enveloped(&output.conveyed_information),
         reply: String::from_utf8_lossy(&reply).into_owned(),
-        content: content_of(&output.conveyed_information),
+        configuration: configuration_of(&output.conveyed_information),
+        content: content_of(&output.conveyed_information).map(|(text, _)| text),
         artefacts: BootstrappingData {
             conveyed_information: output.conveyed_information,
             owner_certificate: output.owner_certificate,
@@ -263,15 +268,32 @@ fn given(prepared: &Prepared, facts: &Facts) -> Given {
     }
 }
 
-/// The text inside of conveyed information.
-fn content_of(der: &[u8]) -> Option<String> {
+/// The text inside of conveyed information, and its encoding.
+fn content_of(der: &[u8]) -> Option<(String, Encoding)> {
     use artifacts::conveyed::Parsed;
-    let content = match artifacts::conveyed::parse(der, &Tolerances::lenient()).ok()? {
-        Parsed::Unsigned { content, .. } => content,
-        Parsed::Signed(signed) => signed.dangerous_peek().to_vec(),
-        Parsed::Enveloped(_) => return None,
-    };
-    Some(String::from_utf8_lossy(&content).into_owned())
+    match artifacts::conveyed::parse(der, &Tolerances::lenient()).ok()? {
+        Parsed::Unsigned {
+            content, encoding, ..
+        } => Some((String::from_utf8_lossy(&content).into_owned(), encoding)),
+        Parsed::Signed(signed) => {
+            let text = String::from_utf8_lossy(signed.dangerous_peek()).into_owned();
+            Some((text, signed.encoding()))
+        }
+        Parsed::Enveloped(_) => None,
+    }
+}
+
+/// The configuration inside of onboarding information.
+fn configuration_of(der: &[u8]) -> Option<String> {
+    let (text, encoding) = content_of(der)?;
+    let decoded =
+        ConveyedInformation::decode(text.as_bytes(), encoding, &Tolerances::lenient()).ok()?;
+    match decoded {
+        ConveyedInformation::Onboarding(onboarding) => onboarding
+            .configuration
+            .map(|octets| String::from_utf8_lossy(&octets).into_owned()),
+        ConveyedInformation::Redirect(_) => None,
+    }
 }
 
 /// Judges as the device would: one that asks for signed data trusts nobody, another one trusts
@@ -368,6 +390,9 @@ impl Explanation {
         if let Some(content) = &given.content {
             files.push(("content", content.clone().into_bytes()));
         }
+        if let Some(configuration) = &given.configuration {
+            files.push(("configuration", configuration.clone().into_bytes()));
+        }
         files
     }
 
@@ -398,6 +423,10 @@ impl Explanation {
             if let Some(content) = &given.content {
                 lines.push("conveyed information:".to_owned());
                 lines.push(content.clone());
+            }
+            if let Some(configuration) = &given.configuration {
+                lines.push("configuration:".to_owned());
+                lines.push(configuration.trim_end().to_owned());
             }
             lines.push("reply:".to_owned());
             lines.push(given.reply.clone());

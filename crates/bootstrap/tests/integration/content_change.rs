@@ -401,7 +401,9 @@ pub(crate) async fn explain_shows_the_reply_the_rule_and_the_verdict() {
             .iter()
             .any(|c| c.name == "voucher-serial-number" && c.result == "passed")
     );
-    assert_eq!(found.files().len(), 5);
+    assert_eq!(found.files().len(), 6);
+    let made = given.configuration.as_deref().unwrap();
+    assert!(made.contains("<n>S-1.example.net</n>"), "{made}");
     // The reply is what the server sends, octet for octet.
     let engine = engine(&lab);
     let prepared = engine.choose(&doubting(&lab, "S-1").await).await.unwrap();

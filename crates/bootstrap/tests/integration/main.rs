@@ -1,4 +1,5 @@
 //! The bootstrap server as devices and operators see it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod content_change;
 mod content_serve;
@@ -16,4 +17,8 @@ mod harness;
 mod profiles;
 mod simulators;
 mod owner_archive;
+mod owner_commands;
+mod owner_devices;
+mod owner_live;
 mod owner_rows;
+mod owner_vouchers;
