@@ -325,6 +325,10 @@ pub struct CsrConfig {
     /// Types of a new key, best first, such as `ec-p256`; all that are known if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<String>,
+    /// Formats of a request, best first: `p10-csr`, `cmc-csr`, `cmp-csr`. The last two show by
+    /// themselves which device made them. `p10-csr` alone if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formats: Vec<String>,
     /// Time for one exchange with the EST server.
     #[serde(default = "authority_seconds")]
     pub timeout_seconds: u64,

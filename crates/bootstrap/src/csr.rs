@@ -22,7 +22,7 @@ use serde_json::json;
 use store::params;
 use sztp::Encoding;
 use sztp::csr::{Asked, Checked, Device, KeyAlgorithm, Policy, ask, check, choose};
-use sztp::message::{CsrInput, CsrRequest};
+use sztp::message::{CsrFormat, CsrInput, CsrRequest};
 use sztp::restconf::{Fault, RestconfError};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -245,6 +245,16 @@ fn policy(config: &CsrConfig) -> Result<Policy, Error> {
     }
     if !config.new_key {
         policy.algorithms.clear();
+    }
+    if !config.formats.is_empty() {
+        policy.formats = config
+            .formats
+            .iter()
+            .map(|name| {
+                CsrFormat::parse(name)
+                    .ok_or_else(|| Error::Usage(format!("[csr] there is no format {name:?}")))
+            })
+            .collect::<Result<_, _>>()?;
     }
     Ok(policy)
 }

@@ -137,6 +137,12 @@ async fn answer(
                 let error =
                     RestconfError::new(Fault::BadValue, "an operation has no query parameters");
                 stray(&shared, &peer, &parts, &error, &asked).await
+            } else if is_coded(&parts.headers) {
+                let error = RestconfError::new(
+                    Fault::UnsupportedMediaType,
+                    "a body with a Content-Encoding is not read here",
+                );
+                stray(&shared, &peer, &parts, &error, &asked).await
             } else {
                 // The transport has read the body whole, within its limits.
                 let body = match body.collect().await {
@@ -163,10 +169,14 @@ async fn answer(
             reply
         }
         Ok(_) if parts.method == Method::OPTIONS => options(READ_METHODS),
-        Ok(resource) if parts.method == Method::GET || head => match read(resource, &asked, role) {
-            Ok(reply) => reply,
-            Err(error) => stray(&shared, &peer, &parts, &error, &asked).await,
-        },
+        Ok(resource) if parts.method == Method::GET || head => {
+            let read = check_query(resource, parts.uri.query())
+                .and_then(|()| read(resource, &asked, role));
+            match read {
+                Ok(reply) => reply,
+                Err(error) => stray(&shared, &peer, &parts, &error, &asked).await,
+            }
+        }
         Ok(_) => {
             let error =
                 RestconfError::new(Fault::MethodNotAllowed, "this resource can only be read");
@@ -177,6 +187,32 @@ async fn answer(
         Err(error) => stray(&shared, &peer, &parts, &error, &asked).await,
     };
     respond(reply, head)
+}
+
+/// Whether a body is compressed or coded in another way.
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// RFC 8040 section 4.8: of the query parameters only `content` has a meaning here, since all
+/// data is state; what is not supported is refused and not passed over.
+fn check_query(resource: Resource, query: Option<&str>) -> Result<(), RestconfError> {
+    let is_data = matches!(
+        resource,
+        Resource::Data | Resource::YangLibrary | Resource::ModulesState
+    );
+    match query {
+        None | Some("") => Ok(()),
+        Some(_) if matches!(resource, Resource::HostMeta | Resource::HostMetaJson) => Ok(()),
+        Some("content=all" | "content=nonconfig") if is_data => Ok(()),
+        Some(_) => Err(RestconfError::new(
+            Fault::BadValue,
+            "this query parameter is not supported here",
+        )),
+    }
 }
 
 /// What a request says about the form of its answer.
@@ -234,16 +270,16 @@ fn read(resource: Resource, asked: &Form, role: Role) -> Result<Reply, RestconfE
     };
     match resource {
         Resource::HostMeta => {
-            // SZTP-6415-3-01: XRD, or JRD for those who want that only.
-            if negotiate::accepts(accept, &[negotiate::XRD_XML, "application/xml"]) {
-                let body = discovery::host_meta(ROOT);
-                return Ok(Reply::body(200, negotiate::XRD_XML, body));
-            }
-            if negotiate::accepts(accept, &[negotiate::JRD_JSON]) {
+            // SZTP-6415-3-01: XRD, or JRD for those who want that only. Devices that send the
+            // Accept of their other requests here too get the XRD: RFC 9110 section 12.5.1 lets a
+            // server answer so, and without the root they would be lost.
+            let xrd = negotiate::accepts(accept, &[negotiate::XRD_XML, "application/xml"]);
+            if !xrd && negotiate::accepts(accept, &[negotiate::JRD_JSON]) {
                 let body = discovery::host_meta_json(ROOT);
                 return Ok(Reply::body(200, negotiate::JRD_JSON, body));
             }
-            Err(refuse(negotiate::XRD_XML))
+            let body = discovery::host_meta(ROOT);
+            Ok(Reply::body(200, negotiate::XRD_XML, body))
         }
         Resource::HostMetaJson => {
             if negotiate::accepts(accept, &[negotiate::JRD_JSON]) {

@@ -29,6 +29,19 @@ pub(crate) async fn the_server_says_what_it_is() {
             "application/json",
             "/restconf",
         ),
+        // The Accept that a device's other requests have does not keep the root from it.
+        (
+            "/.well-known/host-meta",
+            Some(JSON),
+            "application/xrd+xml",
+            "/restconf",
+        ),
+        (
+            "/restconf/data/ietf-yang-library:modules-state?content=nonconfig",
+            None,
+            JSON,
+            "2019-04-30",
+        ),
         (
             "/.well-known/host-meta.json",
             None,
@@ -187,6 +200,8 @@ pub(crate) async fn each_bad_request_has_its_status_and_its_line() {
         ("GET", "/../../etc/passwd", None, String::new(), 404, "invalid-value"),
         ("POST", other, Some(JSON), input("{}"), 404, "invalid-value"),
         ("POST", wrong_module, Some(JSON), input("{}"), 404, "invalid-value"),
+        ("GET", "/restconf/data?depth=1", None, String::new(), 400, "invalid-value"),
+        ("GET", "/restconf?content=all", None, String::new(), 400, "invalid-value"),
         ("GET", "/restconf/%zz", None, String::new(), 400, "invalid-value"),
         ("GET", "/restconf/%", None, String::new(), 400, "invalid-value"),
         ("GET", "/restconf/%ff%fe", None, String::new(), 400, "invalid-value"),
@@ -247,6 +262,13 @@ pub(crate) async fn each_bad_request_has_its_status_and_its_line() {
         }))
         .await;
     assert_eq!(got.refusal().0, 400, "{}", got.text());
+    // A compressed body is not taken for a broken one.
+    let got = device
+        .clone()
+        .with("content-encoding", "gzip")
+        .ask(json!({}))
+        .await;
+    assert_eq!(got.refusal().0, 415, "{}", got.text());
     // An Accept that allows neither encoding.
     let got = device
         .clone()
