@@ -14,6 +14,7 @@
 mod cef;
 mod config;
 mod delivery;
+mod sink;
 mod syslog;
 mod webhook;
 
@@ -27,7 +28,8 @@ pub use self::cef::cef;
 pub use self::config::{
     Confirm, EventsConfig, SyslogConfig, SyslogFormat, WebhookConfig, sink_names,
 };
-pub use self::delivery::{Delivery, Format, Formats, Status, Timing};
+pub use self::delivery::{Delivery, Timing};
+pub use self::sink::{Format, Formats, Status};
 pub use self::syslog::{Header, SYSLOG_LENGTH_MAX_BYTES, frame, rfc5424};
 pub use self::webhook::{Secret, signature};
 
