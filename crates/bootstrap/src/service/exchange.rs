@@ -9,9 +9,7 @@ use http::{HeaderMap, header};
 use net::Peer;
 use pki::Coded as _;
 use serde_json::{Value, json};
-use sztp::message::{
-    CsrInput, GetBootstrappingDataInput, GetBootstrappingDataOutput, ReportProgressInput,
-};
+use sztp::message::{CsrInput, GetBootstrappingDataInput, ReportProgressInput};
 use sztp::negotiate;
 use sztp::restconf::{Fault, RestconfError};
 use sztp::server::{self, Phase, ProgressStep};
@@ -416,15 +414,9 @@ impl Service {
                 put(&mut summary, "rule", prepared.rule.clone());
                 put(&mut summary, "target", prepared.target.clone());
                 put(&mut summary, "revision", prepared.revision);
-                let output = GetBootstrappingDataOutput {
-                    reporting_level: prepared.reporting_level,
-                    conveyed_information: prepared.conveyed_information.to_vec(),
-                    owner_certificate: prepared.owner_certificate.map(Vec::from),
-                    ownership_voucher: prepared.ownership_voucher.map(Vec::from),
-                };
-                let signed = output.owner_certificate.is_some();
+                let signed = prepared.owner_certificate.is_some();
                 put(&mut summary, "signed", signed);
-                let body = who.profile.render(&output, encoding);
+                let body = self.0.rendered.body(&prepared, &who.profile, encoding);
                 put(&mut summary, "size", body.len());
                 let detail = json!({
                     "target": prepared.target, "rule": prepared.rule,

@@ -5,6 +5,7 @@ mod exchange;
 mod identify;
 mod live;
 mod lookup;
+mod rendered;
 mod upkeep;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::{Error, SCHEMA};
 
 pub(crate) use self::exchange::{Call, Reply, Rpc, Step, error_encoding, joined};
 use self::lookup::Lookup;
+use self::rendered::Rendered;
 
 /// A bootstrap server, ready to serve. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +42,7 @@ struct Inner {
     store: Store,
     ledger: Ledger,
     lookup: Lookup,
+    rendered: Rendered,
     authority: Option<Authority>,
     counters: Counters,
     engine: Engine,
@@ -120,6 +123,8 @@ impl Service {
         Ok(Self(Arc::new(Inner {
             ledger: Ledger::start(store.clone()),
             lookup: Lookup::start(store.clone()),
+            // Bodies are a third longer than what is in them, and only busy devices need one.
+            rendered: Rendered::new(u64::from(config.content.cache_mib) * 1024 * 1024 / 3),
             authority: Authority::open(&config)?,
             counters: Counters::new(metrics, &store),
             engine: Engine::open(&config, &store)?,
