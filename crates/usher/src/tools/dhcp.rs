@@ -10,10 +10,14 @@ use pki::Coded;
 use serde_json::{Map, Value, json};
 use sztp::dhcp::snippet::{Server, snippet};
 use sztp::dhcp::{
-    self, BootstrapUri, Error, Family, INPUT_MAX_BYTES, Report, encode_list, encode_v4, encode_v6,
+    self, BootstrapUri, Error, Family, INPUT_MAX_BYTES, Report, V4_INSTANCE_MAX_BYTES, encode_list,
+    encode_v4, encode_v6,
 };
 
 use super::text;
+
+/// What was seen with udhcpc, dhcpd and Kea.
+const LONG_LIST: &str = "a list of more than 255 octets is split, and small DHCPv4 clients, which take messages of 576 octets only, may get no option or no lease: name fewer servers";
 
 /// `usher dhcp …`
 #[derive(Debug, Subcommand)]
@@ -134,6 +138,9 @@ impl EncodeArguments {
         document.insert("data".to_owned(), octets(&list));
         for family in families {
             document.insert(family.name().to_owned(), option(family, &uris)?);
+        }
+        if list.len() > V4_INSTANCE_MAX_BYTES {
+            document.insert("note".to_owned(), json!(LONG_LIST));
         }
         self.format.print(&Value::Object(document), readable);
         Ok(Outcome::Yes)
@@ -288,6 +295,9 @@ fn readable(document: &Value) -> String {
         text(data, "hex"),
         text(data, "base64")
     ));
+    if let Some(note) = document["note"].as_str() {
+        out.push_str(&format!("note: {note}\n"));
+    }
     for family in [Family::V4, Family::V6] {
         let Some(of_family) = document.get(family.name()) else {
             continue;

@@ -258,8 +258,7 @@ pub(super) async fn boot(options: Options) -> Result<Outcome, Failure> {
 /// Lets the device hear of a server by DHCP, from a network that anybody may have set up.
 pub(super) fn hears_of(options: &mut Options, address: SocketAddr) -> Result<(), Failure> {
     let uri = format!("https://localhost:{}", address.port());
-    let uri = BootstrapUri::parse(&uri)
-        .map_err(|fault| Failure::new("dhcp.uri", &format!("{fault:?}")))?;
+    let uri = BootstrapUri::parse(&uri).map_err(coded)?;
     let option = sztp::dhcp::encode_v4(&[uri]).map_err(coded)?;
     let source = DhcpSource::new(vec![DhcpInput::Value(hex::encode(option))]);
     options.sources.push(Box::new(source));
