@@ -49,6 +49,9 @@ impl std::fmt::Debug for Running {
 pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let metrics = Metrics::new("usher_bootstrap");
     let service = Service::open(config, clock, &metrics).await?;
+    metrics.collector(Box::new(crate::content::Meters::new(
+        service.engine().clone(),
+    )));
     let config = service.config();
     let shutdown = CancellationToken::new();
     let mut listener = config.listen.listener(service.server_identities().clone());

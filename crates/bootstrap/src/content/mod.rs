@@ -10,6 +10,7 @@ pub mod explain;
 pub mod finding;
 pub mod images;
 pub mod load;
+mod meters;
 pub mod pattern;
 pub mod prebuild;
 mod reader;
@@ -32,6 +33,7 @@ use crate::profile::Profile;
 use crate::register::DeviceRow;
 
 pub use self::engine::{Engine, Work};
+pub(crate) use self::meters::Meters;
 
 /// What is known of a device and its request when its data is chosen.
 #[derive(Clone, Debug)]

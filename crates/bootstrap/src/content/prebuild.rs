@@ -93,7 +93,8 @@ pub async fn run(
                 run.without += 1;
                 continue;
             }
-            all.push(Facts {
+            let always = profile.signing() == Signing::Always;
+            let asking = Facts {
                 epoch,
                 revision,
                 hw_model: None,
@@ -107,7 +108,15 @@ pub async fn run(
                 certificate: None,
                 identity: None,
                 now: clock.now(),
-            });
+            };
+            // After it was promoted such a device comes again and trusts this server.
+            if always {
+                all.push(Facts {
+                    signed_data_preferred: false,
+                    ..asking.clone()
+                });
+            }
+            all.push(asking);
         }
         let begun = Instant::now();
         let without = futures::stream::iter(all)
