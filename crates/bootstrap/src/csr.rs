@@ -306,6 +306,14 @@ async fn recall(
     csr_sha256: &[u8; 32],
 ) -> Result<(Option<IssuedCertificate>, Option<Asked>), Error> {
     let mut reader = service.store().reader().await?;
+    // In this order: a certificate is kept in the transaction that removes what was asked, so who
+    // finds nothing asked any more finds the certificate.
+    let demand = reader
+        .fetch_optional(
+            "SELECT at_us, demand FROM csr_demand WHERE device = $1",
+            params![device.id],
+        )
+        .await?;
     let row = reader
         .fetch_optional(
             "SELECT chain FROM certificate WHERE device = $1 AND csr_sha256 = $2",
@@ -315,29 +323,13 @@ async fn recall(
     if let Some(row) = row {
         return Ok((Some(issued(&row.bytes("chain")?, *csr_sha256)?), None));
     }
-    let row = reader
-        .fetch_optional(
-            "SELECT at_us, demand FROM csr_demand WHERE device = $1",
-            params![device.id],
-        )
-        .await?;
-    let asked = match row {
-        Some(row) => {
-            let demand = row.text("demand")?;
-            // What another version of this program wrote and this one cannot read was not asked.
-            CsrRequest::decode(demand.as_bytes(), Encoding::Json)
-                .ok()
-                .map(|request| -> Result<Asked, Error> {
-                    Ok(Asked {
-                        request,
-                        at: row.time("at_us")?,
-                    })
-                })
-                .transpose()?
-        }
-        None => None,
+    let Some(row) = demand else {
+        return Ok((None, None));
     };
-    Ok((None, asked))
+    // What another version of this program wrote and this one cannot read was not asked.
+    let request = CsrRequest::decode(row.text("demand")?.as_bytes(), Encoding::Json).ok();
+    let at = row.time("at_us")?;
+    Ok((None, request.map(|request| Asked { request, at })))
 }
 
 fn issued(chain: &[u8], csr_sha256: [u8; 32]) -> Result<IssuedCertificate, Error> {
@@ -375,6 +367,7 @@ async fn keep(
         serial: row.serial.clone(),
         detail: detail.clone(),
     };
+    let event = Some(event).filter(|event| event.wanted(&service.config().events));
     let subject = register::subject(&row.vendor, &row.serial);
     let (device, csr_sha256) = (row.id, certificate.csr_sha256);
     let chain = service
@@ -421,7 +414,9 @@ async fn keep(
                     now,
                 )
                 .await?;
-                events::emit(connection, &event).await?;
+                if let Some(event) = &event {
+                    events::emit(connection, event).await?;
+                }
                 Ok(pem.into_bytes())
             }
             .boxed()

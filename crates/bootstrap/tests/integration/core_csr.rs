@@ -285,3 +285,21 @@ pub(crate) async fn a_ca_that_is_away_makes_the_device_come_again() {
     assert_eq!(world.certificates("CSR-1").await, 0);
     world.stop().await;
 }
+
+/// A device that sends its request many times at once gets one certificate.
+pub(crate) async fn the_same_request_at_once_is_one_certificate() {
+    let world = World::start("").await;
+    let device = world.lab.device("CSR-1");
+    let offered = support(&[KeyAlgorithm::EcP256], &["p10-csr"]);
+    assert_eq!(device.ask(offered).await.refusal().2, "sztp.csr-wanted");
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+    let request = p10(&key, "CN=CSR-1");
+    let work = (0..8).map(|_| device.ask(request.clone()));
+    let got = futures::future::join_all(work).await;
+    let first = certificate(&got[0]).unwrap();
+    for other in &got {
+        assert_eq!(certificate(other).unwrap(), first);
+    }
+    assert_eq!(world.certificates("CSR-1").await, 1);
+    world.stop().await;
+}
