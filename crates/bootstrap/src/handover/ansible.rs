@@ -90,7 +90,7 @@ fn variables(device: &Handover) -> Map<String, Value> {
     variables
 }
 
-fn groups<'a>(named: &[(String, &'a Handover)]) -> BTreeMap<String, Vec<String>> {
+fn groups(named: &[(String, &Handover)]) -> BTreeMap<String, Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, device) in named {
         for (prefix, value) in [
