@@ -1,6 +1,7 @@
 //! What a device is to be given: by rule, by rollout, signed or not, encrypted or not.
 
 use store::{Store, params};
+use sztp::server::{self, Kind, Offer, Want};
 
 use super::build::{Content, What};
 use super::engine::{Live, Settings};
@@ -21,6 +22,8 @@ pub(crate) enum Mode {
     Look,
     /// Nobody is given it yet; what was made is kept.
     Prebuild,
+    /// It goes onto removable storage: signed, and no way to this server. Nothing is written down.
+    Stick,
 }
 
 /// How a decision came about, line by line.
@@ -135,19 +138,21 @@ pub(super) async fn sign_or_not(
     let signing = facts.profile.signing();
     let asked = facts.signed_data_preferred;
     let onboarding = matches!(what, What::Bundle { .. });
-    let wanted = match signing {
-        Signing::Always => true,
-        Signing::WhenAsked => asked,
-        Signing::Never => false,
+    let offer = Offer {
+        kind: if onboarding {
+            Kind::Onboarding
+        } else {
+            Kind::Redirect
+        },
+        unsigned: signing != Signing::Always,
+        signed: signing != Signing::Never,
+        reporting_level: None,
     };
-    if !wanted {
-        // SZTP-8572-7.3-03: never unsigned onboarding information to a device that asked for
-        // signed data.
-        if asked && onboarding {
-            return Err(Refusal::Unsigned(
-                "its profile says that such devices get none".to_owned(),
-            ));
-        }
+    // SZTP-8572-7.3-02, SZTP-8572-7.3-03: signed data or unsigned redirect information for a
+    // device that asked for signed data, and never unsigned onboarding information.
+    let want = server::want(offer, asked || mode == Mode::Stick)
+        .map_err(|_| Refusal::Unsigned("its profile says that such devices get none".to_owned()))?;
+    if want == Want::Unsigned {
         trace.say(|| "unsigned: the device trusts this server".to_owned());
         return Ok(Decided {
             what,
@@ -160,6 +165,7 @@ pub(super) async fn sign_or_not(
             // SZTP-8572-9.6-04: an untrusted connection is promoted to a trusted one.
             if let Some(promotion) = &live.content.document.promotion
                 && asked
+                && mode != Mode::Stick
                 && onboarding
                 && settings.role != Role::Onboarding
             {
@@ -177,7 +183,7 @@ pub(super) async fn sign_or_not(
         }
         // SZTP-8572-7.3-02: signed data or unsigned redirect information.
         Err(refusal @ (Refusal::Unsigned(_) | Refusal::NoVoucher(_)))
-            if !onboarding && signing != Signing::Always =>
+            if want == Want::SignedIfPossible =>
         {
             trace.say(|| format!("unsigned redirect information: {refusal}"));
             Ok(Decided {

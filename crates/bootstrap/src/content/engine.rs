@@ -296,6 +296,15 @@ impl Engine {
         (result, trace.lines())
     }
 
+    /// What goes onto removable storage for a device.
+    pub(crate) async fn look_for_stick(&self, facts: &Facts) -> Result<Prepared, Refusal> {
+        let settings = self.0.settings.load_full();
+        let mut trace = Trace::default();
+        self.prepare(facts, &settings, Mode::Stick, &mut trace)
+            .await
+            .map(|(prepared, _)| prepared)
+    }
+
     /// Makes what the device would be given and keeps it.
     pub(crate) async fn prebuild(&self, facts: &Facts) -> Result<(), Refusal> {
         let settings = self.0.settings.load_full();
@@ -457,7 +466,7 @@ impl Engine {
         .await
         .map_err(|error| Refusal::Failed(Error::Content(error.to_string())))??;
         let mut octets = Bytes::from(built);
-        if costly && mode != Mode::Look {
+        if costly && !matches!(mode, Mode::Look | Mode::Stick) {
             octets = self
                 .keep(digest, of_device, content.revision, octets, facts.now)
                 .await?;
