@@ -15,6 +15,8 @@ const XML_DEPTH_MAX: usize = 32;
 const XML_ELEMENTS_MAX: usize = 20_000;
 /// Most attributes, namespace declarations included, of one element.
 const XML_ATTRIBUTES_MAX: usize = 32;
+/// Longest namespace. Every element below has it, so a long one would take its length for each.
+const XML_NAMESPACE_LENGTH_MAX_BYTES: usize = 1024;
 
 /// An element with what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,6 +157,9 @@ impl Builder {
             })?;
             if attribute.key.as_namespace_binding().is_none() {
                 attributes.push(attribute.key.into_inner().to_owned());
+            } else if attribute.value.len() > XML_NAMESPACE_LENGTH_MAX_BYTES {
+                let detail = format!("a namespace over {XML_NAMESPACE_LENGTH_MAX_BYTES} octets");
+                return Err(self.fail(Fault::TooLarge, detail));
             }
         }
         self.open.push(Element {

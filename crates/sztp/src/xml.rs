@@ -18,6 +18,8 @@ pub(crate) const DEPTH_MAX: usize = 32;
 const ELEMENTS_COUNT_MAX: usize = 10_000;
 /// Most attributes of one element, namespace declarations included.
 const ATTRIBUTES_COUNT_MAX: usize = 16;
+/// Longest namespace. Every element below has it, so a long one would take its length for each.
+const NAMESPACE_LENGTH_MAX_BYTES: usize = 1024;
 
 /// Writes one message.
 pub(crate) fn write(node: &Node, root: &Element) -> Vec<u8> {
@@ -454,6 +456,10 @@ impl Parser {
                 }
                 PrefixDeclaration::Named(prefix) => prefix,
             };
+            if value.len() > NAMESPACE_LENGTH_MAX_BYTES {
+                let detail = format!("a namespace over {NAMESPACE_LENGTH_MAX_BYTES} octets");
+                return Err(RestconfError::new(Fault::TooLarge, detail));
+            }
             self.scope.push((prefix.to_owned(), value));
         }
         let (namespace, name) = self.resolve(start.name().into_inner())?;

@@ -321,6 +321,10 @@ fn each_rule_of_the_model_in_xml() {
         case("", format!("\u{feff}{}", onboarding_xml("")), Some(F::ByteOrderMark), "byte-order-mark"),
         case("", onboarding_xml(&format!("{}{}", "<x>".repeat(40), "</x>".repeat(40))), Some(F::TooDeep), ""),
         case("", onboarding_xml(&"<x/>".repeat(20_001)), Some(F::TooLarge), ""),
+        // Each element has its namespace: with 20 000 of them half a megabyte would become ten
+        // gigabytes, before anybody asks who says so.
+        case("", onboarding_xml(&format!("<x xmlns=\"{}\"/>", "u".repeat(2000))), Some(F::TooLarge), ""),
+        case("", onboarding_xml(&format!("<x xmlns:p=\"{}\">p:x</x>", "u".repeat(2000))), Some(F::TooLarge), ""),
         case("6.3-12", prefixed, None, ""),
         case("6.3-12", hash("sha-256", &colons()), None, ""),
         case("6.3-12", hash("y:sha-256", &colons()), Some(F::UnknownHash), "unknown-members"),

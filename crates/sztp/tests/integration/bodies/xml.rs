@@ -15,6 +15,8 @@ fn xml_texts() {
         .map(|at| format!(" xmlns:p{at}=\"u:{at}\""))
         .collect();
     let attributes = format!("<input xmlns=\"{SVR}\"{attributes}/>");
+    // Ten thousand elements with a namespace of 200 kB would take two gigabytes.
+    let long = "u".repeat(2000);
     let open = format!("<input xmlns=\"{SVR}\">");
     let doctype = |inside: &str, content: &str| {
         format!(
@@ -93,6 +95,12 @@ fn xml_texts() {
         (deep, Fault::TooDeep, ""),
         (wide, Fault::TooMany, ""),
         (attributes, Fault::TooMany, ""),
+        (format!("<input xmlns=\"{long}\"><a/></input>"), Fault::TooLarge, ""),
+        (
+            format!("{open}<a xmlns:p=\"{long}\">p:x</a></input>"),
+            Fault::TooLarge,
+            "",
+        ),
         (
             format!("<input xmlns=\"{SVR}\" xmlns=\"{SVR}\"/>"),
             Fault::NotXml,
