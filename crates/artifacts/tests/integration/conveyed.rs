@@ -175,7 +175,7 @@ fn check(cases: Vec<Case>, encoding: Encoding) {
     }
 }
 
-/// Requirements: SZTP-8572-6.3-01, SZTP-8572-6.3-02, SZTP-8572-6.3-03, SZTP-8572-6.3-11, SZTP-8572-6.3-12, SZTP-8572-6.3-13, SZTP-8572-6.3-15, SZTP-8040-8-02
+/// Requirements: SZTP-8572-6.3-01, SZTP-8572-6.3-02, SZTP-8572-6.3-03, SZTP-8572-6.3-11, SZTP-8572-6.3-12, SZTP-8572-6.3-13, SZTP-8572-6.3-15, SZTP-8040-8-02, SZTP-7951-6.1-01
 #[test]
 fn each_rule_of_the_model_in_json() {
     let image = |members: &str| onboarding_json(&format!("\"boot-image\":{{{members}}}"));

@@ -562,6 +562,8 @@ pub(crate) async fn what_is_signed_is_ready_before_it_is_asked_for() {
 }
 
 /// RFC 9646: the certificate that was issued is in the configuration.
+///
+/// Requirements: SZTP-9646-2.2-03
 pub(crate) async fn a_certificate_is_a_variable() {
     let lab = Lab::prepare("").await;
     device(&lab, "S-1", "", "bonn").await;

@@ -1,7 +1,7 @@
 //! JSON bodies.
 
 use sztp::message::GetBootstrappingDataInput;
-use sztp::restconf::Fault;
+use sztp::restconf::{ErrorReport, Fault};
 use sztp::{Encoding, Leniency};
 
 use super::{NONCE, Rpc, case, decode, json, xml};
@@ -419,4 +419,29 @@ fn replies() {
         names(&oddities),
         ["base64-white-space", "namespace-spelling"]
     );
+}
+
+/// A server that asks for a CSR in a format that is not known has not asked for one: strictly
+/// its error is malformed, and read with every switch it holds no request.
+///
+/// Requirements: SZTP-9646-3.2-08
+#[test]
+fn a_csr_request_of_an_unknown_format() {
+    let body = r#"{"ietf-restconf:errors":{"error":[{"error-type":"protocol","error-tag":"missing-attribute",
+        "error-info":{"ietf-sztp-csr:csr-request":{"csr-generation":{"selected-format":{
+        "format-identifier":"ietf-ztp-types:new-csr"}}},"example:other":{"deep":[1,{"a":null}]}}}]}}"#;
+    let decode = |leniency| ErrorReport::decode(body.as_bytes(), Encoding::Json, &leniency);
+    assert_eq!(
+        decode(Leniency::strict()).unwrap_err().fault,
+        Fault::BadValue
+    );
+    let (report, oddities) = decode(Leniency::lenient()).unwrap();
+    assert_eq!(report.csr_request(400), None);
+    assert_eq!(names(&oddities), ["unknown-formats"]);
+    // Other data in error-info is none of our business.
+    let known = body.replace("new-csr", "p10-csr");
+    let (report, oddities) =
+        ErrorReport::decode(known.as_bytes(), Encoding::Json, &Leniency::strict()).unwrap();
+    assert!(report.csr_request(400).is_some());
+    assert!(oddities.is_empty());
 }
