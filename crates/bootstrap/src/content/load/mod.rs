@@ -603,6 +603,11 @@ to = "2"
             ),
             ("handling = \"merge\"\n", "", "content.missing-key"),
             (
+                "version = \"2\"\ntemplate = \"config\"\nhandling = \"replace\"",
+                "version = \"2\"",
+                "content.missing-key",
+            ),
+            (
                 "version = \"2\"\ntemplate",
                 "version = \"1\"\ntemplate",
                 "content.duplicate",

@@ -321,6 +321,14 @@ impl Loading {
                 "handling is for a configuration, and this bundle has no template",
             );
         }
+        if image.is_none() && pre_script.is_none() && template.is_none() && post_script.is_none() {
+            let line = reader.line();
+            reader.error(
+                line,
+                "content.missing-key",
+                "the bundle has nothing in it: it needs an image, a script or a template",
+            );
+        }
         let bundle = Bundle {
             image: image.as_ref().map(|at| at.value.clone()),
             pre_script: pre_script.as_ref().map(|at| at.value.clone()),
