@@ -78,6 +78,8 @@ fn kinds(heard: &Heard) -> Vec<String> {
 }
 
 /// The way of a device, told step by step, with what is needed to take it over at the end.
+///
+/// Requirements: SZTP-8572-C.3-02
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_step_of_a_device_is_told() {
     let (url, heard) = receiver(StatusCode::NO_CONTENT).await;

@@ -75,8 +75,6 @@ fn run(program: &str, folder: &Path, arguments: &[&str]) -> String {
 
 /// A device reports its keys, and OpenSSH reads them out of what is handed over. A second
 /// bootstrap replaces the first.
-///
-/// Requirements: SZTP-8572-7.3-27
 #[tokio::test]
 async fn what_a_device_reported_is_what_openssh_reads() {
     let lab = Lab::start("").await;

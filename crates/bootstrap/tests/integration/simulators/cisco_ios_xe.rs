@@ -213,7 +213,6 @@ fn take(lab: &Lab, reply: &Reply) -> ConveyedInformation {
         .unwrap_or_else(|error| panic!("{error}: {:?}", judgement.checks))
 }
 
-/// Requirements: SZTP-8572-5.3-05
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_served_signed_json_in_xml_on_the_legacy_listener() {
     let lab = lab().await;

@@ -62,6 +62,8 @@ async fn it_is_served_in_both_encodings() {
 }
 
 /// Whatever a profile can let pass is refused while nothing in it is on.
+///
+/// Requirements: SZTP-8572-7.3-17
 #[tokio::test]
 async fn nothing_is_let_pass() {
     let mut lab = lab_with("generic", &[]).await;

@@ -308,8 +308,6 @@ async fn each_switch_is_needed_for_what_it_is_there_for() {
 }
 
 /// Without its certificate the password counts only where the operator said so.
-///
-/// Requirements: SZTP-8572-5.3-05
 #[tokio::test]
 async fn a_password_alone_counts_by_name_only() {
     let mut with = NEEDED.to_vec();
@@ -329,6 +327,21 @@ async fn a_password_alone_counts_by_name_only() {
         );
         lab.stop().await;
     }
+}
+
+/// Certificate and user name of two devices are those of neither, although both are good.
+///
+/// Requirements: SZTP-8572-5.3-05
+#[tokio::test]
+async fn two_identities_are_none() {
+    let lab = lab(NEEDED, Some("my-secret")).await;
+    lab.register_as("acme", "OPI-2", "opi-agent").await;
+    let identity = lab.pki.idevid("OPI-2").unwrap();
+    let mut agent = Agent::new(&lab, true, "my-secret").await;
+    assert_eq!(agent.ask().await.status, 200);
+    agent.wire = Wire::open(lab.address(), Some(identity)).await;
+    assert_eq!(agent.ask().await.status, 401);
+    lab.stop().await;
 }
 
 /// A redirect always says its port: without one the device takes 0 and gives up.
