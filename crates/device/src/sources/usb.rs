@@ -40,10 +40,9 @@ impl UsbSource {
 
     /// The artefacts in one layout, if there are any.
     fn look(&self, layout: &Layout) -> Result<Option<Finding>, SourceError> {
-        let folder = match layout.folder(&self.serial) {
-            Ok(folder) => folder,
-            // A serial number that this layout has no name for is not on the stick.
-            Err(_) => return Ok(None),
+        // A serial number that this layout has no name for is not on the stick.
+        let Ok(folder) = layout.folder(&self.serial) else {
+            return Ok(None);
         };
         let read = |artefact| self.artefact(layout, artefact);
         let conveyed_information = read(Artefact::ConveyedInformation)?;
