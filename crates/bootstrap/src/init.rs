@@ -185,7 +185,13 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
         .unwrap_or_else(|| format!("{first}/audit"));
     let audit_key = NoteKey::of(&origin, &audit)?.to_string();
     folder.write("audit.pub", format!("{audit_key}\n").as_bytes(), 0o644)?;
-    crate::cli::example::write(&folder)?;
+    let server_pem = server_ca.certificate().map(Certificate::to_pem);
+    crate::cli::example::write(
+        &folder,
+        first,
+        options.listen.port(),
+        &server_pem.unwrap_or_default(),
+    )?;
     let text = config_text(options, &folder, &origin);
     let parsed = Config::parse(&text, &directory)?;
     Store::migrate(&parsed.database.url, &SCHEMA, now).await?;
@@ -418,7 +424,11 @@ fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         _ => first.to_owned(),
     };
-    let base_url = format!("https://{host}:{}", options.listen.port());
+    // A port that is chosen when the server starts cannot be announced.
+    let base_url = match options.listen.port() {
+        0 => "# base_url = \"https://HOST:PORT\"".to_owned(),
+        port => format!("base_url = {}", quoted(&format!("https://{host}:{port}"))),
+    };
     format!(
         "# The bootstrap server. docs/samples/bootstrap.toml names every field.\n\n\
          [database]\nurl = {database}\n\n\
@@ -430,7 +440,7 @@ fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
          [owner]\ncertificate = \"owner.pem\"\nca = [\"owner-ca.pem\"]\n{owner_key}\n\
          [vendors]\ndirectory = \"vendors.d\"\n\n\
          [profiles]\ndirectory = \"profiles.d\"\n\n\
-         [content]\nimages = \"images\"\nbase_url = {base_url}\n\n\
+         [content]\nimages = \"images\"\n{base_url}\n\n\
          # What is shown to the MASAs that files in vendors.d name, for vouchers with a device's\n\
          # nonce. Take the marks away to use it.\n\
          # [masa]\n# certificate = \"ra.pem\"\n# key = \"ra.key\"\n\n\
@@ -438,7 +448,6 @@ fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
         database = quoted(&options.database),
         listen = quoted(&options.listen.to_string()),
         admin = quoted(&options.admin.to_string()),
-        base_url = quoted(&base_url),
         origin = quoted(origin),
     )
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use store::Store;
 
 use super::text::{table, when_or};
-use super::{Context, with_store};
+use super::{Context, show, with_store};
 use crate::config::Config;
 use crate::profile::Profiles;
 use crate::register::rows::{COLUMNS, Form};
@@ -22,7 +22,7 @@ use crate::register::{
     count_devices, device_by_id, find_device, import, list_devices, list_groups, set_device,
 };
 use crate::vendor::Vendors;
-use crate::{Error, timeline};
+use crate::Error;
 
 /// Rows whose outcomes stand in the answer; `--report` has all of them.
 const OUTCOMES_MAX: usize = 1000;
@@ -39,7 +39,9 @@ pub(super) enum DevicesCommand {
     /// Devices, with where they are on their way.
     List(ListArguments),
     /// Everything about a device: what it is, its vouchers, its timeline, what to do next.
-    Show(ShowArguments),
+    Show(show::ShowArguments),
+    /// Peers that were refused because nobody here knows them, by the serial number that they gave.
+    Strangers(show::StrangersArguments),
     /// Change what is known of a device.
     Set(SetArguments),
     /// Write the register as CSV or JSON lines, in the form that `import` reads.
@@ -153,21 +155,6 @@ pub(super) struct ListArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ShowArguments {
-    /// Serial number, or VENDOR/SERIAL.
-    serial: String,
-    /// Its vendor, if several use the same number.
-    #[arg(long)]
-    vendor: Option<String>,
-    /// Lines of the timeline.
-    #[arg(long, default_value_t = 50)]
-    lines: u32,
-    /// Every line with the decoded request.
-    #[arg(long)]
-    detail: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct SetArguments {
     /// Serial number, or VENDOR/SERIAL.
     serial: String,
@@ -233,7 +220,8 @@ pub(super) async fn run(context: &Context, command: &DevicesCommand) -> Result<O
         DevicesCommand::Import(arguments) => run_import(context, arguments).await,
         DevicesCommand::Template => template(context),
         DevicesCommand::List(arguments) => list(context, arguments).await,
-        DevicesCommand::Show(arguments) => show(context, arguments).await,
+        DevicesCommand::Show(arguments) => show::show(context, arguments).await,
+        DevicesCommand::Strangers(arguments) => show::strangers(context, arguments).await,
         DevicesCommand::Set(arguments) => set(context, arguments).await,
         DevicesCommand::Export(arguments) => export(context, arguments).await,
         DevicesCommand::Groups => groups(context).await,
@@ -496,254 +484,6 @@ async fn groups(context: &Context) -> Result<Outcome, Error> {
         table(&["GROUP", "DEVICES"], &rows)
     });
     Ok(Outcome::Yes)
-}
-
-/// Everything that `show` shows.
-struct Shown {
-    device: DeviceRow,
-    whole: Option<DeviceRow>,
-    successor: Option<DeviceRow>,
-    vouchers: Vec<Value>,
-    progress: Vec<Value>,
-    keys: Vec<Value>,
-    certificates: Vec<Value>,
-    lines: Vec<timeline::Line>,
-    next: String,
-}
-
-async fn show(context: &Context, arguments: &ShowArguments) -> Result<Outcome, Error> {
-    let now = context.clock.now();
-    let shown = with_store(context, async |_, store| {
-        gather(store, arguments, now).await
-    })
-    .await?;
-    let answer = json!({
-        "device": shown.device,
-        "part_of": shown.whole.as_ref().map(|one| &one.serial),
-        "replaced_by": shown.successor.as_ref().map(|one| &one.serial),
-        "next": shown.next, "vouchers": shown.vouchers, "progress": shown.progress,
-        "keys": shown.keys, "certificates": shown.certificates, "timeline": shown.lines,
-    });
-    context
-        .format
-        .print(&answer, |_| show_text(&shown, arguments.detail));
-    Ok(Outcome::Yes)
-}
-
-async fn gather(
-    store: &Store,
-    arguments: &ShowArguments,
-    now: time::OffsetDateTime,
-) -> Result<Shown, Error> {
-    let mut snapshot = store.snapshot().await?;
-    let vendor = arguments.vendor.as_deref();
-    let device = find_device(&mut snapshot, &arguments.serial, vendor).await?;
-    let mut other = async |id: Option<i64>| match id {
-        Some(id) => device_by_id(&mut snapshot, id).await,
-        None => Ok(None),
-    };
-    let whole = other(device.alias_of).await?;
-    let successor = other(device.replaced_by).await?;
-    let vouchers: Vec<Value> = crate::register::vouchers_of(&mut snapshot, device.id)
-        .await?
-        .into_iter()
-        .map(|voucher| {
-            let ended = voucher.expires.is_some_and(|at| at <= now);
-            json!({
-                "sha256": hex::encode(voucher.sha256),
-                "expires": voucher.expires.map(super::text::rfc3339),
-                "assertion": voucher.assertion, "nonced": voucher.nonce.is_some(),
-                "source": voucher.source, "valid": !ended,
-            })
-        })
-        .collect();
-    let id = store::params![device.id];
-    let rows = snapshot
-        .fetch_all(
-            "SELECT at_us, type, message FROM progress WHERE device = $1 ORDER BY id DESC LIMIT \
-             100",
-            id.clone(),
-        )
-        .await?;
-    let mut progress = Vec::new();
-    for row in rows.iter().rev() {
-        progress.push(json!({
-            "at": super::text::rfc3339(row.time("at_us")?), "type": row.text("type")?,
-            "message": row.optional_text("message")?,
-        }));
-    }
-    let rows = snapshot
-        .fetch_all(
-            "SELECT kind, algorithm, sha256, at_us FROM device_key WHERE device = $1 ORDER BY \
-             at_us LIMIT 100",
-            id.clone(),
-        )
-        .await?;
-    let mut keys = Vec::new();
-    for row in &rows {
-        keys.push(json!({
-            "kind": row.text("kind")?, "algorithm": row.text("algorithm")?,
-            "sha256": hex::encode(row.bytes("sha256")?),
-            "at": super::text::rfc3339(row.time("at_us")?),
-        }));
-    }
-    let rows = snapshot
-        .fetch_all(
-            "SELECT serial, not_after_us FROM certificate WHERE device = $1 ORDER BY id LIMIT 100",
-            id,
-        )
-        .await?;
-    let mut certificates = Vec::new();
-    for row in &rows {
-        certificates.push(json!({
-            "serial": row.text("serial")?,
-            "not_after": super::text::rfc3339(row.time("not_after_us")?),
-        }));
-    }
-    drop(snapshot);
-    let lines = timeline::list(store, Some(device.id), None, arguments.lines).await?;
-    let has_voucher = vouchers
-        .iter()
-        .any(|one| one["valid"] == json!(true) && one["nonced"] == json!(false));
-    let next = next_step(&device, has_voucher, lines.first());
-    Ok(Shown {
-        device,
-        whole,
-        successor,
-        vouchers,
-        progress,
-        keys,
-        certificates,
-        lines,
-        next,
-    })
-}
-
-/// What an operator would do now.
-fn next_step(device: &DeviceRow, has_voucher: bool, last: Option<&timeline::Line>) -> String {
-    let serial = &device.serial;
-    if device.blocked.is_some() {
-        return format!("`usher bootstrap devices set {serial} --unblock` when it may go on");
-    }
-    if let Some(line) = last.filter(|line| line.code != "ok" && !line.next.is_empty()) {
-        return line.next.clone();
-    }
-    match device.state {
-        State::Registered if !has_voucher => "get its voucher: `usher bootstrap vouchers \
-             request-list --without-voucher`, then `vouchers import`"
-            .to_owned(),
-        State::Registered => {
-            format!("`usher bootstrap preflight {serial}`, then power it on")
-        }
-        State::Waiting => {
-            format!("it asked and got nothing: `usher bootstrap explain {serial}` says why")
-        }
-        State::Redirected => "it was sent on: the other server knows more".to_owned(),
-        State::Started | State::InProgress => "wait: it is at work".to_owned(),
-        State::Complete => "nothing: it is up".to_owned(),
-        State::Failed => "read its last report below; it begins again by itself".to_owned(),
-        State::Stuck => "look at its console: it began and is silent".to_owned(),
-        State::Released => "nothing: it is no longer ours".to_owned(),
-        State::Replaced => "nothing: another device took its place".to_owned(),
-    }
-}
-
-fn show_text(shown: &Shown, detail: bool) -> String {
-    let device = &shown.device;
-    let mut lines = vec![format!(
-        "{}  {}  {}",
-        plain(&device.serial),
-        device.vendor,
-        device.blocked.as_ref().map_or_else(
-            || device.state.to_string(),
-            |reason| format!("blocked: {}", plain(reason))
-        )
-    )];
-    let mut field = |name: &str, value: &str| {
-        if !value.is_empty() {
-            lines.push(format!("  {name:<12} {}", plain(value)));
-        }
-    };
-    field("group", &device.group);
-    field("site", &device.site);
-    field("type", &device.device_type);
-    field("hw-model", device.hw_model.as_deref().unwrap_or_default());
-    field("os-name", device.os_name.as_deref().unwrap_or_default());
-    field(
-        "os-version",
-        device.os_version.as_deref().unwrap_or_default(),
-    );
-    field("owner", device.owner.as_deref().unwrap_or_default());
-    field("note", &device.note);
-    if let Some(whole) = &shown.whole {
-        field("part of", &whole.serial);
-    }
-    if let Some(successor) = &shown.successor {
-        field("replaced by", &successor.serial);
-    }
-    for (name, value) in &device.variables {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        field(&format!("var.{name}"), &text);
-    }
-    field("first seen", &when_or(device.first_seen, "never"));
-    field("last seen", &when_or(device.last_seen, "never"));
-    let text = |value: &Value, name: &str| {
-        let value = value.get(name).cloned().unwrap_or_default();
-        plain(
-            &value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
-        )
-    };
-    for voucher in &shown.vouchers {
-        lines.push(format!(
-            "  voucher      {}, ends {}, {}",
-            text(voucher, "assertion"),
-            text(voucher, "expires").replace("null", "never"),
-            text(voucher, "source"),
-        ));
-    }
-    for key in &shown.keys {
-        lines.push(format!(
-            "  key          {} {} sha256 {}",
-            text(key, "kind"),
-            text(key, "algorithm"),
-            text(key, "sha256")
-        ));
-    }
-    for certificate in &shown.certificates {
-        lines.push(format!(
-            "  certificate  {} until {}",
-            text(certificate, "serial"),
-            text(certificate, "not_after")
-        ));
-    }
-    for report in &shown.progress {
-        lines.push(format!(
-            "  progress     {}  {}  {}",
-            text(report, "at"),
-            text(report, "type"),
-            text(report, "message").replace("null", "")
-        ));
-    }
-    for line in shown.lines.iter().rev() {
-        lines.push(format!(
-            "  {}  {:<9} {:<24} {} {}",
-            super::text::when(line.at),
-            line.outcome,
-            line.operation,
-            line.code,
-            plain(&line.peer)
-        ));
-        if detail {
-            lines.push(format!("      {}", plain(&line.identity)));
-            lines.push(format!("      {}", plain(&line.summary.to_string())));
-        }
-    }
-    lines.push(format!("  next         {}", plain(&shown.next)));
-    lines.join("\n")
 }
 
 async fn set(context: &Context, arguments: &SetArguments) -> Result<Outcome, Error> {

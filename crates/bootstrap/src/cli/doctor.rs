@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use daemon::Outcome;
+use daemon::{Clock, Outcome};
 use daemon::cli::Doctor;
 use daemon::config::{Flags, IdentityConfig};
 use pki::Certificate;
@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context) -> Result<Outcome, Error> {
     profiles(&mut doctor, &config);
     masa(&mut doctor, &config);
     secret_in_url(&mut doctor, &config, &context.config_file()?);
-    database(&mut doctor, &config, now).await;
+    database(&mut doctor, &config, &context.clock).await;
     for (name, address) in [
         ("device port", Some(config.listen.address)),
         (
@@ -280,7 +280,7 @@ fn secret_in_url(doctor: &mut Doctor, config: &Config, file: &Path) {
     }
 }
 
-async fn database(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
+async fn database(doctor: &mut Doctor, config: &Config, clock: &Clock) {
     let store = match Store::open(&config.database.url, &SCHEMA).await {
         Ok(store) => store,
         Err(error) => {
@@ -301,7 +301,8 @@ async fn database(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
         ),
         Err(error) => doctor.fail("audit log key", error.to_string(), "mend [audit]"),
     }
-    if let Err(error) = stock(doctor, &store, now).await {
+    crate::events::cli::checkup(doctor, config, &store, clock).await;
+    if let Err(error) = stock(doctor, &store, clock.now()).await {
         doctor.fail("register", error.to_string(), "look at the database");
     }
     store.close().await;

@@ -52,7 +52,29 @@ const TEMPLATE: &str = r#"<system xmlns="urn:ietf:params:xml:ns:yang:ietf-system
 </system>
 "#;
 
-pub(crate) fn write(folder: &Folder) -> Result<(), Error> {
+/// Without this, devices that do not trust the server would take their data and never report.
+fn promotion(host: &str, port: u16) -> String {
+    format!(
+        r#"
+# A device that does not trust this server yet is sent here once more, with the trust anchor that it
+# needs, and then reports how it gets on.
+[[redirect]]
+name = "us"
+
+  [[redirect.server]]
+  address = "{host}"
+  port = {port}
+  trust-anchor = "server-ca.pem"
+
+[promotion]
+redirect = "us"
+"#
+    )
+}
+
+/// Writes the example. `host` and `port` are where devices reach this server, and `server_ca` is
+/// the PEM of what they have to trust there.
+pub(crate) fn write(folder: &Folder, host: &str, port: u16, server_ca: &str) -> Result<(), Error> {
     for name in [
         "content",
         "content/templates",
@@ -61,7 +83,13 @@ pub(crate) fn write(folder: &Folder) -> Result<(), Error> {
     ] {
         folder.folder(name)?;
     }
-    folder.write("content/content.toml", CONTENT.as_bytes(), 0o644)?;
+    let mut content = CONTENT.to_owned();
+    // A port that is chosen when the server starts cannot be announced.
+    if port != 0 {
+        content.push_str(&promotion(host, port));
+        folder.write("content/server-ca.pem", server_ca.as_bytes(), 0o644)?;
+    }
+    folder.write("content/content.toml", content.as_bytes(), 0o644)?;
     folder.write("content/scripts/greet.sh", SCRIPT.as_bytes(), 0o644)?;
     folder.write("content/templates/base.xml.j2", TEMPLATE.as_bytes(), 0o644)
 }
@@ -74,8 +102,12 @@ mod tests {
     fn the_example_has_no_mistake() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path();
+        let options = testkit::PkiOptions::new(testkit::NOW);
+        let ca = testkit::root(&options, "CN=Server CA").unwrap().chain[0].to_pem();
+        let content = format!("{}{}", super::CONTENT, super::promotion("ztp.test", 9543));
         for (name, text) in [
-            ("content.toml", super::CONTENT),
+            ("content.toml", content.as_str()),
+            ("server-ca.pem", ca.as_str()),
             ("scripts/greet.sh", super::SCRIPT),
             ("templates/base.xml.j2", super::TEMPLATE),
         ] {

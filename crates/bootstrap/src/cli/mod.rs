@@ -16,6 +16,7 @@ mod preflight;
 mod rollout;
 mod serve;
 mod setup;
+mod show;
 pub(crate) mod text;
 mod trust;
 mod usb;

@@ -287,7 +287,7 @@ impl Export<'_> {
             EncodingName::Xml => Encoding::Xml,
         };
         let facts = facts_of(self.store, device, &profile, true, outer, self.now).await?;
-        let prepared = match self.engine.look(&facts).await.0 {
+        let prepared = match self.engine.look_for_stick(&facts).await {
             Ok(prepared) => prepared,
             Err(refusal) => return left(refusal.restconf().code, refusal.to_string()),
         };

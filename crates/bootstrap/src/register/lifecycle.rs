@@ -7,7 +7,7 @@ use serde_json::json;
 use store::{Connection, Store, params};
 use time::OffsetDateTime;
 
-use super::device::{DeviceRow, find_device, write};
+use super::device::{DeviceRow, device_by_id, find_device, write};
 use super::import::{blank, insert};
 use super::state::State;
 use super::{operator, record, rows, subject, touch};
@@ -190,15 +190,22 @@ async fn swap(
     now: OffsetDateTime,
 ) -> Result<Replaced, Error> {
     let mut old = find_device(connection, old, vendor).await?;
+    if old.state == State::Replaced {
+        return before(connection, &old, new, now).await;
+    }
+    if !old.state.is_ours() {
+        return Err(Error::Usage(format!(
+            "{} is {} and has nothing to hand over",
+            old.serial, old.state
+        )));
+    }
     let found = find_device(connection, new, vendor.or(Some(&old.vendor))).await;
     let (mut successor, added) = match found {
         Ok(device) => (device, false),
         Err(Error::NotFound { .. }) => {
-            let fresh = [blank(&old.vendor, new, now)];
-            if old.state != State::Replaced {
-                insert(connection, &fresh).await?;
-            }
-            (find_device(connection, new, Some(&old.vendor)).await?, true)
+            insert(connection, &[blank(&old.vendor, new, now)]).await?;
+            let vendor = Some(old.vendor.as_str());
+            (find_device(connection, new, vendor).await?, true)
         }
         Err(error) => return Err(error),
     };
@@ -214,22 +221,6 @@ async fn swap(
         taken_over: Vec::new(),
         left: Left::default(),
     };
-    if old.state == State::Replaced {
-        if old.replaced_by == Some(successor.id) {
-            replaced.left = standing(connection, old.id, now).await?;
-            return Ok(replaced);
-        }
-        return Err(Error::Usage(format!(
-            "{} was replaced by another device before",
-            old.serial
-        )));
-    }
-    if !old.state.is_ours() {
-        return Err(Error::Usage(format!(
-            "{} is {} and has nothing to hand over",
-            old.serial, old.state
-        )));
-    }
     if !matches!(successor.state, State::Registered | State::Waiting) {
         return Err(Error::Usage(format!(
             "{} is {}: only a device that was not onboarded can take a place; `devices set {} \
@@ -237,9 +228,9 @@ async fn swap(
             successor.serial, successor.state, successor.serial
         )));
     }
-    let before = successor.clone();
+    let untouched = successor.clone();
     take_over(&mut successor, &old);
-    replaced.taken_over = super::device::differences(&before, &successor);
+    replaced.taken_over = super::device::differences(&untouched, &successor);
     replaced.changed = true;
     write(connection, &successor, now).await?;
     replaced.left = strip(connection, &mut old, now).await?;
@@ -262,6 +253,32 @@ async fn swap(
     )
     .await?;
     Ok(replaced)
+}
+
+/// The answer for a device that was replaced before: by this one, and then nothing changes.
+async fn before(
+    connection: &mut Connection,
+    old: &DeviceRow,
+    new: &str,
+    now: OffsetDateTime,
+) -> Result<Replaced, Error> {
+    let successor = match old.replaced_by {
+        Some(id) => device_by_id(connection, id).await?,
+        None => None,
+    };
+    let Some(successor) = successor.filter(|device| device.serial == new) else {
+        let text = format!("{} was replaced by another device before", old.serial);
+        return Err(Error::Usage(text));
+    };
+    Ok(Replaced {
+        vendor: successor.vendor,
+        old: old.serial.clone(),
+        new: successor.serial,
+        changed: false,
+        added: false,
+        taken_over: Vec::new(),
+        left: standing(connection, old.id, now).await?,
+    })
 }
 
 fn take_over(new: &mut DeviceRow, old: &DeviceRow) {

@@ -152,7 +152,7 @@ pub fn read<R: Read>(reader: R, form: Form, sink: Sink<'_>) -> Result<(), Refuse
         if rows > ROWS_MAX {
             return Err(Refused::file(format!("more than {ROWS_MAX} rows")));
         }
-        let row = row.and_then(|row| checked(row));
+        let row = row.and_then(checked);
         stopped = !sink(row);
         Ok(!stopped)
     };
