@@ -489,15 +489,18 @@ impl Judge<'_, '_> {
                 } else if crls.is_empty() && !is_required(&voucher.voucher) {
                     let why = "there is no CRL and the voucher does not demand one";
                     self.not_made("owner-revocation", why);
+                } else if path.len() == 1 && !is_required(&voucher.voucher) {
+                    let why = "the owner certificate itself is pinned";
+                    self.not_made("owner-revocation", why);
                 } else {
                     self.record("owner-revocation", Ok(()))?;
                 }
                 self.owner_path = path;
                 Ok(certificate)
             }
-            Err(Error::Path(error)) if is_about_revocation(error.reason) => {
+            Err(error) if is_about_revocation(&error) => {
                 self.record("owner-trust", Ok(()))?;
-                self.record("owner-revocation", Err(error.into()))
+                self.record("owner-revocation", Err(error))
             }
             Err(error) => self.record("owner-trust", Err(error)),
         }
@@ -548,7 +551,12 @@ impl Judge<'_, '_> {
             ..PathOptions::default()
         };
         match path::validate(certificate, owner.certificates(), &anchors, &options) {
-            Ok(path) => Ok(path.certificates().to_vec()),
+            Ok(path) => {
+                if certificate == pinned && is_required(voucher) {
+                    status_of_pinned(certificate, owner, options)?;
+                }
+                Ok(path.certificates().to_vec())
+            }
             // No issuer, or one of that name with another key.
             Err(error) if matches!(error.reason, Reason::UnknownIssuer | Reason::Signature) => {
                 let detail = format!("no path leads to the pinned certificate: {error}");
@@ -606,9 +614,46 @@ fn encrypted_twice() -> Error {
 }
 
 /// The path is there, and revocation stands against it or is not known.
-fn is_about_revocation(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Revoked | Reason::CrlExpired | Reason::CrlInvalid | Reason::CrlMissing
-    )
+fn is_about_revocation(error: &Error) -> bool {
+    match error {
+        Error::Path(error) => matches!(
+            error.reason,
+            Reason::Revoked | Reason::CrlExpired | Reason::CrlInvalid | Reason::CrlMissing
+        ),
+        error => error.fault() == Some(Fault::RevocationUnknown),
+    }
+}
+
+/// The status of an owner certificate that is itself pinned: no path leads up from it on which a
+/// list would be asked, so its issuer is. The certificate names the issuer's key by its hash; that
+/// its signature verifies is not enough, because it verifies with keys made for that as well.
+fn status_of_pinned(
+    certificate: &Certificate,
+    owner: &OwnerCertificate,
+    options: PathOptions,
+) -> Result<(), Error> {
+    let issuer = owner.certificates().iter().find(|other| {
+        let key = other.public_key();
+        *other != certificate
+            && other.subject_der() == certificate.issuer_der()
+            && certificate.authority_key_id().as_deref() == Some(&key.sha1_key_id())
+            && certificate.verify_signature_by(key).is_ok()
+    });
+    let Some(issuer) = issuer else {
+        // SZTP-8572-5.4-11: with a status that is unattainable the owner certificate is refused.
+        let detail = "the voucher demands revocation checks, and the issuer of the pinned owner \
+                      certificate did not come along";
+        return Err(Error::new(
+            Document::Voucher,
+            Fault::RevocationUnknown,
+            detail,
+        ));
+    };
+    let options = PathOptions {
+        tolerate_anchor_validity: true,
+        ..options
+    };
+    let anchors: Anchors = issuer.clone().into();
+    path::validate(certificate, owner.certificates(), &anchors, &options)?;
+    Ok(())
 }

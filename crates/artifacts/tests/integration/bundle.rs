@@ -535,3 +535,44 @@ fn revocation_is_checked_as_the_voucher_says() {
         assert_eq!(code(&judgement), *want, "{at}");
     }
 }
+
+/// A pinned owner certificate has no path on which a list would be asked; its status has to be
+/// known all the same.
+///
+/// Requirements: SZTP-8572-5.4-11, SZTP-8366-5.3-12
+#[test]
+fn a_pinned_owner_certificate_can_be_revoked() {
+    let world = Sztp::new();
+    let [owner, intermediate] = world.owner.chain.as_slice() else {
+        panic!("two certificates")
+    };
+    let good = world.crl(&world.intermediate, &[]);
+    let bad = world.crl(&world.intermediate, &[owner]);
+    let of_root = world.crl(&world.root, &[]);
+    let both = [owner.clone(), intermediate.clone()];
+    let unknown = "voucher.revocation-unknown";
+    #[rustfmt::skip]
+    let cases: &[(&[Certificate], &[Crl], &str)] = &[
+        (&both[..1], &[], unknown),
+        (&both, &[], "path.crl-missing"),
+        (&both, std::slice::from_ref(&of_root), "path.crl-missing"),
+        (&both[..1], std::slice::from_ref(&good), unknown),
+        (&both, std::slice::from_ref(&bad), "path.revoked"),
+        (&both, std::slice::from_ref(&good), "passed"),
+    ];
+    for (chain, crls, want) in cases {
+        let mut fields = world.voucher_fields();
+        fields.pinned_domain_cert = Some(owner.clone());
+        fields.domain_cert_revocation_checks = Some(true);
+        let data = BootstrappingData {
+            owner_certificate: Some(owner::encode(chain, crls).unwrap()),
+            ownership_voucher: Some(world.voucher(fields)),
+            ..world.data()
+        };
+        let judgement = world.untrusted(&data);
+        assert_eq!(verdict(&judgement, "owner-trust"), "passed");
+        assert_eq!(verdict(&judgement, "owner-revocation"), *want);
+        let refusal = (*want != "passed").then_some(*want);
+        assert_eq!(code(&judgement), refusal);
+    }
+}
