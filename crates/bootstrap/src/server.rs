@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::{Admin, CancellationToken, Clock, Metrics};
 use net::TlsVersions;
-use net::server::{Listener, Pkcs1, ServerIdentities};
+use net::server::{Listener, Pkcs1};
 use pki::Coded as _;
 
 use crate::Error;
@@ -63,10 +63,9 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let router = routes::router(&service, Door::Main);
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
-    let legacy = match &config.legacy {
-        Some(legacy) => {
-            let identities = ServerIdentities::new(&config.load_identities(&legacy.identity)?)?;
-            let mut listener = legacy.listen.listener(identities);
+    let legacy = match (&config.legacy, service.legacy_identities()) {
+        (Some(legacy), Some(identities)) => {
+            let mut listener = legacy.listen.listener(identities.clone());
             listener.observer = Some(Arc::new(Witness(service.clone())));
             if let Some(tls) = &mut listener.tls {
                 // It is there for those who know TLS 1.2 only, so nobody else should end up here.
@@ -78,7 +77,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
             metrics.listener("legacy", legacy.counters());
             Some(legacy)
         }
-        None => None,
+        _ => None,
     };
     let ready = service.store().clone();
     let admin = Admin::new(metrics)

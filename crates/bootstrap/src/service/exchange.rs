@@ -248,8 +248,9 @@ impl Service {
             Kind::TooManyFailures => reply.retry_after = Some(60),
             Kind::Forbidden => {}
         }
-        let known = stranger.device.is_some();
-        if !known && !self.stranger_turn(call.peer) {
+        // Who only says that it is a device of ours is a stranger still.
+        let proven = stranger.kind == Kind::Forbidden;
+        if !proven && !self.stranger_turn(call.peer) {
             return (reply, stranger.code);
         }
         let entry = Entry {
@@ -542,7 +543,8 @@ impl Service {
         now: OffsetDateTime,
     ) -> Result<Option<Arc<IssuedCertificate>>, Step> {
         let support = matches!(csr, CsrInput::Support(_));
-        let Some(authority) = &self.0.authority else {
+        let rules = self.0.rules.load_full();
+        let Some(authority) = &rules.authority else {
             // SZTP-9646-2.2-02: a server without a CA ignores csr-support.
             return if support {
                 Ok(None)
@@ -730,6 +732,21 @@ fn next_after(code: &str) -> &'static str {
         "bootstrap.device-blocked" => "the operator blocked it",
         "bootstrap.device-released" => "the device is no longer ours",
         "bootstrap.too-many-failures" => "look who tries passwords from this address",
-        _ => "if its manufacturer is yours: add the anchors to vendors.d",
+        "bootstrap.authorization-unsupported" => {
+            "the device has to show its IDevID, or HTTP Basic and nothing else"
+        }
+        "bootstrap.client-cert-header" => "look at the proxy: what it hands on cannot be read",
+        "registrar.manufacturer-unknown" => {
+            "if its manufacturer is yours: usher bootstrap trust import ANCHORS.pem --vendor NAME \
+             --use idevid"
+        }
+        "registrar.idevid-invalid" => {
+            "a manufacturer of yours made it, and it does not hold: read the reason; \
+             accept_expired_idevid in the vendor's file lets pass one that has ended"
+        }
+        "registrar.serial-missing" => {
+            "`serial` in the vendor's file says where the serial number is; usher whois IDEVID.pem"
+        }
+        _ => "what it showed is no certificate that can be judged: read the reason",
     }
 }

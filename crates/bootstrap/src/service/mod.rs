@@ -43,11 +43,11 @@ struct Inner {
     ledger: Ledger,
     lookup: Lookup,
     rendered: Rendered,
-    authority: Option<Authority>,
     counters: Counters,
     engine: Engine,
     rules: ArcSwap<Rules>,
     identities: ServerIdentities,
+    legacy_identities: Option<ServerIdentities>,
     judges: [Judge; 2],
     failures: Rate,
     strangers: Rate,
@@ -59,6 +59,8 @@ pub(crate) struct Rules {
     pub(crate) vendors: Vendors,
     pub(crate) legacy_vendors: Vendors,
     pub(crate) profiles: Profiles,
+    /// Where certificates for devices come from.
+    pub(crate) authority: Option<Authority>,
     /// What MASAs are asked with.
     pub(crate) live: Option<crate::register::live::Live>,
 }
@@ -75,14 +77,15 @@ impl Rules {
                 "the tolerance sha1 belongs into the folder of [legacy]",
             ));
         }
+        let legacy_vendors = match &config.legacy {
+            Some(legacy) => Vendors::load(&config.resolve(&legacy.vendors))?,
+            None => Vendors::default(),
+        };
+        let profiles = Profiles::load(profiles.as_deref())?;
         Ok(Self {
-            vendors,
-            legacy_vendors: match &config.legacy {
-                Some(legacy) => Vendors::load(&config.resolve(&legacy.vendors))?,
-                None => Vendors::default(),
-            },
-            profiles: Profiles::load(profiles.as_deref())?,
-            live: crate::register::live::Live::load(config)?,
+            vendors: vendors.with_serial_rules(&profiles),
+            legacy_vendors: legacy_vendors.with_serial_rules(&profiles),
+            profiles,
         })
     }
 }
@@ -119,17 +122,24 @@ impl Service {
         };
         let rules = Rules::load(&config)?;
         let identities = ServerIdentities::new(&config.identities()?)?;
+        let legacy_identities = match &config.legacy {
+            Some(legacy) => {
+                let identities = config.load_identities(&legacy.identity)?;
+                Some(ServerIdentities::new(&identities)?)
+            }
+            None => None,
+        };
         let store = Store::open_with(&config.database.url, &SCHEMA, &options).await?;
         Ok(Self(Arc::new(Inner {
             ledger: Ledger::start(store.clone()),
             lookup: Lookup::start(store.clone()),
             // Bodies are a third longer than what is in them, and only busy devices need one.
             rendered: Rendered::new(u64::from(config.content.cache_mib) * 1024 * 1024 / 3),
-            authority: Authority::open(&config)?,
             counters: Counters::new(metrics, &store),
             engine: Engine::open(&config, &store)?,
             rules: ArcSwap::from_pointee(rules),
             identities,
+            legacy_identities,
             judges: [Judge::default(), Judge::default()],
             failures: Rate::new(Duration::from_secs(60)),
             strangers: Rate::new(Duration::from_secs(1)),
@@ -176,15 +186,32 @@ impl Service {
         &self.0.identities
     }
 
+    /// Those of the legacy listener, if there is one.
+    #[must_use]
+    pub fn legacy_identities(&self) -> Option<&ServerIdentities> {
+        self.0.legacy_identities.as_ref()
+    }
+
     /// Reads certificates, keys, manufacturers and profiles again. What is wrong leaves the old
     /// ones in use.
     ///
     /// # Errors
     /// What is wrong with the new ones.
     pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        // Everything is read before anything is replaced.
         let rules = Rules::load(config)?;
+        let identities = config.identities()?;
+        let legacy = match (&config.legacy, &self.0.legacy_identities) {
+            (Some(legacy), Some(shown)) => {
+                Some((shown, config.load_identities(&legacy.identity)?))
+            }
+            _ => None,
+        };
         self.0.engine.reload(config)?;
-        self.0.identities.replace(&config.identities()?)?;
+        self.0.identities.replace(&identities)?;
+        if let Some((shown, identities)) = legacy {
+            shown.replace(&identities)?;
+        }
         self.0.rules.store(Arc::new(rules));
         self.0.judges.iter().for_each(Judge::forget);
         Ok(())

@@ -81,7 +81,26 @@ pub(crate) async fn strangers_are_refused_and_seen() {
             assert_eq!(line.code, code, "{title}");
         }
         assert!(!line.identity.is_empty(), "{title}");
+        assert!(!line.next.is_empty(), "{title}");
     }
+    // An operator who looks for a serial number finds what was refused under it, and whether it was
+    // proven. What anybody can write into a certificate is in no way a sign of the device.
+    let found = |serial| bootstrap::timeline::strangers(&lab.store, Some(serial), 10);
+    let lines = found("SN-1").await.unwrap();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| (line.code.as_str(), line.device, line.vendor.as_deref()))
+        .collect();
+    let unknown = "registrar.manufacturer-unknown";
+    assert_eq!(
+        seen,
+        [(unknown, None, None), (unknown, None, None)],
+        "newest first"
+    );
+    let lines = found("SN-2").await.unwrap();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].vendor.as_deref(), Some("acme"));
+    assert!(found("SN-3").await.unwrap().is_empty());
     // The right one is not refused for who it is.
     let got = lab.device("SN-1").ask(json!({})).await;
     assert_ne!(got.status, 401, "{}", got.text());
@@ -321,5 +340,40 @@ pub(crate) async fn legacy_devices_have_a_door_of_their_own() {
         };
         assert_eq!(version, expected);
     }
+    lab.stop().await;
+}
+
+/// Manufacturers are read again while the server runs; what is wrong leaves the old ones in use.
+pub(crate) async fn a_reload_takes_effect_or_changes_nothing() {
+    let lab = Lab::start("").await;
+    lab.register("RL-1").await;
+    let device = lab.device("RL-1");
+    assert_eq!(device.ask(json!({})).await.status, 404);
+    let service = lab.running().service();
+    // Anchors of somebody else: the device is a stranger at once, also on judgements that were
+    // remembered.
+    let file = lab.path("vendors.d/root.pem");
+    let own = std::fs::read(&file).unwrap();
+    std::fs::write(&file, lab.ca.chain[0].to_pem()).unwrap();
+    service.reload(&lab.config()).unwrap();
+    assert_eq!(device.ask(json!({})).await.status, 401);
+    std::fs::write(&file, own).unwrap();
+    service.reload(&lab.config()).unwrap();
+    assert_eq!(device.ask(json!({})).await.status, 404);
+    std::fs::write(lab.path("vendors.d/broken.toml"), "name = 7").unwrap();
+    assert!(service.reload(&lab.config()).is_err());
+    assert_eq!(device.ask(json!({})).await.status, 404);
+    std::fs::remove_file(lab.path("vendors.d/broken.toml")).unwrap();
+    // Another server certificate is shown on the next connection.
+    let server = |builder: pki::issue::CertificateBuilder| builder.dns_name("localhost");
+    let new = crate::harness::issue(
+        lab.folder.path(),
+        &lab.ca,
+        "tls",
+        pki::issue::Profile::TlsServer,
+        server,
+    );
+    service.reload(&lab.config()).unwrap();
+    assert_eq!(device.connect().await.peer_chain()[0], new.chain[0]);
     lab.stop().await;
 }
