@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -15,10 +15,16 @@ use testkit::Daemon;
 
 use crate::sources::all_of;
 
-/// A port that was free a moment ago: these servers cannot say which one they took.
+/// A port that was free for UDP and TCP a moment ago: these servers cannot say which one they
+/// took.
 fn port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+    loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        if TcpListener::bind(address).is_ok() {
+            return address.port();
+        }
+    }
 }
 
 fn artefact(size: usize) -> Vec<u8> {
@@ -27,18 +33,23 @@ fn artefact(size: usize) -> Vec<u8> {
     value
 }
 
-/// What the source gives, once the server is up.
-async fn found(port: u16) -> Vec<String> {
-    let server: SocketAddr = ([127, 0, 0, 1], port).into();
+/// What the source gives, once the server is up. Another test may take the port before the server
+/// does, so what is not right is tried again on another one.
+async fn found(start: impl Fn(u16) -> Daemon, want: &[&str]) -> Vec<String> {
     let domains = ["example.com".to_owned()];
     let mut last = Vec::new();
-    for _ in 0..50 {
-        let mut source = DnsSource::new("SN-1", &domains, vec![server]).unwrap();
-        last = all_of(&mut source).await;
-        if last.iter().all(|one| !one.starts_with("dns.")) {
-            return last;
+    for _ in 0..3 {
+        let port = port();
+        let _running = start(port);
+        let server: SocketAddr = ([127, 0, 0, 1], port).into();
+        for _ in 0..50 {
+            let mut source = DnsSource::new("SN-1", &domains, vec![server]).unwrap();
+            last = all_of(&mut source).await;
+            if last == want {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     last
 }
@@ -63,28 +74,24 @@ async fn knot_serves_our_zone_file() {
         txt_zone("SN-1", "example.com", &artefacts).unwrap(),
         service_zone("example.com", &servers).unwrap()
     );
-    let port = port();
     fs::write(folder.path().join("zone"), zone).unwrap();
-    fs::write(
-        folder.path().join("knot.conf"),
-        knot_configuration(folder.path(), port),
-    )
-    .unwrap();
-    let _knot = Daemon::spawn(
-        Command::new("/usr/sbin/knotd")
-            .args(["-c", "knot.conf"])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    )
-    .unwrap();
-    assert_eq!(
-        found(port).await,
-        [
-            "data 20000 3000 2000",
-            "a.example.com:443 b.example.com:8443"
-        ]
-    );
+    let start = |port| {
+        let configuration = knot_configuration(folder.path(), port);
+        fs::write(folder.path().join("knot.conf"), configuration).unwrap();
+        Daemon::spawn(
+            Command::new("/usr/sbin/knotd")
+                .args(["-c", "knot.conf"])
+                .current_dir(folder.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )
+        .unwrap()
+    };
+    let want = [
+        "data 20000 3000 2000",
+        "a.example.com:443 b.example.com:8443",
+    ];
+    assert_eq!(found(start, &want).await, want);
 }
 
 fn knot_configuration(folder: &Path, port: u16) -> String {
@@ -99,7 +106,6 @@ fn knot_configuration(folder: &Path, port: u16) -> String {
 /// Requirements: SZTP-8572-4.2.1-03, SZTP-8572-4.2.1-04, SZTP-8572-4.2.4-02
 #[tokio::test]
 async fn dnsmasq_serves_records_and_servers() {
-    let port = port();
     let record = |key: &str, size: usize| {
         let content = [key.as_bytes(), b"=", &artefact(size)].concat();
         let mut data = Vec::new();
@@ -109,34 +115,34 @@ async fn dnsmasq_serves_records_and_servers() {
         }
         format!("--dns-rr=SN-1._sztp.example.com,16,{}", hex::encode(data))
     };
-    let _dnsmasq = Daemon::spawn(
-        Command::new("/usr/sbin/dnsmasq")
-            .args([
-                "--no-daemon",
-                "--conf-file=/dev/null",
-                "--no-resolv",
-                "--no-hosts",
-            ])
-            .args([
-                "--listen-address=127.0.0.1",
-                "--bind-interfaces",
-                "--no-negcache",
-                "--pid-file",
-            ])
-            .args(["--user=root", "--group=root"])
-            .arg(format!("--port={port}"))
-            .args([record("ci", 4000), record("oc", 1500), record("ov", 1000)])
-            .arg("--srv-host=_sztp._tcp.example.com,b.example.com,8443,1,0")
-            .arg("--srv-host=_sztp._tcp.example.com,a.example.com,443,0,0")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null()),
-    )
-    .unwrap();
-    assert_eq!(
-        found(port).await,
-        [
-            "data 4000 1500 1000",
-            "a.example.com:443 b.example.com:8443"
-        ]
-    );
+    let start = |port: u16| {
+        Daemon::spawn(
+            Command::new("/usr/sbin/dnsmasq")
+                .args([
+                    "--no-daemon",
+                    "--conf-file=/dev/null",
+                    "--no-resolv",
+                    "--no-hosts",
+                ])
+                .args([
+                    "--listen-address=127.0.0.1",
+                    "--bind-interfaces",
+                    "--no-negcache",
+                    "--pid-file",
+                ])
+                .args(["--user=root", "--group=root"])
+                .arg(format!("--port={port}"))
+                .args([record("ci", 4000), record("oc", 1500), record("ov", 1000)])
+                .arg("--srv-host=_sztp._tcp.example.com,b.example.com,8443,1,0")
+                .arg("--srv-host=_sztp._tcp.example.com,a.example.com,443,0,0")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )
+        .unwrap()
+    };
+    let want = [
+        "data 4000 1500 1000",
+        "a.example.com:443 b.example.com:8443",
+    ];
+    assert_eq!(found(start, &want).await, want);
 }
