@@ -2,9 +2,10 @@
 //! broken fails for the right reason.
 
 use pki::cms::{
-    ContentCipher, EnvelopOptions, EnvelopedData, ID_DATA, ID_SIGNED_DATA, KeyTransport, envelop,
+    ContentCipher, Decryptor, EnvelopOptions, EnvelopedData, ID_DATA, ID_SIGNED_DATA, KeyTransport,
+    envelop,
 };
-use pki::{Certificate, Coded as _, KeyKind, ObjectIdentifier, Oddity, SoftwareKey};
+use pki::{Certificate, Coded as _, KeyKind, ObjectIdentifier, Oddity, PublicKey, SoftwareKey};
 
 use crate::support::{OpenSsl, Template, element, extension, identity, issue};
 
@@ -239,6 +240,48 @@ fn a_flipped_bit_anywhere() {
         // CBC has no integrity, so some of these decrypt: that is what the signature inside is
         // for. A key that was wrapped has.
         let _ = parsed.decrypt(&key, Some(&certificate));
+    }
+}
+
+/// A key whose padding never is right.
+struct NeverRight(SoftwareKey);
+
+impl Decryptor for NeverRight {
+    fn encryption_key(&self) -> &PublicKey {
+        self.0.encryption_key()
+    }
+
+    fn unwrap_key(
+        &self,
+        _transport: KeyTransport,
+        _encrypted_key: &[u8],
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, pki::Error> {
+        Err(pki::Error::EnvelopedDecryption)
+    }
+
+    fn agree(&self, _peer_point: &[u8]) -> Result<zeroize::Zeroizing<Vec<u8>>, pki::Error> {
+        Err(pki::Error::EnvelopedDecryption)
+    }
+}
+
+/// A sender who adds a second recipient must not learn from it whether the padding of a key was
+/// right: with a wrong one the content is decrypted with a random key, so it decrypts by chance.
+#[test]
+fn wrong_padding_shows_with_no_number_of_recipients() {
+    let rsa = identity(KeyKind::Rsa2048);
+    let key = NeverRight(SoftwareKey::generate(KeyKind::Rsa2048).unwrap());
+    let options = EnvelopOptions {
+        key_transport: KeyTransport::Pkcs1,
+        ..EnvelopOptions::default()
+    };
+    for count in [1, 2, 3] {
+        let recipients = vec![rsa.chain[0].clone(); count];
+        let message = envelop(CONTENT, ID_DATA, &recipients, &options).unwrap();
+        let parsed = EnvelopedData::parse(&message).unwrap();
+        for certificate in [None, Some(&rsa.chain[0])] {
+            let by_chance = (0..6000).filter(|_| parsed.decrypt(&key, certificate).is_ok());
+            assert!(by_chance.count() > 0, "{count}");
+        }
     }
 }
 

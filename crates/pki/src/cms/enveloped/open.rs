@@ -29,38 +29,42 @@ pub(super) fn open(
             certificate.is_none_or(|certificate| is_named(&recipient.id, certificate))
         })
         .collect();
-    let only = meant.len() == 1;
+    let length = enveloped.cipher.key_length_bytes();
     let mut failure = Error::EnvelopedNoRecipient;
+    let mut by_chance = None;
     for recipient in meant {
-        let opened = content_key(recipient, key, enveloped.cipher.key_length_bytes(), only)
-            .and_then(|content_key| decrypt(enveloped, &content_key));
+        let opened = content_key(recipient, key, length)
+            .and_then(|(genuine, key)| Ok((genuine, decrypt(enveloped, &key)?)));
         match opened {
-            Ok(content) => return Ok(content),
+            Ok((true, content)) => return Ok(content),
+            // Another recipient may still be the one.
+            Ok((false, content)) => by_chance = by_chance.or(Some(content)),
             Err(error) => failure = error,
         }
     }
-    Err(failure)
+    by_chance.ok_or(failure)
 }
 
+/// The key of the content, and whether it is what was encrypted.
 fn content_key(
     recipient: &Recipient,
     key: &dyn Decryptor,
     length: usize,
-    only: bool,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
+) -> Result<(bool, Zeroizing<Vec<u8>>), Error> {
     let failed = |_| Error::EnvelopedDecryption;
     match &recipient.way {
         Way::Transport(transport) => {
             let opened = key.unwrap_key(*transport, &recipient.encrypted_key);
             let opened = opened.ok().filter(|opened| opened.len() == length);
             match opened {
-                Some(opened) => Ok(opened),
+                Some(opened) => Ok((true, opened)),
                 // RFC 3218 §2.3: whoever tries out encrypted keys must not learn from the answer
-                // whether the padding was right, so the content is decrypted with a random key.
-                None if only && *transport == KeyTransport::Pkcs1 => {
+                // whether the padding was right, so the content is decrypted with a random key,
+                // however many recipients there are: that number is the sender's choice.
+                None if *transport == KeyTransport::Pkcs1 => {
                     let mut random = Zeroizing::new(vec![0; length]);
                     aws_lc_rs::rand::fill(&mut random).map_err(failed)?;
-                    Ok(random)
+                    Ok((false, random))
                 }
                 None => Err(Error::EnvelopedDecryption),
             }
@@ -83,7 +87,7 @@ fn content_key(
             if opened.len() != length {
                 return Err(Error::EnvelopedDecryption);
             }
-            Ok(Zeroizing::new(opened.to_vec()))
+            Ok((true, Zeroizing::new(opened.to_vec())))
         }
     }
 }
