@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use brski::{SerialRule, Template};
 use http::{HeaderMap, header};
 use net::Peer;
 use pki::{Certificate, Coded as _};
@@ -20,6 +21,8 @@ use crate::vendor::Vendors;
 const CHAINS_MAX: usize = 8192;
 /// How long the judgement of a chain is believed.
 const CHAIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How some manufacturers write a model and a serial number into one attribute.
+const PID_AND_SERIAL: &str = "PID:* SN:{serial}";
 /// Longest credential that is looked at.
 const CREDENTIAL_LENGTH_MAX: usize = 1024;
 /// Longest `Client-Cert` or `Client-Cert-Chain` field that is looked at.
@@ -49,6 +52,9 @@ pub struct Unproven {
     pub detail: String,
     /// The subject of what was shown, if it could be read.
     pub subject: Option<String>,
+    /// The serial number in it. Anybody can write one there: it is for the eyes of an operator who
+    /// looks for a device that is refused, and for nothing else.
+    pub claimed_serial: Option<String>,
 }
 
 /// A user name and a password, as they came.
@@ -143,6 +149,7 @@ impl Judge {
                     code: "bootstrap.client-cert-header",
                     detail,
                     subject: None,
+                    claimed_serial: None,
                 }),
             })
         } else {
@@ -157,6 +164,7 @@ impl Judge {
                     code: error.code(),
                     detail: error.to_string(),
                     subject: None,
+                    claimed_serial: None,
                 })),
             }
         };
@@ -230,8 +238,44 @@ fn judge(
             code: refusal.code(),
             detail: refusal.to_string(),
             subject: chain.first().map(Certificate::subject),
+            claimed_serial: claimed_serial(chain, vendors),
         }),
     }
+}
+
+/// The serial number that a chain claims: by the rule of the manufacturer that bears the name of
+/// the issuer, else by any rule of a manufacturer with a pattern that fits, else where IDevIDs
+/// have it.
+fn claimed_serial(chain: &[Certificate], vendors: &Vendors) -> Option<String> {
+    let leaf = chain.first()?;
+    let issuer_of = |vendor: &&crate::vendor::Vendor| {
+        vendor.idevid_certificates.iter().any(|anchor| {
+            chain
+                .iter()
+                .any(|shown| shown.issuer_der() == anchor.subject_der())
+        })
+    };
+    let pattern = |vendor: &&crate::vendor::Vendor| {
+        matches!(
+            vendor.file.serial,
+            SerialRule::SubjectSerialNumberTemplate(_) | SerialRule::CommonNameTemplate(_)
+        )
+    };
+    let named = vendors.list.iter().filter(issuer_of);
+    let fitting = vendors.list.iter().filter(pattern);
+    let mut rules = named
+        .chain(fitting)
+        .map(|vendor| vendor.file.serial.clone())
+        .chain(
+            Template::try_from(PID_AND_SERIAL.to_owned())
+                .map(SerialRule::SubjectSerialNumberTemplate),
+        )
+        .chain([
+            SerialRule::SubjectSerialNumber,
+            SerialRule::HardwareModuleName,
+            SerialRule::CommonName,
+        ]);
+    rules.find_map(|rule| rule.serial_of(leaf))
 }
 
 /// The chain in the fields of RFC 9440: byte sequences of RFC 8941, `:base64:`.

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::TimelineConfig;
 use crate::content::rollout;
 use crate::register::State;
-use crate::{Error, content, events};
+use crate::{Error, events};
 
 /// Requests that wait to be written; more make theirs wait.
 const QUEUE_LENGTH_MAX: usize = 8192;
@@ -38,7 +38,8 @@ pub struct Line {
     pub at: OffsetDateTime,
     /// The device's number in the register, if it was recognised.
     pub device: Option<i64>,
-    /// The manufacturer whose anchors vouch for it.
+    /// The manufacturer whose anchors vouch for it. Without one the serial number is what a peer
+    /// says that it is, and proves nothing.
     pub vendor: Option<String>,
     /// Its serial number, if that could be read.
     pub serial: Option<String>,
@@ -212,10 +213,6 @@ pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> R
             if let Some(ended @ (State::Complete | State::Failed)) = entry.state {
                 let failed = ended == State::Failed;
                 rollout::note_report(connection, device, failed, entry.line.at).await?;
-            }
-            if let Some(state @ (State::Complete | State::Failed)) = entry.state {
-                let failed = state == State::Failed;
-                content::rollout::note_report(connection, device, failed, entry.line.at).await?;
             }
         }
         if let Some(event) = &entry.event {
@@ -397,6 +394,10 @@ async fn update_devices(connection: &mut Connection, entries: &[Arc<Entry>]) -> 
     Ok(())
 }
 
+/// What a line is made of.
+const COLUMNS: &str = "at_us, device, vendor, serial, operation, outcome, code, http, peer, \
+                       identity, summary, next";
+
 /// Lines of a device, of a serial number, or of everything, newest first.
 ///
 /// # Errors
@@ -407,10 +408,7 @@ pub async fn list(
     serial: Option<&str>,
     limit: u32,
 ) -> Result<Vec<Line>, Error> {
-    let mut sql = String::from(
-        "SELECT at_us, device, vendor, serial, operation, outcome, code, http, peer, identity, \
-         summary, next FROM event ",
-    );
+    let mut sql = format!("SELECT {COLUMNS} FROM event ");
     let mut values = params![limit];
     if let Some(device) = device {
         sql.push_str("WHERE device = $2 ");
@@ -419,6 +417,36 @@ pub async fn list(
         sql.push_str("WHERE serial = $2 ");
         values.push(serial.into());
     }
+    fetch(store, sql, values).await
+}
+
+/// Refusals of peers that are no device of the register: those that gave this serial number, proven
+/// or not, or any; newest first.
+///
+/// # Errors
+/// What the database said.
+pub async fn strangers(
+    store: &Store,
+    serial: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Line>, Error> {
+    let mut sql = format!("SELECT {COLUMNS} FROM event WHERE device IS NULL ");
+    let mut values = params![limit];
+    match serial {
+        Some(serial) => {
+            sql.push_str("AND serial IS NOT NULL AND serial = $2 ");
+            values.push(clean(serial).into());
+        }
+        None => sql.push_str("AND identity <> '' "),
+    }
+    fetch(store, sql, values).await
+}
+
+async fn fetch(
+    store: &Store,
+    mut sql: String,
+    values: Vec<store::Value>,
+) -> Result<Vec<Line>, Error> {
     sql.push_str("ORDER BY id DESC LIMIT $1");
     let rows = store.fetch_all(AssertSqlSafe(sql), values).await?;
     rows.iter()

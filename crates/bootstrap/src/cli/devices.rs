@@ -10,19 +10,18 @@ use daemon::Outcome;
 use daemon::cli::plain;
 use serde::Serialize;
 use serde_json::{Value, json};
-use store::Store;
 
 use super::text::{table, when_or};
 use super::{Context, show, with_store};
+use crate::Error;
 use crate::config::Config;
 use crate::profile::Profiles;
 use crate::register::rows::{COLUMNS, Form};
 use crate::register::{
     DeviceChange, DeviceFilter, DeviceRow, Heard, ImportOptions, Listener, RowOutcome, State,
-    count_devices, device_by_id, find_device, import, list_devices, list_groups, set_device,
+    count_devices, find_device, import, list_devices, list_groups, set_device,
 };
 use crate::vendor::Vendors;
-use crate::Error;
 
 /// Rows whose outcomes stand in the answer; `--report` has all of them.
 const OUTCOMES_MAX: usize = 1000;

@@ -83,6 +83,10 @@ impl Service {
         let stranger = |code, detail: String| {
             let (vendor, serial) = match (&shown.certificate, &shown.basic) {
                 (Some(Ok(proven)), _) => (Some(proven.vendor.clone()), Some(proven.serial.clone())),
+                // What is not proven has no manufacturer beside it.
+                (Some(Err(unproven)), _) if unproven.claimed_serial.is_some() => {
+                    (None, unproven.claimed_serial.clone())
+                }
                 (_, Some(basic)) => (None, Some(basic.user.clone())),
                 _ => (None, None),
             };
