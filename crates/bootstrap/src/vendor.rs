@@ -162,6 +162,25 @@ impl Vendors {
         self.list.iter().find(|vendor| vendor.file.name == name)
     }
 
+    /// The rule for the serial number that a manufacturer's file leaves open is taken from the
+    /// profile that the file names.
+    #[must_use]
+    pub fn with_serial_rules(mut self, profiles: &crate::profile::Profiles) -> Self {
+        let rules = self.profiles.iter().cloned().map(|mut rules| {
+            let of_profile = self
+                .named(&rules.name)
+                .and_then(|vendor| vendor.file.profile.as_deref())
+                .and_then(|name| profiles.named(name))
+                .and_then(|profile| profile.serial_rule.clone());
+            if let Some(serial) = of_profile.filter(|_| rules.serial == SerialRule::default()) {
+                rules.serial = serial;
+            }
+            rules
+        });
+        self.profiles = Profiles::new(rules.collect());
+        self
+    }
+
     /// The same, as [`brski::registrar::identify`] wants them.
     #[must_use]
     pub const fn profiles(&self) -> &Profiles {

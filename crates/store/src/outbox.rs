@@ -290,20 +290,39 @@ pub async fn list(
          FROM outbox WHERE id > $1 ORDER BY id LIMIT $2"
     };
     let rows = connection.fetch_all(sql, params![after, limit]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Waiting {
-                id: row.integer("id")?,
-                topic: row.text("topic")?,
-                payload: row.bytes("payload")?,
-                created: row.time("created_us")?,
-                due: row.time("due_us")?,
-                attempts: row.integer("attempts")?,
-                last_error: row.optional_text("last_error")?,
-                dead: row.optional_time("dead_us")?,
-            })
-        })
-        .collect()
+    rows.iter().map(waiting).collect()
+}
+
+/// The oldest messages of a topic that wait, by their numbers.
+///
+/// # Errors
+/// What the database said.
+pub async fn list_topic(
+    connection: &mut Connection,
+    topic: &str,
+    limit: i64,
+) -> Result<Vec<Waiting>, Error> {
+    let rows = connection
+        .fetch_all(
+            "SELECT id, topic, payload, created_us, due_us, attempts, last_error, dead_us \
+             FROM outbox WHERE topic = $1 AND dead_us IS NULL ORDER BY id LIMIT $2",
+            params![topic, limit],
+        )
+        .await?;
+    rows.iter().map(waiting).collect()
+}
+
+fn waiting(row: &Row) -> Result<Waiting, Error> {
+    Ok(Waiting {
+        id: row.integer("id")?,
+        topic: row.text("topic")?,
+        payload: row.bytes("payload")?,
+        created: row.time("created_us")?,
+        due: row.time("due_us")?,
+        attempts: row.integer("attempts")?,
+        last_error: row.optional_text("last_error")?,
+        dead: row.optional_time("dead_us")?,
+    })
 }
 
 /// Lets a dead message live again; it is due at once. False: it is not there or not dead.

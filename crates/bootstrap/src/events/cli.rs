@@ -1,7 +1,7 @@
 //! `usher bootstrap events …`.
 
 use clap::{Args, Subcommand};
-use daemon::cli::plain;
+use daemon::cli::{Doctor, plain};
 use daemon::events::{self as sinks, SINK_TOPIC_PREFIX, Severity, TOPIC, sink_names};
 use daemon::{Clock, Format, Outcome};
 use futures::FutureExt as _;
@@ -14,6 +14,8 @@ use crate::{Config, Error};
 
 /// Rows that are read at once.
 const PAGE: i64 = 500;
+/// An event that waits for longer than this waits too long.
+const LATE: time::Duration = time::Duration::HOUR;
 
 /// What can be done with events.
 #[derive(Debug, Subcommand)]
@@ -76,6 +78,68 @@ impl EventsCommand {
             Self::Replay(choice) => change(format, store, clock, choice, true).await,
             Self::Discard(choice) => change(format, store, clock, choice, false).await,
             Self::Test { sink } => test(format, config, store, clock, sink.as_deref()).await,
+        }
+    }
+}
+
+/// What `doctor` says about sinks: whether they can be used, what they gave up, and what waits for
+/// long.
+pub(crate) async fn checkup(doctor: &mut Doctor, config: &Config, store: &Store, clock: &Clock) {
+    let delivery = match super::delivery(config, store.clone(), clock.clone()) {
+        Ok(delivery) => delivery,
+        Err(error) => {
+            doctor.fail("events", error.to_string(), "mend [events]");
+            return;
+        }
+    };
+    let read = async {
+        let mut reader = store.reader().await?;
+        let depths = outbox::depths(&mut reader).await?;
+        let mut late = Vec::new();
+        for name in delivery.sinks() {
+            let topic = format!("{SINK_TOPIC_PREFIX}{name}");
+            let oldest = outbox::list_topic(&mut reader, &topic, 1).await?;
+            let limit = clock.now() - LATE;
+            if oldest.first().is_some_and(|one| one.created < limit) {
+                late.push(name.to_owned());
+            }
+        }
+        Ok::<_, store::Error>((depths, late))
+    };
+    let (depths, late) = match read.await {
+        Ok(found) => found,
+        Err(error) => {
+            doctor.fail("events", error.to_string(), "look at the database");
+            return;
+        }
+    };
+    for name in delivery.sinks() {
+        let title = format!("events to {name}");
+        let topic = format!("{SINK_TOPIC_PREFIX}{name}");
+        let depth = depths.iter().find(|(found, ..)| *found == topic);
+        let (waiting, dead) = depth.map_or((0, 0), |(_, waiting, dead)| (*waiting, *dead));
+        let test = format!("usher bootstrap events test {name}");
+        if dead > 0 {
+            let fix = "usher bootstrap events list, then replay or discard";
+            doctor.fail(title, format!("{dead} given up, {waiting} wait"), fix);
+        } else if late.iter().any(|one| one == name) {
+            let detail = format!("{waiting} wait, the oldest for more than an hour");
+            doctor.fail(title, detail, test);
+        } else {
+            doctor.pass(title, format!("{waiting} wait"));
+        }
+    }
+    for (topic, waiting, dead) in &depths {
+        if let Some(name) = sink_of(topic).filter(|name| !delivery.sinks().any(|one| one == *name))
+        {
+            doctor.fail(
+                format!("events to {name}"),
+                format!(
+                    "{} are kept for a sink that is no longer configured",
+                    waiting + dead
+                ),
+                "configure it again, or let them be",
+            );
         }
     }
 }

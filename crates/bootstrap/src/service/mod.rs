@@ -86,6 +86,8 @@ impl Rules {
             vendors: vendors.with_serial_rules(&profiles),
             legacy_vendors: legacy_vendors.with_serial_rules(&profiles),
             profiles,
+            authority: Authority::open(config)?,
+            live: crate::register::live::Live::load(config)?,
         })
     }
 }

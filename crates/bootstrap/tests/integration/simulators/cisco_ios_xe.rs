@@ -77,7 +77,6 @@ fn vendor_file(name: &str, anchor: &str, more: &str) -> String {
     format!(
         "name = \"{name}\"\nidevid_anchors = [\"../{anchor}\"]\n\
          voucher_anchors = [\"../vendors.d/voucher.pem\"]\n\
-         serial = {{ subject-serial-number-template = \"PID:* SN:{{serial}}\" }}\n\
          profile = \"cisco-ios-xe\"\naccept_expired_idevid = true\n{more}\n"
     )
 }
