@@ -103,7 +103,11 @@ fn decoded(path: &str) -> Option<String> {
         if octet == b'%' {
             let digit = |octet: Option<u8>| char::from(octet?).to_digit(16);
             let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-            octets.push(u8::try_from(high * 16 + low).ok()?);
+            match u8::try_from(high * 16 + low).ok()? {
+                // An encoded slash is part of a name and parts no names; none here has one.
+                b'/' => octets.extend_from_slice(b"%2F"),
+                octet => octets.push(octet),
+            }
         } else {
             octets.push(octet);
         }
@@ -419,6 +423,7 @@ mod tests {
             ("/a%3Ab", Some("/a:b")),
             ("/a%3ab", Some("/a:b")),
             ("/%2525", Some("/%25")),
+            ("/restconf%2fdata", Some("/restconf%2Fdata")),
             ("/%", None),
             ("/%2", None),
             ("/%zz", None),
