@@ -1,6 +1,6 @@
 //! JSON as RFC 7951 encodes YANG data, on I-JSON: UTF-8, no duplicate members, bounded.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use base64::Engine as _;
@@ -16,6 +16,8 @@ use crate::value::{shown, yang_string};
 
 /// Deepest nesting of arrays and objects.
 pub(crate) const DEPTH_MAX: usize = 32;
+/// Most values of one text: each takes many times the octets that it is written with.
+const VALUES_COUNT_MAX: usize = 10_000;
 
 /// Writes one message.
 pub(crate) fn write(node: &Node, root: &Element) -> Vec<u8> {
@@ -301,9 +303,11 @@ fn type_name(value: &Json) -> &'static str {
 /// Parses a JSON text.
 pub(crate) fn parse(text: &str) -> Result<Json, RestconfError> {
     let fault = RefCell::new(None);
+    let values = Cell::new(0);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Seed {
         depth: 0,
+        values: &values,
         fault: &fault,
     }
     .deserialize(&mut deserializer)
@@ -318,6 +322,7 @@ pub(crate) fn parse(text: &str) -> Result<Json, RestconfError> {
 /// one name and nesting without end.
 struct Seed<'c> {
     depth: usize,
+    values: &'c Cell<usize>,
     fault: &'c RefCell<Option<(Fault, String)>>,
 }
 
@@ -326,8 +331,14 @@ impl Seed<'_> {
         if self.depth == DEPTH_MAX {
             return Err(self.refuse(Fault::TooDeep, format!("nested over {DEPTH_MAX} deep")));
         }
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > VALUES_COUNT_MAX {
+            let detail = format!("more than {VALUES_COUNT_MAX} values");
+            return Err(self.refuse(Fault::TooMany, detail));
+        }
         Ok(Self {
             depth: self.depth + 1,
+            values: self.values,
             fault: self.fault,
         })
     }

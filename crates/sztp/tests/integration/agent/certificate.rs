@@ -244,3 +244,52 @@ fn nobody_untrusted_gets_a_request() {
     assert!(unable.seen.is_empty());
     assert_eq!(unable.sim.left(), ["sztp.refused"]);
 }
+
+/// Both sides of this crate: what the server chooses from the device's offer, its structure with
+/// no key in it included, is what the device makes and the server then takes.
+///
+/// Requirements: SZTP-9646-2.2-01, SZTP-9646-3.2-09, SZTP-9646-3.2-10
+#[test]
+fn what_the_server_asks_for_is_what_the_device_makes() {
+    use sztp::csr::{Asked, Device, Policy, Template, check, choose};
+
+    let world = World::new();
+    let identity = world.device.certificate();
+    let device = Device {
+        serial: "any",
+        identity,
+    };
+    let model = CsrBuilder::new("CN=what the server wants".parse().unwrap())
+        .sign(&SoftwareKey::generate(KeyKind::EcdsaP256).unwrap())
+        .unwrap();
+    let template = Template {
+        subject: model.subject_der().to_vec(),
+        attributes: Vec::new(),
+    };
+    for kinds in [
+        &[KeyKind::EcdsaP256][..],
+        &[KeyKind::EcdsaP384],
+        &[KeyKind::Ed25519],
+        &[KeyKind::Rsa2048],
+        &[],
+    ] {
+        for template in [None, Some(template.clone())] {
+            let policy = Policy {
+                template,
+                ..Policy::default()
+            };
+            let offer = run(&world, Vec::new(), keys(kinds), true);
+            let CsrInput::Support(support) = &offer.seen[0] else {
+                panic!("csr-support")
+            };
+            let request = choose(support, &policy, &device).unwrap().unwrap();
+            assert_eq!(request.algorithm.is_none(), kinds.is_empty());
+            let made = run(&world, vec![request.clone()], keys(kinds), true);
+            assert!(matches!(made.end, End::Done(_)), "{kinds:?}");
+            let now = time::macros::datetime!(2026-06-01 12:00:00 UTC);
+            let asked = Asked { request, at: now };
+            let checked = check(&made.seen[1], Some(&asked), &policy, &device, now).unwrap();
+            assert_eq!(checked.is_new_key, !kinds.is_empty());
+        }
+    }
+}

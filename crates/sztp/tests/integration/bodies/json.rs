@@ -11,6 +11,7 @@ use crate::support::names;
 #[test]
 fn json_texts() {
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    let wide = format!("[{}0]", "0,".repeat(10_000));
     let deep_object = "{\"a\":".repeat(100_000);
     let large = format!(
         "{{\"ietf-sztp-bootstrap-server:input\":{{\"hw-model\":\"{}\"}}}}",
@@ -90,6 +91,7 @@ fn json_texts() {
         (deep.as_bytes(), Fault::TooDeep, ""),
         (&deep_object.as_bytes()[..200_000], Fault::TooDeep, ""),
         (large.as_bytes(), Fault::TooLarge, ""),
+        (wide.as_bytes(), Fault::TooMany, ""),
     ] {
         case(Rpc::Get, Encoding::Json, text, fault, switch);
     }

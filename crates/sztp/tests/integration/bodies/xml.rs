@@ -95,7 +95,11 @@ fn xml_texts() {
         (deep, Fault::TooDeep, ""),
         (wide, Fault::TooMany, ""),
         (attributes, Fault::TooMany, ""),
-        (format!("<input xmlns=\"{long}\"><a/></input>"), Fault::TooLarge, ""),
+        (
+            format!("<input xmlns=\"{long}\"><a/></input>"),
+            Fault::TooLarge,
+            "",
+        ),
         (
             format!("{open}<a xmlns:p=\"{long}\">p:x</a></input>"),
             Fault::TooLarge,
