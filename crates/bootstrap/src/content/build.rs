@@ -13,6 +13,7 @@ use minijinja::value::Value;
 use pki::{Certificate, Identity};
 use serde_json::{Value as Json, json};
 
+use super::check::well_formed;
 use super::document::{Bundle, Digest, Document, Format, Handling, Image};
 use super::images;
 use super::rules::RuleSet;
@@ -272,17 +273,20 @@ impl Content {
             name.map(|name| self.script(name).map(<[u8]>::to_vec))
                 .transpose()
         };
-        let configuration = self
-            .configuration(bundle, inputs)
-            .map_err(|error| {
-                let undefined = inputs.context.get("certificate").is_none();
-                let hint = if undefined && error.to_string().contains("certificate") {
-                    "the configuration needs a certificate, and none was issued: "
-                } else {
-                    ""
-                };
-                unusable(format!("{hint}template: {error} [{}]", error.code))
-            })?;
+        let configuration = self.configuration(bundle, inputs).map_err(|error| {
+            let undefined = inputs.context.get("certificate").is_none();
+            let hint = if undefined && error.to_string().contains("certificate") {
+                "the configuration needs a certificate, and none was issued: "
+            } else {
+                ""
+            };
+            unusable(format!("{hint}template: {error} [{}]", error.code))
+        })?;
+        // A device that came into the register after the content was checked is no exception.
+        if let Some((octets, format)) = &configuration {
+            well_formed(octets, *format)
+                .map_err(|flaw| unusable(format!("configuration: {}", flaw.message)))?;
+        }
         let image = match &bundle.image {
             Some(name) if !plan.skip_image => {
                 let image = self

@@ -111,7 +111,7 @@ pub(crate) async fn a_folder_is_applied_whole_or_not_at_all() {
         ("templates/config.xml", Some(2))
     );
     assert!(finding.message.contains("acme/S-1") && finding.message.contains("vars.nothing"));
-    // Whoever asks for no check gets none.
+    // Whoever asks for no check gets none; but a device is never given what is malformed.
     let unchecked = Options {
         extent: Extent::None,
         ..Options::default()
@@ -121,6 +121,15 @@ pub(crate) async fn a_folder_is_applied_whole_or_not_at_all() {
         .await
         .unwrap();
     assert_eq!((report.ok, report.revision), (false, Some(3)));
+    let root = folder(&lab, FOLDER, &[("templates/config.xml", "<c>")]);
+    let unchecked = Options {
+        extent: Extent::None,
+        ..Options::default()
+    };
+    assert!(applied(&lab, &root, unchecked).await.ok);
+    let refusal = engine(&lab).choose(&facts(&lab, "S-1").await).await;
+    let refusal = refusal.unwrap_err().to_string();
+    assert!(refusal.contains("configuration: "), "{refusal}");
     lab.stop().await;
 }
 
