@@ -9,6 +9,7 @@ mod core_csr;
 mod core_curl;
 mod core_data;
 mod core_engines;
+mod core_hostile;
 mod core_progress;
 mod core_restconf;
 mod events;
