@@ -236,7 +236,7 @@ impl World {
         nonce: Option<[u8; 16]>,
         expires: Option<OffsetDateTime>,
     ) -> Result<Vec<u8>, Failure> {
-        let bad = |what: &str| Failure::new("voucher.malformed", &what);
+        let bad = |what: &str| Failure::new("voucher.bad-serial-number", &what);
         let folder = self.folder.join("masa");
         let chain = Certificate::load_all(folder.join("nonceless.pem")).map_err(coded)?;
         let key = std::fs::read_to_string(folder.join("nonceless.key"))

@@ -132,7 +132,7 @@ async fn heard(sztp: &SztpWorld, serial: &str, told: String) -> Told {
         Ok(told)
     } else {
         Err(Failure::new(
-            "bootstrap.internal",
+            "device.sztp",
             &format!("{serial} is {state:?} at the server"),
         ))
     }

@@ -233,7 +233,7 @@ async fn rogue(world: &World) -> Told {
     {
         Some(line) => Ok(format!("{told}; the timeline: {} {}", line.http, line.code)),
         None => Err(Failure::new(
-            "bootstrap.internal",
+            "device.sztp",
             &"the timeline does not show it",
         )),
     }
