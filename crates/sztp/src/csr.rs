@@ -8,6 +8,7 @@
 mod cmc;
 mod cmp;
 mod info;
+mod names;
 mod tlv;
 
 use artifacts::Encoding;
@@ -331,11 +332,15 @@ pub fn check(
             ));
         }
     }
-    // SZTP-9646-3.2-10: what cert-req-info gave is what comes back, the new key aside.
-    if let Some(info) = &request.cert_req_info
-        && let Err(detail) = info::matches(info, &csr)
-    {
-        return Err(again(Fault::CsrMismatch, detail.to_owned()));
+    match &request.cert_req_info {
+        // SZTP-9646-3.2-10: what cert-req-info gave is what comes back, the new key aside.
+        Some(info) => {
+            info::matches(info, &csr).map_err(|detail| again(Fault::CsrMismatch, detail.into()))?;
+        }
+        // The CA takes names from a registration authority as they are, so this is where a device
+        // that would be somebody else is found out.
+        None => names::are_own(&csr, device)
+            .map_err(|detail| RestconfError::new(Fault::CsrOrigin, detail))?,
     }
     let origin = match envelope {
         _ if is_identity_key => Origin::IdentityKey,

@@ -179,7 +179,7 @@ pub(crate) async fn a_device_asks_makes_a_key_and_gets_its_certificate() {
     assert_eq!((line.outcome.as_str(), line.http), ("asked", 400));
 
     let key = SoftwareKey::generate(KeyKind::EcdsaP384).unwrap();
-    let request = p10(&key, "CN=CSR-1,O=Plant");
+    let request = p10(&key, "serialNumber=CSR-1,CN=CSR-1");
     let first = certificate(&device.ask(request.clone()).await).unwrap();
     assert!(first.public_key().is_same_key(key.public_key()));
     assert!(first.subject().contains("CN=CSR-1"), "{}", first.subject());
@@ -214,8 +214,10 @@ pub(crate) async fn requests_that_are_not_the_devices_own_are_refused() {
     assert_eq!(got.refusal(), (400, "missing-attribute".into(), "sztp.csr-mismatch".into()));
     assert!(got.text().contains("csr-request"), "{}", got.text());
     // Another device's name.
-    let got = device.ask(p10(&key, "serialNumber=CSR-2,CN=CSR-2")).await;
-    assert_eq!(got.refusal().2, "sztp.csr-origin");
+    for other in ["serialNumber=CSR-2,CN=CSR-2", "CN=CSR-2", "CN=registrar.example"] {
+        let got = device.ask(p10(&key, other)).await;
+        assert_eq!(got.refusal().2, "sztp.csr-origin", "{other}");
+    }
     // Another device that brings what was meant for this one.
     let got = world.lab.device("CSR-2").ask(p10(&key, "CN=CSR-1")).await;
     assert_eq!(got.refusal().2, "sztp.csr-not-requested");

@@ -282,6 +282,8 @@ fn good_p10_requests() {
     assert_eq!(checked.origin, Origin::IdentityKey);
 
     // A device that came with a password can only have made a new key.
+    let named = CsrBuilder::new(pki::issue::name("CN=SN-1").unwrap());
+    let fresh = CsrInput::P10(named.sign(&new).unwrap().der().to_vec());
     let checked = check(&fresh, Some(&asked_new), &policy, &PASSWORD, NOW).unwrap();
     assert_eq!(checked.origin, Origin::Transport);
 }
@@ -428,6 +430,49 @@ fn bad_p10_requests() {
     let own = csr(&world.idevid, world.idevid.signer.as_ref());
     let error = check(&p10(&own), Some(&asked_own), &policy, &PASSWORD, NOW).unwrap_err();
     assert_eq!(error.fault, Fault::CsrOrigin);
+}
+
+/// The server answers for the names towards the CA, which believes a registration authority. A
+/// device that was not told which to ask for asks for its own.
+///
+/// Requirements: SZTP-9646-3.2-11, SZTP-9646-4.1.5-01
+#[test]
+fn a_device_gives_itself_no_name_but_its_own() {
+    let world = World::new();
+    let policy = Policy::default();
+    let asked = asked(Some(KeyAlgorithm::EcP256), CsrFormat::P10);
+    let own = || CsrBuilder::with_subject_der(world.certificate().subject_der()).unwrap();
+    let named = |text: &str| CsrBuilder::new(pki::issue::name(text).unwrap());
+    let nobody = CsrBuilder::with_subject_der(&[0x30, 0]).unwrap();
+    // (request, whether a device with a certificate may, whether one with a password may)
+    for (builder, certificate, password) in [
+        (own(), true, false),
+        (nobody, true, true),
+        (named("CN=SN-1"), true, true),
+        (named("serialNumber=SN-1,CN=SN-1"), true, true),
+        (named("CN=SN-1,O=Usher Test Manufacturer"), true, false),
+        (named("CN=SN-2"), false, false),
+        (named("CN=registrar.example"), false, false),
+        (named("CN=SN-1,CN=SN-2"), false, false),
+        (named("CN=SN-1+CN=SN-2"), false, false),
+        (named("CN=SN-1,O=Plant"), false, false),
+        (named("CN=SN-1,OU=Administrators"), false, false),
+        (named("OU=SN-1"), false, false),
+        (
+            own().dns_names(&["registrar.example"]).unwrap(),
+            false,
+            false,
+        ),
+    ] {
+        let csr = builder.sign(&key()).unwrap();
+        let input = CsrInput::P10(csr.der().to_vec());
+        for (device, may) in [(&world.device(), certificate), (&PASSWORD, password)] {
+            let result = check(&input, Some(&asked), &policy, device, NOW);
+            let fault = result.err().map(|error| error.fault);
+            assert_eq!(fault.is_none(), may, "{}", csr.subject());
+            assert!(matches!(fault, None | Some(Fault::CsrOrigin)), "{fault:?}");
+        }
+    }
 }
 
 /// Requirements: SZTP-9646-3.2-09, SZTP-9646-3.2-10, SZTP-9646-2.3-03, SZTP-9640-2-01
