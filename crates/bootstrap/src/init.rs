@@ -131,14 +131,15 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
     let mut requests = Vec::new();
     if options.owner_csr {
         let each: [(&str, &str, &dyn Signer); 2] = [
-            ("owner.csr", "Owner Certificate", owner_key.as_ref()),
-            ("ra.csr", "Registration Authority", &ra_key),
+            ("owner", "Owner Certificate", owner_key.as_ref()),
+            ("ra", "Registration Authority", &ra_key),
         ];
-        for (file, common_name, key) in each {
+        for (stem, common_name, key) in each {
+            let file = format!("{stem}.csr");
             let name = pki::issue::name(&subject(options, common_name))?;
             let request = CsrBuilder::new(name).sign(key)?;
-            folder.write(file, request.to_pem().as_bytes(), 0o644)?;
-            requests.push(directory.join(file));
+            folder.write(&file, request.to_pem().as_bytes(), 0o644)?;
+            requests.push(directory.join(&file));
         }
     } else {
         let ca = root(&folder, options, "owner-ca", "Owner CA", now)?;

@@ -433,13 +433,13 @@ pub async fn list_vouchers(
     );
     let mut values = params![filter.after];
     for (column, value) in [
-        ("device.vendor", &filter.vendor),
-        ("device.serial", &filter.serial),
-        ("device.group_name", &filter.group),
+        ("vendor", &filter.vendor),
+        ("serial", &filter.serial),
+        ("group_name", &filter.group),
     ] {
         if let Some(value) = value {
             values.push(value.into());
-            sql.push_str(&format!(" AND {column} = ${}", values.len()));
+            sql.push_str(&format!(" AND device.{column} = ${}", values.len()));
         }
     }
     if let Some(before) = filter.ends_before {
