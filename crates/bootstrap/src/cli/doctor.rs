@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use daemon::{Clock, Outcome};
 use daemon::cli::Doctor;
 use daemon::config::{Flags, IdentityConfig};
+use daemon::{Clock, Outcome};
 use pki::Certificate;
 use store::{Store, params};
 use time::{Duration, OffsetDateTime};
