@@ -73,7 +73,7 @@ pub(super) async fn target(
     let (name, version) = match target {
         Target::Hold => {
             trace.say(|| "the rule holds the device back".to_owned());
-            return Err(Refusal::NothingStaged);
+            return Err(Refusal::Held);
         }
         Target::Redirect { name } => return Ok((What::Redirect(name.clone()), None)),
         Target::Bundle { name, version } => (name, version),

@@ -103,6 +103,9 @@ pub enum Refusal {
     /// No rule matches.
     #[error("no rule matches this device")]
     NothingStaged,
+    /// The rule that matches says so.
+    #[error("the rule that matches this device holds it back")]
+    Held,
     /// The device wants signed data, and there is none for it.
     #[error("the device asks for signed data, and {0}")]
     Unsigned(String),
@@ -128,7 +131,7 @@ impl Refusal {
     #[must_use]
     pub fn restconf(&self) -> RestconfError {
         let (fault, text) = match self {
-            Self::NothingStaged | Self::Unusable(_) => {
+            Self::NothingStaged | Self::Held | Self::Unusable(_) => {
                 (Fault::NothingStaged, "nothing is staged for this device")
             }
             Self::Unsigned(_) => (
