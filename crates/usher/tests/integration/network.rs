@@ -178,7 +178,7 @@ fn udhcpc(link: &NetworkLink) {
 }
 
 /// Runs dhclient until it has a lease, which gives the host its IPv6 address.
-fn dhclient_v6(link: &NetworkLink) {
+async fn dhclient_v6(link: &NetworkLink) {
     let write = |name: &str, text: &str| {
         let path = link.folder().join(name);
         fs::write(&path, text).unwrap();
@@ -203,7 +203,7 @@ fn dhclient_v6(link: &NetworkLink) {
         command.arg("-lf").arg(&lease).arg("eth0");
         let _client = quiet(&mut command);
         for _ in 0..30 {
-            std::thread::sleep(Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let text = fs::read_to_string(&lease).unwrap_or_default();
             if text.contains("sztp-redirect") && text.trim_end().ends_with('}') {
                 return;
@@ -269,31 +269,31 @@ fn client_address(link: &NetworkLink) -> String {
     address.split('/').next().unwrap().to_owned()
 }
 
-fn await_port(link: &NetworkLink, port: u16) {
-    await_socket(link, port, "-t");
+async fn await_port(link: &NetworkLink, port: u16) {
+    await_socket(link, port, "-t").await;
 }
 
-fn await_udp_port(link: &NetworkLink, port: u16) {
-    await_socket(link, port, "-u");
+async fn await_udp_port(link: &NetworkLink, port: u16) {
+    await_socket(link, port, "-u").await;
 }
 
 /// Waits until something listens at a port of the server's host, ten seconds at most.
-fn await_socket(link: &NetworkLink, port: u16, kind: &str) {
+async fn await_socket(link: &NetworkLink, port: u16, kind: &str) {
     for _ in 0..100 {
         let mut listing = link.on_server("ss");
         let text = good(listing.args(["-H", kind, "-l", "-n"]));
         if String::from_utf8_lossy(&text).contains(&format!(":{port} ")) {
             return;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("nothing listens at port {port}");
 }
 
 /// Requirements: SZTP-8572-4.1-01, SZTP-8572-4.2-01, SZTP-8572-4.3-01, SZTP-8572-8.1-01,
 /// SZTP-8572-8.1-03, SZTP-8572-4.2.1-03, SZTP-8572-4.2.3-02, SZTP-8572-4.1-02
-#[test]
-fn a_device_boots_from_dhcp_dns_and_a_stick() {
+#[tokio::test]
+async fn a_device_boots_from_dhcp_dns_and_a_stick() {
     let Some(link) = NetworkLink::for_test("a_device_boots_from_dhcp_dns_and_a_stick") else {
         return;
     };
@@ -306,11 +306,11 @@ fn a_device_boots_from_dhcp_dns_and_a_stick() {
         );
     let _dhcp = dnsmasq(&link);
     udhcpc(&link);
-    await_port(&link, 9543);
+    await_port(&link, 9543).await;
     booted(&link, &["--dhcp-lease", "lease"], "option 143");
     assert!(configuration(folder).contains("router-1"));
 
-    dhclient_v6(&link);
+    dhclient_v6(&link).await;
     booted(&link, &["--dhcp-lease", "lease6"], "DHCPv6 option 136");
 
     shell(
@@ -326,7 +326,7 @@ fn a_device_boots_from_dhcp_dns_and_a_stick() {
     assert!(configuration(folder).contains("router-1"));
 
     let _dns = knot(&link);
-    await_port(&link, 53);
+    await_port(&link, 53).await;
     let dns = ["--dns-server", "192.0.2.1", "--dns-domain"];
     booted(
         &link,
@@ -343,11 +343,11 @@ fn a_device_boots_from_dhcp_dns_and_a_stick() {
     let address = client_address(&link);
     let mdns = ["--mdns", "--mdns-interface", &address];
     let responder = responder(&link, &["--usb", "stick", "--vendor", "maker"]);
-    await_udp_port(&link, 5353);
+    await_udp_port(&link, 5353).await;
     booted(&link, &mdns, "TXT SN-1._sztp.local.");
     drop(responder);
     let _responder = self::responder(&link, &["--server", SERVER]);
-    await_udp_port(&link, 5353);
+    await_udp_port(&link, 5353).await;
     booted(&link, &mdns, "SRV _sztp._tcp.local.");
 
     // The first sources hold nothing, or something that does not help; the last one does.
