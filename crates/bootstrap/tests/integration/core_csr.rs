@@ -183,7 +183,7 @@ pub(crate) async fn a_device_asks_makes_a_key_and_gets_its_certificate() {
     let first = certificate(&device.ask(request.clone()).await).unwrap();
     assert!(first.public_key().is_same_key(key.public_key()));
     assert!(first.subject().contains("CN=CSR-1"), "{}", first.subject());
-    let ca = Certificate::load_all(&world.lab.path("registrar/domain-ca.pem")).unwrap();
+    let ca = Certificate::load_all(world.lab.path("registrar/domain-ca.pem")).unwrap();
     first.verify_signature_by(ca[0].public_key()).unwrap();
     // The same request again, as after an answer that was lost, is the same certificate.
     let again = certificate(&device.ask(request).await).unwrap();
