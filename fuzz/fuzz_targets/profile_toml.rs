@@ -80,7 +80,7 @@ fuzz_target!(|text: &str| {
         check(&profile);
     }
     for parent in Profiles::default().iter() {
-        if let Ok(profile) = file.resolve(Some(parent), "fuzz") {
+        if let Ok(profile) = file.resolve(Some(parent.as_ref()), "fuzz") {
             check(&profile);
         }
     }
