@@ -253,6 +253,8 @@ impl Device<'_> {
                 }
                 Step::RewindSources => {
                     self.connection = None;
+                    // Nothing is under way, so what a power cut kept from being settled is.
+                    self.disk.settle()?;
                     for source in &mut self.sources {
                         source.rewind();
                     }

@@ -128,6 +128,50 @@ async fn a_power_cut_at_any_write_costs_nothing_but_time() {
     server.stop().await;
 }
 
+/// What an onboarding that went well has left is what one that fails afterwards is taken back to,
+/// wherever the power went between the two.
+///
+/// Requirements: SZTP-8572-5.6-08
+#[tokio::test]
+async fn a_later_failure_does_not_take_back_what_is_complete() {
+    let world = World::new();
+    let server = Server::start(world.server(&["127.0.0.1"]), |_, _| {
+        super::server::Reply::Status(404)
+    })
+    .await;
+    let configured = |configuration: &[u8], script: Option<&[u8]>| {
+        ConveyedInformation::Onboarding(OnboardingInformation {
+            configuration: Some(configuration.to_vec()),
+            configuration_handling: Some(ConfigurationHandling::Replace),
+            post_configuration_script: script.map(<[u8]>::to_vec),
+            ..OnboardingInformation::default()
+        })
+    };
+    let mut cuts = 0;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("configuration"), b"factory\n").unwrap();
+        server.answers(giving(configured(b"first\n", None)));
+        let mut options = device(&world, &server, folder.path());
+        options.power_cut_at_write = Some(cuts);
+        let whole = bootstrap(options).await.is_bootstrapped();
+        let state = std::fs::read_to_string(folder.path().join("sztp.json"));
+        let complete = state.is_ok_and(|state| state.contains("\"reported\""));
+        server.answers(giving(configured(b"second\n", Some(b"exit 1"))));
+        let outcome = bootstrap(device(&world, &server, folder.path())).await;
+        assert!(matches!(outcome.verdict, Verdict::Failed(_)), "{cuts}");
+        let expect = if complete { "first\n" } else { "factory\n" };
+        let found = configuration(folder.path());
+        assert_eq!(String::from_utf8_lossy(&found), expect, "{cuts}");
+        if whole {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 5, "{cuts}");
+    server.stop().await;
+}
+
 /// The state of one device is not another's, and not two processes' at once.
 #[tokio::test]
 async fn a_state_has_one_owner() {
