@@ -10,6 +10,8 @@ const TEXT_CHARS_MAX: usize = 160;
 /// Members of an object or an array that are shown. A peer must not fill the device's memory with
 /// what it says.
 const MEMBERS_MAX: usize = 64;
+/// Values of a body that are shown, at any depth.
+const VALUES_MAX: usize = 512;
 /// Bodies above this are not decoded for the trace.
 const DECODED_SIZE_MAX_BYTES: usize = 256 * 1024;
 
@@ -157,13 +159,14 @@ fn body(bytes: &[u8]) -> Value {
     if bytes.len() <= DECODED_SIZE_MAX_BYTES
         && let Ok(mut value) = serde_json::from_slice::<Value>(bytes)
     {
-        shorten(&mut value);
+        shorten(&mut value, &mut VALUES_MAX.clone());
         return value;
     }
     json!(excerpt(bytes, 4 * TEXT_CHARS_MAX))
 }
 
-fn shorten(value: &mut Value) {
+fn shorten(value: &mut Value, left: &mut usize) {
+    *left = left.saturating_sub(1);
     match value {
         Value::String(text) => {
             let length = text.chars().count();
@@ -173,15 +176,25 @@ fn shorten(value: &mut Value) {
             }
         }
         Value::Array(items) => {
-            items.truncate(MEMBERS_MAX);
-            items.iter_mut().for_each(shorten);
+            let shown = items.drain(..).take(MEMBERS_MAX).map_while(|mut item| {
+                (*left > 0).then(|| {
+                    shorten(&mut item, left);
+                    item
+                })
+            });
+            // Collected anew, as what is taken out leaves its room behind.
+            *items = shown.collect();
         }
         Value::Object(members) => {
-            let too_many: Vec<String> = members.keys().skip(MEMBERS_MAX).cloned().collect();
-            for name in too_many {
-                members.remove(&name);
-            }
-            members.values_mut().for_each(shorten);
+            let members_shown = std::mem::take(members).into_iter().take(MEMBERS_MAX);
+            *members = members_shown
+                .map_while(|(name, mut item)| {
+                    (*left > 0).then(|| {
+                        shorten(&mut item, left);
+                        (excerpt(name.as_bytes(), TEXT_CHARS_MAX), item)
+                    })
+                })
+                .collect();
         }
         _ => {}
     }
@@ -333,5 +346,41 @@ fn device_line(event: &DeviceEvent) -> String {
         DeviceEvent::Waiting { wait_ms, text, .. } => {
             format!("waiting {:.1} s: {text}", *wait_ms as f64 / 1000.0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(value: &Value) -> usize {
+        1 + match value {
+            Value::Array(items) => items.iter().map(values).sum(),
+            Value::Object(members) => members.values().map(values).sum(),
+            _ => 0,
+        }
+    }
+
+    /// There are thousands of events, and whoever answers decides what stands in them.
+    #[test]
+    fn a_body_takes_little_room_in_the_trace() {
+        let row = format!("[{}]", ["1"; 60].join(","));
+        let square = format!("[{}]", vec![row; 60].join(","));
+        let cube = format!("[{}]", vec![square; 30].join(","));
+        assert!(cube.len() <= DECODED_SIZE_MAX_BYTES);
+        let name = "n".repeat(100_000);
+        for text in [
+            cube,
+            format!("{{\"{name}\":1}}"),
+            format!("{{\"a\":\"{name}\"}}"),
+            "[".repeat(200_000),
+        ] {
+            let shown = body(text.as_bytes());
+            assert!(values(&shown) <= 2 * VALUES_MAX, "{}", values(&shown));
+            assert!(shown.to_string().len() < 16 * 1024);
+        }
+        // What is said in earnest is shown as it is.
+        let text = r#"{"a":[1,{"b":[null]}],"c":"d"}"#;
+        assert_eq!(body(text.as_bytes()).to_string(), text);
     }
 }
