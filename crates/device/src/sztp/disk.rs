@@ -232,7 +232,7 @@ impl Disk {
             return Ok(());
         }
         self.tick()?;
-        fs::remove_dir_all(&path).map_err(failed(&path))
+        remove_folder(&path)
     }
 
     /// The names of the files that begin so.
@@ -283,6 +283,35 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// A folder with all that is in it, whatever permissions a script has left there: what cannot be
+/// taken back once could not be at any later start.
+pub(super) fn remove_folder(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path);
+            fs::remove_dir_all(path).map_err(failed(path))
+        }
+        other => other.map_err(failed(path)),
+    }
+}
+
+/// Lets the owner into a folder and those below it, as far as that is to be had. Links are left
+/// alone.
+fn open_up(folder: &Path) {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // What stays closed is told by the removal.
+            let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+        }
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let inside = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(inside.map(|entry| entry.path()));
+    }
+}
+
 /// A file as a whole; `None` if it is not there.
 fn read(path: &Path, size_max_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
     match fs::metadata(path) {
@@ -293,5 +322,28 @@ fn read(path: &Path, size_max_bytes: u64) -> Result<Option<Vec<u8>>, Error> {
         Ok(_) => fs::read(path).map(Some).map_err(failed(path)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path)(error)),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// It shows where tests do not run as root, whom no permission keeps out.
+    #[test]
+    fn a_script_cannot_keep_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = Disk::open(Some(folder.path()), None).unwrap();
+        let deep = disk.path(SANDBOX).join("pre/a/b");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), b"x").unwrap();
+        for (folder, mode) in [("pre/a/b", 0o000), ("pre/a", 0o500), ("pre", 0o100)] {
+            let folder = disk.path(SANDBOX).join(folder);
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        disk.roll_back().unwrap();
+        assert!(!disk.path(SANDBOX).exists());
     }
 }

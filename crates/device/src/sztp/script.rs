@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     SCRIPT_FILE_MAX_BYTES, SCRIPT_OUTPUT_MAX_BYTES,
-    disk::{Disk, SANDBOX, create, failed},
+    disk::{Disk, SANDBOX, create, failed, remove_folder},
 };
 use crate::Error;
 
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let folder = disk.path(SANDBOX).join(name);
     disk.tick()?;
     if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(failed(&folder))?;
+        remove_folder(&folder)?;
     }
     fs::create_dir_all(&folder).map_err(failed(&folder))?;
     let path = folder.join("script");
