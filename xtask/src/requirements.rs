@@ -198,8 +198,8 @@ fn sources(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
 /// part opens an id of the catalogue.
 fn ids_in(text: &str, prefixes: &BTreeSet<String>) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.')) {
-        let word = word.trim_end_matches(['.', '-']);
+    for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
+        let word = word.trim_end_matches(['.', '-', '_']);
         let mut parts = word.split('-');
         let opens = parts.next().is_some_and(|first| prefixes.contains(first));
         let numbered = parts.count() >= 2
