@@ -138,11 +138,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its code.
-    pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
+    /// A failure with its code. Of the text no more is kept than a report takes, and no control
+    /// characters: peers have their share in it, if only by the names in their certificates.
+    pub fn new(code: impl Into<String>, text: impl AsRef<str>) -> Self {
         Self {
             code: code.into(),
-            text: text.into(),
+            text: excerpt(text.as_ref().as_bytes(), MESSAGE_CHARS_MAX),
         }
     }
 

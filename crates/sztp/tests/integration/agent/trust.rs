@@ -2,7 +2,10 @@
 
 use artifacts::{Encoding, Tolerances, bundle::BootstrappingData, conveyed};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pki::issue::{AltName, CrlBuilder, Profile, RevocationReason};
+use pki::{
+    KeyKind, Signer as _, SoftwareKey,
+    issue::{AltName, CertificateBuilder, CrlBuilder, Profile, RevocationReason},
+};
 use sztp::{
     agent::{Clock, Found, NonceUse, Note, REDIRECTS_MAX, Server, TrustAnchor},
     discovery,
@@ -84,6 +87,37 @@ fn a_well_known_server_that_is_not_what_it_says_gets_no_request() {
         assert_eq!(failure.code, code);
         assert_eq!(sim.log, ["connect 192.0.2.1 1 anchors"]);
     }
+}
+
+/// Why a server was refused is kept for good, and its certificate is anybody's to make.
+#[test]
+fn what_a_stranger_is_called_does_not_fill_the_state() {
+    let world = World::new();
+    let long = format!("CN={}\\1B[2J", "\\\"".repeat(15_000));
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+    let stranger = CertificateBuilder::new(
+        Profile::RootCa,
+        pki::issue::name(&long).unwrap(),
+        key.public_key().clone(),
+        [7; 16],
+        world.now - Duration::DAY,
+        world.now + Duration::DAY,
+    )
+    .self_sign(&key)
+    .unwrap();
+    let identity = pki::Identity::new(vec![stranger], std::sync::Arc::new(key)).unwrap();
+    let mut sim = Sim::new(&world);
+    sim.config.well_known = vec![at("192.0.2.1")];
+    sim.config.server_anchors = world.domain_anchors();
+    let server = SimServer::giving(&identity, unsigned(&whole()));
+    sim.servers.insert("192.0.2.1".to_owned(), server);
+    let End::GaveUp(failure) = sim.run() else {
+        panic!("{:?}", sim.log)
+    };
+    assert_eq!(failure.code, "path.unknown-issuer");
+    assert!(!failure.text.contains('\u{1b}'));
+    let state = serde_json::to_vec(&sim.disk.state).unwrap();
+    assert!(state.len() < 16 * 1024, "{} octets", state.len());
 }
 
 trait CloneOf {
