@@ -253,6 +253,18 @@ impl Service {
         if !proven && !self.stranger_turn(call.peer) {
             return (reply, stranger.code);
         }
+        // Others hear of what became of a device, and of nobody who only says that it is one.
+        let event = match (stranger.device, &stranger.vendor, &stranger.serial) {
+            (Some(device), Some(vendor), Some(serial)) if proven => Some(events::Event {
+                at: now,
+                kind: events::Kind::Refused,
+                device,
+                vendor: vendor.clone(),
+                serial: serial.clone(),
+                detail: json!({ "code": stranger.code }),
+            }),
+            _ => None,
+        };
         let entry = Entry {
             line: Line {
                 at: now,
@@ -276,7 +288,7 @@ impl Service {
             silent: false,
             state: None,
             progress: None,
-            event: None,
+            event: event.filter(|event| event.wanted(&self.config().events)),
         };
         // The refusal stands whether it can be written down or not.
         if let Err(error) = self.0.ledger.write(entry).await {
@@ -452,7 +464,10 @@ impl Service {
                     reply,
                     outcome: "refused",
                     code: error.code,
-                    next: refusal.to_string(),
+                    next: format!(
+                        "{refusal}: `usher bootstrap explain {}` says more",
+                        device.serial
+                    ),
                     state: Some(State::Waiting),
                     progress: None,
                     event: Some((

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use store::outbox;
 
 use crate::core_data::{CONTENT, FILES};
-use crate::harness::Lab;
+use crate::harness::{Device, Lab};
 
 type Heard = Arc<Mutex<Vec<Value>>>;
 
@@ -152,6 +152,17 @@ async fn refused_and_stuck_devices_are_told_of() {
     assert_eq!(lab.running().service().find_stuck().await.unwrap(), 1);
     until("both", async || kinds(&heard).len() == 2).await;
     assert_eq!(kinds(&heard), ["device.refused", "device.stuck"]);
+    // One that is blocked is told of; somebody who only says that it is that device is not.
+    lab.change(
+        "UPDATE device SET blocked = 'stolen' WHERE serial = $1",
+        store::params!["SN-1"],
+    )
+    .await;
+    let forged = Device::new(lab.address(), Some(lab.pki.forged_idevid("SN-1").unwrap()));
+    assert_eq!(forged.ask(json!({})).await.status, 401);
+    assert_eq!(device.ask(json!({})).await.status, 403);
+    until("the third", async || kinds(&heard).len() == 3).await;
+    assert_eq!(kinds(&heard)[2], "device.refused");
     lab.stop().await;
 }
 
