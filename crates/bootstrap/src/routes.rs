@@ -127,10 +127,14 @@ async fn answer(
     let asked = Form::of(&parts.headers);
     let role = service.config().role;
     let found = resource(path, role);
+    // A proxy is many senders at one address.
+    let address = crate::auth::canonical(peer.address.ip());
+    let proxies = &service.config().authentication.proxies;
+    let sender = (!proxies.contains(&address)).then_some(address);
     if found.is_err()
         && let Some(response) = service
             .engine()
-            .hosted(&parts.method, path, &parts.headers)
+            .hosted_for(sender, &parts.method, path, &parts.headers)
             .await
     {
         return with_cache_control(response);
@@ -401,6 +405,9 @@ impl net::server::Observer for Witness {
         // RFC 8040 §7 has its own table; statuses that are not in it become their neighbours.
         let (fault, message) = match status {
             StatusCode::PAYLOAD_TOO_LARGE => (Fault::TooLarge, "the body is too large"),
+            StatusCode::BAD_REQUEST if code == "net.header" => {
+                (Fault::BodyMissing, "the header is not that of a request")
+            }
             StatusCode::BAD_REQUEST => (Fault::BodyMissing, "the body broke off"),
             StatusCode::REQUEST_TIMEOUT => (Fault::BodyMissing, "the body came too slowly"),
             StatusCode::INTERNAL_SERVER_ERROR => (Fault::Internal, "internal error"),

@@ -251,7 +251,18 @@ impl Engine {
         path: &str,
         headers: &http::HeaderMap,
     ) -> Option<axum::response::Response> {
-        self.0.images.answer(method, path, headers).await
+        self.0.images.answer(method, path, headers, None).await
+    }
+
+    /// The same for a peer, who may have so many transfers at once.
+    pub async fn hosted_for(
+        &self,
+        sender: Option<std::net::IpAddr>,
+        method: &http::Method,
+        path: &str,
+        headers: &http::HeaderMap,
+    ) -> Option<axum::response::Response> {
+        self.0.images.answer(method, path, headers, sender).await
     }
 
     /// Chooses and makes what a device gets.

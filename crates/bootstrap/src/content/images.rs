@@ -4,9 +4,10 @@
 //! becomes part of a path. A file is there whole or not at all: it is written beside its place,
 //! synced, and moved there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read as _, SeekFrom, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +27,8 @@ pub const PATH: &str = "/images/";
 pub const IMAGE_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Images that are sent at once; more devices are told to come back.
 const TRANSFERS_MAX: usize = 256;
+/// Of those, to one IPv4 address or IPv6 /64: whoever reads slowly keeps nobody else waiting.
+const TRANSFERS_PER_SENDER_MAX: usize = 64;
 /// Octets that are read at once.
 const PIECE: usize = 64 * 1024;
 
@@ -34,8 +37,31 @@ const PIECE: usize = 64 * 1024;
 pub struct Images {
     folder: PathBuf,
     transfers: Arc<Semaphore>,
+    senders: Arc<Mutex<HashMap<IpAddr, usize>>>,
     /// Files that are not what they are called.
     broken: Arc<Mutex<HashSet<Digest>>>,
+}
+
+/// One transfer, for as long as it lasts.
+#[derive(Debug)]
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    sender: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some((sender, senders)) = &self.sender else {
+            return;
+        };
+        let mut senders = senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = senders.get_mut(sender) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                senders.remove(sender);
+            }
+        }
+    }
 }
 
 /// The path under which devices find an image.
@@ -51,6 +77,7 @@ impl Images {
         Self {
             folder,
             transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+            senders: Arc::default(),
             broken: Arc::default(),
         }
     }
@@ -149,12 +176,32 @@ impl Images {
         Ok(false)
     }
 
-    /// The answer to a request for an image, or `None` if the path is not one of an image.
+    /// Room for one more transfer, if there is any.
+    fn turn(&self, sender: Option<IpAddr>) -> Option<Turn> {
+        let permit = Arc::clone(&self.transfers).try_acquire_owned().ok()?;
+        let sender = sender.map(crate::auth::network);
+        if let Some(sender) = sender {
+            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = senders.entry(sender).or_default();
+            if *count >= TRANSFERS_PER_SENDER_MAX {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Turn {
+            _permit: permit,
+            sender: sender.map(|sender| (sender, Arc::clone(&self.senders))),
+        })
+    }
+
+    /// The answer to a request for an image, or `None` if the path is not one of an image. Without
+    /// a `sender` no limit for one sender holds.
     pub async fn answer(
         &self,
         method: &Method,
         path: &str,
         headers: &HeaderMap,
+        sender: Option<IpAddr>,
     ) -> Option<Response> {
         let (digest, name) = path.strip_prefix(PATH)?.split_once('/')?;
         // Only the one form that we write ourselves: 64 lower-case digits and a plain name.
@@ -182,16 +229,17 @@ impl Images {
         }
         let file = tokio::fs::File::open(self.file(&digest)).await.ok()?;
         let size = file.metadata().await.ok().filter(|m| m.is_file())?.len();
-        Some(self.send(method, headers, &digest, file, size).await)
+        let asked = (method, headers);
+        Some(self.send(asked, &digest, file, size, sender).await)
     }
 
     async fn send(
         &self,
-        method: &Method,
-        headers: &HeaderMap,
+        (method, headers): (&Method, &HeaderMap),
         digest: &Digest,
         mut file: tokio::fs::File,
         size: u64,
+        sender: Option<IpAddr>,
     ) -> Response {
         let tag = format!("\"{digest}\"");
         let text = |name| {
@@ -233,7 +281,7 @@ impl Images {
         let body = if *method == Method::HEAD {
             Body::empty()
         } else {
-            let Ok(permit) = Arc::clone(&self.transfers).try_acquire_owned() else {
+            let Some(turn) = self.turn(sender) else {
                 let mut response = empty(StatusCode::SERVICE_UNAVAILABLE);
                 set(&mut response, header::RETRY_AFTER, "30");
                 return response;
@@ -241,7 +289,7 @@ impl Images {
             if first > 0 && file.seek(SeekFrom::Start(first)).await.is_err() {
                 return empty(StatusCode::SERVICE_UNAVAILABLE);
             }
-            stream(file, length, permit)
+            stream(file, length, turn)
         };
         let mut response = described(status, &tag, body);
         set(&mut response, header::CONTENT_LENGTH, &length.to_string());
@@ -292,10 +340,9 @@ fn described(status: StatusCode, tag: &str, body: Body) -> Response {
 }
 
 /// The octets of a file, as many as were promised, in pieces.
-fn stream(file: tokio::fs::File, length: u64, permit: OwnedSemaphorePermit) -> Body {
-    let pieces = futures::stream::try_unfold(
-        (file, length, permit),
-        |(mut file, left, permit)| async move {
+fn stream(file: tokio::fs::File, length: u64, turn: Turn) -> Body {
+    let pieces =
+        futures::stream::try_unfold((file, length, turn), |(mut file, left, turn)| async move {
             if left == 0 {
                 return Ok::<_, std::io::Error>(None);
             }
@@ -307,9 +354,8 @@ fn stream(file: tokio::fs::File, length: u64, permit: OwnedSemaphorePermit) -> B
             }
             piece.truncate(read);
             let left = left.saturating_sub(read as u64);
-            Ok(Some((Bytes::from(piece), (file, left, permit))))
-        },
-    );
+            Ok(Some((Bytes::from(piece), (file, left, turn))))
+        });
     Body::from_stream(pieces)
 }
 
@@ -372,6 +418,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_sender_has_its_share_of_the_transfers() {
+        let images = Images::new(PathBuf::from("nowhere"));
+        let one: Option<IpAddr> = "192.0.2.1".parse().ok();
+        let other: Option<IpAddr> = "2001:db8::1".parse().ok();
+        let mut held: Vec<Turn> = (0..TRANSFERS_PER_SENDER_MAX)
+            .map(|_| images.turn(one).unwrap())
+            .collect();
+        assert!(images.turn(one).is_none());
+        assert!(images.turn(other).is_some());
+        drop(held.pop());
+        assert!(images.turn(one).is_some());
+        drop(held);
+        assert!(images.senders.lock().unwrap().is_empty());
+        // Behind a proxy nobody can be told from the next.
+        let all: Vec<Turn> = std::iter::from_fn(|| images.turn(None)).collect();
+        assert_eq!(all.len(), TRANSFERS_MAX);
+        assert!(images.turn(other).is_none());
+    }
+
+    #[test]
     fn ranges_are_read_as_http_says() {
         let part = |first, last| Range::Part { first, last };
         let cases = [
@@ -401,7 +467,7 @@ mod tests {
             let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        let response = images.answer(&Method::GET, path, &headers).await?;
+        let response = images.answer(&Method::GET, path, &headers, None).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Some((status, body.to_vec()))
@@ -457,12 +523,12 @@ mod tests {
             412
         );
         let head = images
-            .answer(&Method::HEAD, &path, &HeaderMap::new())
+            .answer(&Method::HEAD, &path, &HeaderMap::new(), None)
             .await
             .unwrap();
         assert_eq!(head.headers()["content-length"], "200000");
         let post = images
-            .answer(&Method::POST, &path, &HeaderMap::new())
+            .answer(&Method::POST, &path, &HeaderMap::new(), None)
             .await
             .unwrap();
         assert_eq!(post.status().as_u16(), 405);
