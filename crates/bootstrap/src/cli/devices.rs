@@ -23,7 +23,7 @@ use crate::register::{
 };
 use crate::vendor::Vendors;
 
-/// Rows whose outcomes stand in the answer; `--report` has all of them.
+/// Rows whose outcomes stand in the answer, refused ones besides; `--report` has all of them.
 const OUTCOMES_MAX: usize = 1000;
 
 #[derive(Debug, Subcommand)]
@@ -123,6 +123,26 @@ pub(super) struct FilterArguments {
 }
 
 impl FilterArguments {
+    /// The options as they were given.
+    pub(super) fn words(&self) -> String {
+        let state = self.state.map(|state| state.to_string());
+        let valued = [
+            ("--serial", &self.serial),
+            ("--vendor", &self.vendor),
+            ("--group", &self.group),
+            ("--site", &self.site),
+            ("--type", &self.device_type),
+            ("--state", &state),
+        ];
+        let mut words: Vec<String> = valued
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)))
+            .collect();
+        words.extend(self.without_voucher.then(|| "--without-voucher".to_owned()));
+        words.extend(self.blocked.then(|| "--blocked".to_owned()));
+        words.join(" ")
+    }
+
     pub(super) fn filter(&self, context: &Context) -> DeviceFilter {
         DeviceFilter {
             serial_prefix: self.serial.clone(),
@@ -231,6 +251,8 @@ pub(super) async fn run(context: &Context, command: &DevicesCommand) -> Result<O
 #[derive(Default)]
 pub(super) struct Outcomes {
     kept: Vec<Value>,
+    /// What was refused has places of its own, so that a thousand good rows do not hide it.
+    refused: Vec<Value>,
     left_out: u64,
     report: Option<(PathBuf, BufWriter<std::fs::File>)>,
     failure: Option<Error>,
@@ -239,6 +261,7 @@ pub(super) struct Outcomes {
 impl Outcomes {
     pub(super) fn begin(&mut self, report: Option<&Path>) {
         self.kept.clear();
+        self.refused.clear();
         self.left_out = 0;
         self.report = None;
         if let Some(path) = report {
@@ -261,8 +284,13 @@ impl Outcomes {
             self.failure = Some(Error::file(path, error));
         }
         if wanted {
-            if self.kept.len() < OUTCOMES_MAX {
-                self.kept.push(value);
+            let list = if value["outcome"] == "refused" {
+                &mut self.refused
+            } else {
+                &mut self.kept
+            };
+            if list.len() < OUTCOMES_MAX {
+                list.push(value);
             } else {
                 self.left_out += 1;
             }
@@ -275,7 +303,11 @@ impl Outcomes {
         }
         match self.failure.take() {
             Some(failure) => Err(failure),
-            None => Ok((std::mem::take(&mut self.kept), self.left_out)),
+            None => {
+                let mut all = std::mem::take(&mut self.kept);
+                all.append(&mut self.refused);
+                Ok((all, self.left_out))
+            }
         }
     }
 }
@@ -373,12 +405,11 @@ async fn run_import(context: &Context, arguments: &ImportArguments) -> Result<Ou
 fn row_text(row: &Value) -> String {
     let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
     let number = row.get("row").and_then(Value::as_u64).unwrap_or_default();
-    let mut line = format!(
-        "row {number}: {} {}/{}",
-        text("outcome"),
-        plain(text("vendor")),
-        plain(text("serial"))
-    );
+    let mut line = format!("row {number}: {}", text("outcome"));
+    if !text("serial").is_empty() {
+        let (vendor, serial) = (plain(text("vendor")), plain(text("serial")));
+        line.push_str(&format!(" {vendor}/{serial}"));
+    }
     if let Some(changed) = row.get("changed").and_then(Value::as_array) {
         let names: Vec<&str> = changed.iter().filter_map(Value::as_str).collect();
         line.push_str(&format!(" ({})", names.join(", ")));
@@ -447,7 +478,8 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<Outcome, E
             .iter()
             .map(|(state, number)| format!("{number} {state}"))
             .collect();
-        lines.push(format!("{total} devices: {}", states.join(", ")));
+        let separator = if states.is_empty() { "" } else { ": " };
+        lines.push(format!("{total} devices{separator}{}", states.join(", ")));
         lines.join("\n")
     });
     Ok(Outcome::Yes)
@@ -598,4 +630,22 @@ async fn export(context: &Context, arguments: &ExportArguments) -> Result<Outcom
         });
     }
     Ok(Outcome::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_row_is_named_however_many_are_good() {
+        let mut outcomes = Outcomes::default();
+        outcomes.begin(None);
+        for row in 0..2 * OUTCOMES_MAX {
+            outcomes.add(&json!({ "row": row, "outcome": "created" }), true);
+        }
+        outcomes.add(&json!({ "row": 7, "outcome": "refused" }), true);
+        let (rows, left_out) = outcomes.finish().unwrap();
+        assert_eq!((rows.len(), left_out), (OUTCOMES_MAX + 1, 1000));
+        assert_eq!(rows.last().unwrap()["outcome"], "refused");
+    }
 }

@@ -146,14 +146,25 @@ fn stranger_text(lines: &[Line], detail: bool) -> Vec<String> {
 }
 
 fn line_text(line: &Line) -> String {
-    format!(
-        "  {}  {:<9} {:<24} {} {}",
+    let said = |name: &str| line.summary[name].as_str().map(plain);
+    // What was reported or given says more than that the report was taken.
+    let what = match (said("progress"), said("target")) {
+        (Some(kind), _) => match said("message") {
+            Some(message) => format!("{kind}: {message}"),
+            None => kind,
+        },
+        (None, Some(target)) => target,
+        (None, None) => String::new(),
+    };
+    let text = format!(
+        "  {}  {:<9} {:<24} {:<4} {:<28} {what}",
         when(line.at),
         line.outcome,
         line.operation,
         line.code,
         plain(&line.peer)
-    )
+    );
+    text.trim_end().to_owned()
 }
 
 async fn gather(
@@ -241,7 +252,10 @@ async fn gather(
     }
     drop(snapshot);
     let lines = timeline::list(store, Some(device.id), None, arguments.lines).await?;
-    let strangers = timeline::strangers(store, Some(&device.serial), arguments.lines).await?;
+    // What a wrong password says of the device is not said by the device.
+    let (lines, mut strangers): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(proven);
+    strangers.append(&mut timeline::strangers(store, Some(&device.serial), arguments.lines).await?);
+    strangers.sort_by_key(|line| std::cmp::Reverse(line.at));
     let has_voucher = vouchers
         .iter()
         .any(|one| one["valid"] == json!(true) && one["nonced"] == json!(false));
@@ -374,14 +388,6 @@ fn show_text(shown: &Shown, detail: bool) -> String {
             "  certificate  {} until {}",
             text(certificate, "serial"),
             text(certificate, "not_after")
-        ));
-    }
-    for report in &shown.progress {
-        lines.push(format!(
-            "  progress     {}  {}  {}",
-            text(report, "at"),
-            text(report, "type"),
-            text(report, "message").replace("null", "")
         ));
     }
     for line in shown.lines.iter().rev() {

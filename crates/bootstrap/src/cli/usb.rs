@@ -206,8 +206,8 @@ async fn chosen(
     }
     if devices.is_empty() {
         return Err(Error::NotFound {
-            what: "device",
-            name: "with these properties".to_owned(),
+            what: "device with",
+            name: arguments.filter.words(),
         });
     }
     Ok(devices)

@@ -273,7 +273,9 @@ async fn import(context: &Context, arguments: &ImportArguments) -> Result<Outcom
     store.close().await;
     let report = result?;
     let (files, left_out) = lock(&outcomes).finish()?;
-    let ok = report.refused == 0;
+    // A wrong folder has nothing wrong in it, and nothing else either.
+    let none = report.stored + report.known + report.refused == 0;
+    let ok = report.refused == 0 && !none;
     let answer = json!({
         "ok": ok, "dry_run": arguments.dry_run, "report": report,
         "outcomes": files, "outcomes_left_out": left_out,
@@ -289,7 +291,11 @@ async fn import(context: &Context, arguments: &ImportArguments) -> Result<Outcom
             "{} files: {} stored, {} known, {} skipped, {} refused",
             report.files, report.stored, report.known, report.skipped, report.refused
         ));
-        if arguments.dry_run {
+        if none {
+            lines.push(
+                "there is no voucher in it: files named SERIAL.vcj are looked for".to_owned(),
+            );
+        } else if arguments.dry_run {
             lines.push("nothing was stored (--dry-run)".to_owned());
         } else if arguments.all_or_nothing && !ok {
             lines.push("nothing was stored (--all-or-nothing)".to_owned());

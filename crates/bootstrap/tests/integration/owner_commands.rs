@@ -185,6 +185,9 @@ pub(crate) async fn the_first_day() {
         )
         .await;
     shell.expect("vouchers import @devices.csv", NO).await;
+    // The wrong folder.
+    shell.expect("vouchers import @site/content", NO).await;
+    shell.expect("devices strangers", YES).await;
     shell.expect("vouchers list", YES).await;
     shell.expect("vouchers show SN-1", YES).await;
     shell.expect("vouchers show SN-9", NO).await;

@@ -350,7 +350,8 @@ pub(super) async fn tls(
                     NAME,
                     "bootstrap.not-listening",
                     format!("{target}: {error}"),
-                    "`usher bootstrap serve`; then look at the name, the firewall, the port",
+                    "`usher bootstrap serve`; then look at the name, the firewall, the port; \
+                     --connect ADDRESS:PORT where the name leads elsewhere",
                 );
                 own_chain(report, &identities, &anchors, &options);
                 return;
