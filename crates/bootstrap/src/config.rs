@@ -616,7 +616,8 @@ mod tests {
         for line in SAMPLE.lines() {
             let open = line.strip_prefix("# ").filter(|rest| {
                 let word = rest.split_whitespace().next().unwrap_or_default();
-                rest.starts_with('[') || (rest.split_whitespace().nth(1) == Some("=") && word.is_ascii())
+                rest.starts_with('[')
+                    || (rest.split_whitespace().nth(1) == Some("=") && word.is_ascii())
             });
             text.push_str(open.unwrap_or(line));
             text.push('\n');

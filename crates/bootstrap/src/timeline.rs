@@ -27,6 +27,8 @@ const QUEUE_LENGTH_MAX: usize = 8192;
 const BATCH_MAX: usize = 256;
 /// Lines in one INSERT: a statement has at most 32,766 parameters on SQLite.
 const ROWS_PER_STATEMENT_MAX: usize = 128;
+/// Keys of one device that are kept, besides others of the report that the last of them came with.
+const KEYS_KEPT_MAX: i64 = 128;
 /// Longest text of a field.
 const FIELD_LENGTH_MAX: usize = 1024;
 
@@ -210,6 +212,9 @@ pub async fn write_all(connection: &mut Connection, entries: &[Arc<Entry>]) -> R
             for key in &progress.keys {
                 insert_key(connection, device, key, entry.line.at).await?;
             }
+            if !progress.keys.is_empty() {
+                forget_keys(connection, device).await?;
+            }
             if let Some(ended @ (State::Complete | State::Failed)) = entry.state {
                 let failed = ended == State::Failed;
                 rollout::note_report(connection, device, failed, entry.line.at).await?;
@@ -304,6 +309,19 @@ async fn insert_progress(
         placeholders(rows, 5)
     );
     connection.execute(AssertSqlSafe(sql), values).await?;
+    Ok(())
+}
+
+/// Leaves the keys of the newest reports: a device may report others as often as it likes.
+async fn forget_keys(connection: &mut Connection, device: i64) -> Result<(), Error> {
+    connection
+        .execute(
+            "DELETE FROM device_key WHERE device = $1 AND at_us < (SELECT MIN(at_us) FROM \
+             (SELECT at_us FROM device_key WHERE device = $1 ORDER BY at_us DESC LIMIT $2) \
+             AS newest)",
+            params![device, KEYS_KEPT_MAX],
+        )
+        .await?;
     Ok(())
 }
 

@@ -204,9 +204,7 @@ impl Service {
         let rules = Rules::load(config)?;
         let identities = config.identities()?;
         let legacy = match (&config.legacy, &self.0.legacy_identities) {
-            (Some(legacy), Some(shown)) => {
-                Some((shown, config.load_identities(&legacy.identity)?))
-            }
+            (Some(legacy), Some(shown)) => Some((shown, config.load_identities(&legacy.identity)?)),
             _ => None,
         };
         self.0.engine.reload(config)?;

@@ -36,9 +36,8 @@ struct Entry {
 
 impl Entry {
     fn is_of(&self, prepared: &Prepared, profile: &Arc<Profile>) -> bool {
-        let same = |one: &Bytes, other: &Bytes| {
-            one.as_ptr() == other.as_ptr() && one.len() == other.len()
-        };
+        let same =
+            |one: &Bytes, other: &Bytes| one.as_ptr() == other.as_ptr() && one.len() == other.len();
         let both = |one: &Option<Bytes>, other: &Option<Bytes>| match (one, other) {
             (Some(one), Some(other)) => same(one, other),
             (None, None) => true,

@@ -321,7 +321,10 @@ pub(crate) async fn legacy_devices_have_a_door_of_their_own() {
     lab.register_as("acme", "ACME-1", "").await;
     let legacy = lab.running().legacy_address().unwrap();
     let main = lab.address();
-    let (old, acme) = (old.idevid("OLD-1").unwrap(), lab.pki.idevid("ACME-1").unwrap());
+    let (old, acme) = (
+        old.idevid("OLD-1").unwrap(),
+        lab.pki.idevid("ACME-1").unwrap(),
+    );
     for (address, identity, known) in [
         (main, &acme, true),
         (main, &old, false),

@@ -100,7 +100,11 @@ impl World {
     async fn certificates(&self, serial: &str) -> i64 {
         let sql = "SELECT COUNT(*) AS n FROM certificate JOIN device ON device.id = certificate.device \
                    WHERE device.serial = $1";
-        self.lab.row(sql, params![serial]).await.integer("n").unwrap()
+        self.lab
+            .row(sql, params![serial])
+            .await
+            .integer("n")
+            .unwrap()
     }
 }
 
@@ -211,10 +215,17 @@ pub(crate) async fn requests_that_are_not_the_devices_own_are_refused() {
     // Another type of key than the one that was selected.
     let other = SoftwareKey::generate(KeyKind::EcdsaP384).unwrap();
     let got = device.ask(p10(&other, "CN=CSR-1")).await;
-    assert_eq!(got.refusal(), (400, "missing-attribute".into(), "sztp.csr-mismatch".into()));
+    assert_eq!(
+        got.refusal(),
+        (400, "missing-attribute".into(), "sztp.csr-mismatch".into())
+    );
     assert!(got.text().contains("csr-request"), "{}", got.text());
     // Another device's name.
-    for other in ["serialNumber=CSR-2,CN=CSR-2", "CN=CSR-2", "CN=registrar.example"] {
+    for other in [
+        "serialNumber=CSR-2,CN=CSR-2",
+        "CN=CSR-2",
+        "CN=registrar.example",
+    ] {
         let got = device.ask(p10(&key, other)).await;
         assert_eq!(got.refusal().2, "sztp.csr-origin", "{other}");
     }
@@ -222,9 +233,19 @@ pub(crate) async fn requests_that_are_not_the_devices_own_are_refused() {
     let got = world.lab.device("CSR-2").ask(p10(&key, "CN=CSR-1")).await;
     assert_eq!(got.refusal().2, "sztp.csr-not-requested");
     // Nobody in particular.
-    assert_eq!(world.lab.anonymous().ask(p10(&key, "CN=CSR-1")).await.status, 401);
+    assert_eq!(
+        world
+            .lab
+            .anonymous()
+            .ask(p10(&key, "CN=CSR-1"))
+            .await
+            .status,
+        401
+    );
     // A signature that does not hold.
-    let csr = CsrBuilder::new(name("CN=CSR-1").unwrap()).sign(&key).unwrap();
+    let csr = CsrBuilder::new(name("CN=CSR-1").unwrap())
+        .sign(&key)
+        .unwrap();
     let mut der = csr.der().to_vec();
     let last = der.len() - 1;
     der[last] ^= 1;
@@ -232,7 +253,10 @@ pub(crate) async fn requests_that_are_not_the_devices_own_are_refused() {
         .ask(json!({ "ietf-sztp-csr:p10-csr": STANDARD.encode(&der) }))
         .await;
     let code = got.refusal().2;
-    assert!(["sztp.csr-possession", "sztp.csr-malformed"].contains(&code.as_str()), "{code}");
+    assert!(
+        ["sztp.csr-possession", "sztp.csr-malformed"].contains(&code.as_str()),
+        "{code}"
+    );
     let got = device
         .ask(json!({ "ietf-sztp-csr:p10-csr": STANDARD.encode(b"no request") }))
         .await;
@@ -251,7 +275,9 @@ pub(crate) async fn requests_that_are_not_the_devices_own_are_refused() {
     let got = device.ask(p10(own.signer.as_ref(), "CN=CSR-1")).await;
     assert!(certificate(&got).is_some());
     // A device that offers no format that is read gets its data without a certificate.
-    let got = device.ask(support(&[KeyAlgorithm::EcP256], &["cmp-csr"])).await;
+    let got = device
+        .ask(support(&[KeyAlgorithm::EcP256], &["cmp-csr"]))
+        .await;
     assert!(certificate(&got).is_none());
     assert_eq!(world.certificates("CSR-1").await, 1);
     assert_eq!(world.certificates("CSR-2").await, 0);
@@ -264,7 +290,9 @@ pub(crate) async fn a_server_without_a_ca_goes_on_without() {
     lab.register("CSR-3").await;
     lab.stage(CONTENT, FILES).await;
     let device = lab.device("CSR-3");
-    let got = device.ask(support(&[KeyAlgorithm::EcP256], &["p10-csr"])).await;
+    let got = device
+        .ask(support(&[KeyAlgorithm::EcP256], &["p10-csr"]))
+        .await;
     assert!(certificate(&got).is_none());
     let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
     let got = device.ask(p10(&key, "CN=CSR-3")).await;
@@ -283,7 +311,10 @@ pub(crate) async fn a_ca_that_is_away_makes_the_device_come_again() {
     }
     let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
     let got = device.ask(p10(&key, "CN=CSR-1")).await;
-    assert_eq!(got.refusal(), (409, "resource-denied".into(), "sztp.csr-ca".into()));
+    assert_eq!(
+        got.refusal(),
+        (409, "resource-denied".into(), "sztp.csr-ca".into())
+    );
     assert_eq!(world.certificates("CSR-1").await, 0);
     world.stop().await;
 }

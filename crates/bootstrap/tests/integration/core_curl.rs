@@ -61,7 +61,11 @@ fn idevid(lab: &Lab, serial: &str) {
     let mut pem = certificate.to_pem();
     pem.extend(ca.chain.iter().map(Certificate::to_pem));
     std::fs::write(lab.path("idevid.pem"), pem).unwrap();
-    std::fs::write(lab.path("idevid.key"), key.to_pkcs8_pem().unwrap().as_bytes()).unwrap();
+    std::fs::write(
+        lab.path("idevid.key"),
+        key.to_pkcs8_pem().unwrap().as_bytes(),
+    )
+    .unwrap();
 }
 
 /// curl as a device that trusts the owner's CA. The status comes last, on a line of its own.
@@ -85,7 +89,8 @@ async fn curl(lab: &Lab, request: &Printed, more: &[&str]) -> (String, String) {
     let (body, status) = text.rsplit_once('\n').unwrap();
     let head = std::fs::read_to_string(lab.path("head")).unwrap();
     assert!(
-        head.to_ascii_lowercase().contains("cache-control: no-store"),
+        head.to_ascii_lowercase()
+            .contains("cache-control: no-store"),
         "{head}"
     );
     (status.to_owned(), body.to_owned())
@@ -125,7 +130,11 @@ pub(crate) async fn what_rfc_8572_prints_is_answered() {
             request.content_type = "application/yang-data+xml".to_owned();
             let (status, body) = curl(&lab, &request, &more).await;
             assert_eq!(status, "200", "{body}");
-            for leaf in ["conveyed-information", "owner-certificate", "ownership-voucher"] {
+            for leaf in [
+                "conveyed-information",
+                "owner-certificate",
+                "ownership-voucher",
+            ] {
                 assert!(body.contains(&format!("<{leaf}>")), "{leaf}: {body}");
             }
 
@@ -194,11 +203,16 @@ pub(crate) async fn what_rfc_9646_prints_is_answered() {
     let error: serde_json::Value = serde_json::from_str(&body).unwrap();
     let error = &error["ietf-restconf:errors"]["error"][0];
     assert_eq!(error["error-tag"], "missing-attribute");
-    assert!(error["error-info"]["ietf-sztp-csr:csr-request"].is_object(), "{error}");
+    assert!(
+        error["error-info"]["ietf-sztp-csr:csr-request"].is_object(),
+        "{error}"
+    );
 
     let mut request = printed("rfc9646/2.2-ex-api-gbd-with-csr-rpc.http");
     let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
-    let csr = CsrBuilder::new(name("CN=CSR-1").unwrap()).sign(&key).unwrap();
+    let csr = CsrBuilder::new(name("CN=CSR-1").unwrap())
+        .sign(&key)
+        .unwrap();
     request.body = request
         .body
         .replace("extralongbase64encodedvalue=", NONCE)

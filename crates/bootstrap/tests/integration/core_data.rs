@@ -81,15 +81,30 @@ pub(crate) async fn a_known_device_gets_its_own_data() {
             (None, Some(XML), empty_xml, XML),
             (Some("*/*"), Some(XML), empty_xml, XML),
             (Some("application/*"), Some(JSON), empty_json, JSON),
-            (Some("application/yang-data+xml"), Some(JSON), empty_json, XML),
-            (Some("application/yang-data+json;q=0.1, application/yang-data+xml"), None, "", XML),
+            (
+                Some("application/yang-data+xml"),
+                Some(JSON),
+                empty_json,
+                XML,
+            ),
+            (
+                Some("application/yang-data+json;q=0.1, application/yang-data+xml"),
+                None,
+                "",
+                XML,
+            ),
         ] {
             let mut device = lab.device(serial);
             if let Some(accept) = accept {
                 device = device.with("accept", accept);
             }
             let got = device.send("POST", GET, content_type, body).await;
-            assert_eq!(got.header("content-type"), Some(expected), "{accept:?} {}", got.text());
+            assert_eq!(
+                got.header("content-type"),
+                Some(expected),
+                "{accept:?} {}",
+                got.text()
+            );
             let output = output(&got);
             assert!(output.owner_certificate.is_none() && output.ownership_voucher.is_none());
             let ConveyedInformation::Onboarding(information) = unsigned(&output) else {
@@ -101,7 +116,10 @@ pub(crate) async fn a_known_device_gets_its_own_data() {
         }
         assert_eq!(lab.state(serial).await, "started");
         let line = lab.line().await;
-        assert_eq!((line.outcome.as_str(), line.serial.as_deref()), ("served", Some(serial)));
+        assert_eq!(
+            (line.outcome.as_str(), line.serial.as_deref()),
+            ("served", Some(serial))
+        );
         assert_eq!(line.summary["rule"], "all");
     }
     let device = lab.device("OB-1");
@@ -110,7 +128,10 @@ pub(crate) async fn a_known_device_gets_its_own_data() {
         ("config-complete", "in-progress"),
         ("bootstrap-complete", "complete"),
     ] {
-        assert_eq!(device.report(json!({ "progress-type": kind })).await.status, 204);
+        assert_eq!(
+            device.report(json!({ "progress-type": kind })).await.status,
+            204
+        );
         assert_eq!(lab.state("OB-1").await, state);
     }
     assert_eq!(lab.state("OB-2").await, "started");
@@ -167,7 +188,10 @@ pub(crate) async fn a_redirect_server_sends_devices_to_their_owner() {
         let [server] = redirect.bootstrap_servers.as_slice() else {
             panic!("{redirect:?}");
         };
-        assert_eq!((server.address.as_str(), server.port), ("sztp.owner.example", Some(8443)));
+        assert_eq!(
+            (server.address.as_str(), server.port),
+            ("sztp.owner.example", Some(8443))
+        );
         assert!(server.trust_anchor.is_some());
         assert!(output.reporting_level.is_none());
     }
@@ -190,7 +214,9 @@ pub(crate) async fn a_new_revision_is_served_at_once() {
         let files = [FILES[0], ("templates/base.cfg", text.as_str())];
         lab.stage(CONTENT, &files).await;
         for _ in 0..2 {
-            let got = device.ask(json!({ "hw-model": "X", "os-version": "1" })).await;
+            let got = device
+                .ask(json!({ "hw-model": "X", "os-version": "1" }))
+                .await;
             let ConveyedInformation::Onboarding(information) = unsigned(&output(&got)) else {
                 panic!("a redirect");
             };

@@ -31,7 +31,7 @@ on_both_engines! {
     core_data: a_known_device_gets_its_own_data, who_asks_for_signed_data_never_gets_unsigned_onboarding, a_redirect_server_sends_devices_to_their_owner, a_new_revision_is_served_at_once;
     core_restconf: the_server_says_what_it_is, a_redirect_server_takes_no_reports, each_bad_request_has_its_status_and_its_line, requests_that_are_right_reach_the_operation;
     core_hostile: changed_bodies_get_an_answer_that_fits;
-    core_progress: every_type_is_recorded_under_its_device, host_keys_and_anchors_are_kept, silence_is_noticed, many_at_once_all_leave_their_lines, a_flood_of_strangers_does_not_fill_the_disk;
+    core_progress: every_type_is_recorded_under_its_device, host_keys_and_anchors_are_kept, keys_of_a_device_do_not_pile_up, silence_is_noticed, many_at_once_all_leave_their_lines, a_flood_of_strangers_does_not_fill_the_disk;
     owner_commands: the_first_day, a_ca_elsewhere;
     owner_devices: an_import_is_all_or_nothing_and_the_same_again_changes_nothing, rows_are_refused_for_a_reason, a_long_file_streams, what_an_operator_sets_is_kept_and_noted, a_replacement_takes_over_and_the_old_one_gets_nothing, what_is_released_or_transferred_gets_nothing;
     owner_live: a_nonce_gets_a_voucher_of_its_own, a_masa_that_is_not_allowed_is_not_asked;

@@ -160,6 +160,36 @@ pub(crate) async fn many_at_once_all_leave_their_lines() {
     lab.stop().await;
 }
 
+/// A device may report other keys as often as it likes; the newest are kept.
+pub(crate) async fn keys_of_a_device_do_not_pile_up() {
+    let lab = Lab::start("").await;
+    let id = lab.register("KEY-2").await;
+    let device = lab.device("KEY-2");
+    for report in 0..20 {
+        let keys: Vec<_> = (0..20)
+            .map(|key| {
+                let data = STANDARD.encode(format!("key {key} of report {report}"));
+                json!({ "algorithm": "ssh-ed25519", "key-data": data })
+            })
+            .collect();
+        let input = json!({
+            "progress-type": "bootstrap-complete",
+            "ssh-host-keys": { "ssh-host-key": keys },
+        });
+        assert_eq!(device.report(input).await.status, 204);
+        lab.hand.advance(std::time::Duration::from_secs(1));
+    }
+    let sql = "SELECT COUNT(*) AS n FROM device_key WHERE device = $1";
+    let kept = lab.row(sql, params![id]).await.integer("n").unwrap();
+    assert!((128..=148).contains(&kept), "{kept}");
+    let newest = STANDARD.encode("key 0 of report 19");
+    let sql = "SELECT COUNT(*) AS n FROM device_key WHERE device = $1 AND value = $2";
+    let value = STANDARD.decode(newest).unwrap();
+    let found = lab.row(sql, params![id, value]).await.integer("n").unwrap();
+    assert_eq!(found, 1);
+    lab.stop().await;
+}
+
 /// Strangers are bounded: those beyond the limit are refused all the same and only counted.
 pub(crate) async fn a_flood_of_strangers_does_not_fill_the_disk() {
     let lab = Lab::start("[timeline]\nstrangers_per_second_and_address_max = 2\n").await;

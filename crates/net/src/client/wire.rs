@@ -332,11 +332,14 @@ async fn open_quic_at(
         .map_err(|_| Error::HandshakeTimeout(limit))?
         .map_err(|error| handshake_error(&judge, &error))?;
     let tls = peer_of_quic(&connection)?;
-    let building = h3::client::builder()
-        .max_field_section_size(RESPONSE_HEADER_BYTES_MAX.into())
-        .build::<_, _, Bytes>(h3_quinn::Connection::new(connection.clone()))
-        .await;
-    let (mut driver, sender) = building.map_err(|error| Error::Http(error.to_string()))?;
+    // HTTP/3 opens streams of its own first, and when it may is the server's to say.
+    let mut builder = h3::client::builder();
+    builder.max_field_section_size(RESPONSE_HEADER_BYTES_MAX.into());
+    let building = builder.build::<_, _, Bytes>(h3_quinn::Connection::new(connection.clone()));
+    let (mut driver, sender) = timeout(limit, building)
+        .await
+        .map_err(|_| Error::HandshakeTimeout(limit))?
+        .map_err(|error| Error::Http(error.to_string()))?;
     let driver = tokio::spawn(async move {
         let error = driver.wait_idle().await;
         tracing::debug!(%error, "client connection ended");

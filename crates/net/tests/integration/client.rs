@@ -131,3 +131,44 @@ async fn a_server_that_goes_away_is_an_error_and_not_a_hang() {
         "{error}"
     );
 }
+
+/// A server that shakes hands and then lets no stream be opened must not hold a device for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quic_server_that_takes_no_stream_is_left() {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .expect("a configuration");
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("QUIC");
+    let mut server = quinn::ServerConfig::with_crypto(std::sync::Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(0_u32.into())
+        .max_idle_timeout(None);
+    server.transport_config(std::sync::Arc::new(transport));
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let endpoint = quinn::Endpoint::server(server, any).expect("bound");
+    let address = endpoint.local_addr().expect("an address");
+    let serving = tokio::spawn(async move {
+        let connection = endpoint.accept().await.expect("a client").await;
+        std::future::pending::<()>().await;
+        drop(connection);
+    });
+    let mut config = client(HttpVersion::Http3);
+    config.limits.handshake_time_max = Duration::from_secs(1);
+    let target = Target::from_address(address);
+    let opening = tokio::time::timeout(Duration::from_secs(20), Connection::open(&target, &config));
+    let error = opening.await.expect("an end").expect_err("no streams");
+    assert_eq!(error.code(), "net.handshake-timeout");
+    serving.abort();
+}

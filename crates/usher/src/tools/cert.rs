@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::batch;
+use super::case::Names;
 use super::describe;
 use super::input::{self, Problem};
-use super::case::Names;
 use super::verify::print;
 
 /// Options of `usher cert verify`. Wherever PEM is named, DER does as well.
