@@ -169,11 +169,14 @@ fn describe(zone: &str) -> (Value, bool) {
             })
         })
         .collect();
-    let document = json!({
+    let mut document = json!({
         "ok": usable,
         "kind": "dns-records",
         "records": records,
         "devices": sets,
     });
+    if found.is_empty() {
+        document["detail"] = "there is no TXT and no SRV record in it".into();
+    }
     (document, usable)
 }

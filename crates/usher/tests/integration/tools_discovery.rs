@@ -219,7 +219,9 @@ fn records_are_written_and_explained() {
             (1, &json!(want))
         );
     }
-    assert_eq!(answer(&["dns", "decode", "-"], b"no records here").0, 1);
+    let (code, read) = answer(&["dns", "decode", "-"], b"no records here");
+    assert_eq!(code, 1);
+    assert!(read["detail"].is_string(), "{read}");
     let (code, value) = answer(&["dns", "encode", "--domain", "a b", "--server", URI], b"");
     assert_eq!((code, &value["code"]), (1, &json!("dns.name")));
     let (code, value) = answer(
