@@ -37,16 +37,19 @@ const PIECE: usize = 64 * 1024;
 pub struct Images {
     folder: PathBuf,
     transfers: Arc<Semaphore>,
-    senders: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    senders: Transfers,
     /// Files that are not what they are called.
     broken: Arc<Mutex<HashSet<Digest>>>,
 }
+
+/// How many transfers each sender has under way.
+type Transfers = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// One transfer, for as long as it lasts.
 #[derive(Debug)]
 struct Turn {
     _permit: OwnedSemaphorePermit,
-    sender: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    sender: Option<(IpAddr, Transfers)>,
 }
 
 impl Drop for Turn {
