@@ -31,6 +31,11 @@ pub enum EventsCommand {
         /// The sink; without it, all of them.
         sink: Option<String>,
     },
+    /// Remove all that waits for a sink that is no longer in the configuration.
+    Forget {
+        /// The sink.
+        sink: String,
+    },
 }
 
 /// Which events are listed.
@@ -78,6 +83,7 @@ impl EventsCommand {
             Self::Replay(choice) => change(format, store, clock, choice, true).await,
             Self::Discard(choice) => change(format, store, clock, choice, false).await,
             Self::Test { sink } => test(format, config, store, clock, sink.as_deref()).await,
+            Self::Forget { sink } => forget(format, config, store, sink).await,
         }
     }
 }
@@ -330,6 +336,34 @@ async fn change(
         text
     });
     Ok(Outcome::of(missing.is_empty()))
+}
+
+async fn forget(
+    format: Format,
+    config: &Config,
+    store: &Store,
+    sink: &str,
+) -> Result<Outcome, Error> {
+    if sink_names(&config.events)?.contains(&sink) {
+        return Err(Error::Usage(format!(
+            "{sink} is in the configuration: what waits for it is on its way"
+        )));
+    }
+    let topic = format!("{SINK_TOPIC_PREFIX}{sink}");
+    let removed = store
+        .transaction("events-forget", move |connection| {
+            let topic = topic.clone();
+            async move {
+                let sql = "DELETE FROM outbox WHERE topic = $1";
+                Ok::<_, Error>(connection.execute(sql, store::params![topic]).await?)
+            }
+            .boxed()
+        })
+        .await?;
+    format.print(&json!({ "ok": true, "removed": removed }), |_| {
+        format!("{removed} removed\n")
+    });
+    Ok(Outcome::Yes)
 }
 
 async fn test(

@@ -250,5 +250,23 @@ async fn what_was_given_up_is_in_the_operators_hands() {
     assert_eq!(run(&["discard", "--all"]).await.unwrap(), Outcome::Yes);
     assert!(dead().await.is_empty());
     assert_eq!(run(&["discard", &number]).await.unwrap(), Outcome::No);
+    // What waits for a sink that is gone would wait for ever; what waits for another does not go.
+    lab.change(
+        "INSERT INTO outbox (topic, payload, created_us, due_us, attempts, claimed_until_us) \
+         VALUES ('event/gone', $1, 0, 0, 0, 0)",
+        store::params![b"{}".to_vec()],
+    )
+    .await;
+    let waiting = async || {
+        let mut snapshot = lab.store.snapshot().await.unwrap();
+        outbox::list_topic(&mut snapshot, "event/gone", 10)
+            .await
+            .unwrap()
+            .len()
+    };
+    assert_eq!(waiting().await, 1);
+    assert!(run(&["forget", "noc"]).await.is_err());
+    assert_eq!(run(&["forget", "gone"]).await.unwrap(), Outcome::Yes);
+    assert_eq!(waiting().await, 0);
     lab.stop().await;
 }
