@@ -608,8 +608,12 @@ impl Log {
 /// Writes a file so that a reader sees the old content or the new, never a part.
 fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
     use std::io::Write as _;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // A server and a command, or two tasks of one, may seal at the same time.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
+    temporary.push(format!(".{}-{number}.new", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;
@@ -618,4 +622,28 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
         std::fs::rename(&temporary, path)
     };
     write().map_err(|error| Error::file(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_who_write_a_file_at_once_do_not_take_it_from_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.checkpoint");
+        std::thread::scope(|scope| {
+            for writer in 0..4_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        write_whole(path, &[b'a' + writer; 1000]).unwrap();
+                    }
+                });
+            }
+        });
+        let content = std::fs::read(&path).unwrap();
+        assert!(content.len() == 1000 && content.iter().all(|byte| *byte == content[0]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
