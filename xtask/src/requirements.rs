@@ -160,7 +160,8 @@ fn named_in_tests(root: &Path) -> Result<BTreeMap<String, String>> {
     let prefixes = prefixes(&every_id(root)?);
     let mut named = BTreeMap::new();
     for (path, text) in sources(root)? {
-        let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+        let in_tests = path.file_stem().is_some_and(|stem| stem == "tests")
+            || path.components().any(|part| part.as_os_str() == "tests");
         let test_text = if in_tests {
             text.as_str()
         } else {
