@@ -145,7 +145,7 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
         let ca = root(&folder, options, "owner-ca", "Owner CA", now)?;
         let owner = certificate(
             options,
-            Profile::MasaSigner,
+            Profile::Owner,
             "Owner Certificate",
             owner_key.as_ref(),
             now + OWNER_LIFETIME,

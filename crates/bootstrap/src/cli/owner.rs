@@ -380,7 +380,7 @@ async fn renew(context: &Context, arguments: &RenewArguments) -> Result<Outcome,
             return Err(Error::Usage(text));
         }
         let next = CertificateBuilder::new(
-            Profile::MasaSigner,
+            Profile::Owner,
             pki::issue::name(&old.subject())?,
             key.public_key().clone(),
             serial()?,
