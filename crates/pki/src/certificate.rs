@@ -26,6 +26,8 @@ struct Inner {
     /// The key by which the signature was found to hold. It cannot stop holding, and the same
     /// certificate is judged several times for one request and for each request of a connection.
     verified_by: OnceLock<PublicKey>,
+    /// The subject as text, once somebody asked: servers write it for each request of a connection.
+    subject: OnceLock<String>,
 }
 
 /// Where the parts are in the DER, so that nothing is ever encoded again.
@@ -92,6 +94,7 @@ impl Certificate {
             not_after,
             layout,
             verified_by: OnceLock::new(),
+            subject: OnceLock::new(),
         })))
     }
 
@@ -195,7 +198,8 @@ impl Certificate {
 
     /// The subject as an RFC 4514 string.
     pub fn subject(&self) -> String {
-        self.0.x509.tbs_certificate().subject().to_string()
+        let text = || self.0.x509.tbs_certificate().subject().to_string();
+        self.0.subject.get_or_init(text).clone()
     }
 
     /// The issuer as an RFC 4514 string.
