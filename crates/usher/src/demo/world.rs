@@ -342,7 +342,7 @@ impl World {
     /// Stops the servers; requests in progress are answered first.
     pub(crate) async fn stop(self) {
         if let Some(Ok(sztp)) = self.sztp.into_inner() {
-            sztp.shut_down().await;
+            sztp.stop().await;
         }
         self.registrar.stop().await;
         self.masa_store.close().await;

@@ -43,7 +43,6 @@ pub(super) const ORDER: &[(&str, &str)] = &[
     ("SZTP-DHCP", "plain"),
     ("SZTP-USB", "plain"),
     ("SZTP-9646", "certificate"),
-    ("SZTP-NONCE", "plain"),
     ("SZTP-POWER", "image"),
     ("SZTP-UNSIGNED", "plain"),
     ("SZTP-SERIAL", "plain"),
@@ -238,15 +237,10 @@ impl SztpWorld {
         Ok(options)
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.store.close().await;
         self.bootstrap.stop().await;
         self.redirect.stop().await;
-    }
-
-    /// Ends everything, from outside of this module.
-    pub(crate) async fn shut_down(self) {
-        self.stop().await;
     }
 }
 
