@@ -16,7 +16,8 @@ ntp = ["192.0.2.123"]
 # name = "os-2"
 # os-name = "Example OS"
 # os-version = "2.0"
-# file = "images/os-2.bin"        # hosted here; or only:  uri = "https://images.example.net/os-2.bin"
+# file = "images/os-2.bin"        # its hash is computed from it
+# host = true                     # hosted here; or instead:  uri = "https://images.example.net/os-2.bin"
 
 [[script]]
 name = "greet"
