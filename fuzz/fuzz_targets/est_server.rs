@@ -14,6 +14,7 @@ fuzz_target!(|input: (u8, bool, &str, &[u8])| {
         operation,
         content_type: Some(if content_type.is_empty() { "application/pkcs10" } else { content_type }),
         body,
+        transport: Default::default(),
         channel_binding: Some(&[7; 32]),
     };
     let policy = Policy {

@@ -6,6 +6,7 @@
 //!
 //! - [`Message`]: the format of [RFC 7252 §3](https://www.rfc-editor.org/rfc/rfc7252.html#section-3).
 //! - [`Endpoint`]: reliability, deduplication and block-wise transfer, with quotas for each peer.
+//! - [`mod@format`]: numbers of media types.
 //! - [`link`]: the link format of [RFC 6690](https://www.rfc-editor.org/rfc/rfc6690.html).
 //! - [`jpy`]: what a stateless join proxy and a registrar exchange.
 
@@ -14,6 +15,7 @@ mod code;
 mod echo;
 mod endpoint;
 mod error;
+pub mod format;
 pub mod jpy;
 pub mod link;
 mod message;

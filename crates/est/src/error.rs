@@ -21,6 +21,14 @@ pub enum Error {
     /// The issued certificate does not lead to the domain's CA. The server's fault.
     #[error("the issued certificate does not lead to the CA: {0}")]
     CertificateUntrusted(String),
+    /// Over CoAP, the server refuses or fails.
+    #[error("the server answered {code}: {detail}")]
+    Code {
+        /// Its response code.
+        code: coap::Code,
+        /// What it said, cut to a safe length.
+        detail: String,
+    },
     /// CSR attributes break their syntax. The server's fault when read, the caller's when written.
     #[error("CSR attributes: {0}")]
     CsrAttrs(&'static str),
@@ -79,7 +87,7 @@ impl Coded for Error {
             Self::Pki(error) => error.code(),
             Self::Redirect(_) => "est.redirect-refused",
             Self::Refused(refusal) => refusal.code(),
-            Self::Status { .. } => "est.answer-status",
+            Self::Code { .. } | Self::Status { .. } => "est.answer-status",
         }
     }
 
@@ -91,6 +99,7 @@ impl Coded for Error {
             Self::CaCertificates(_)
             | Self::CertificateKey
             | Self::CertificateUntrusted(_)
+            | Self::Code { .. }
             | Self::CsrAttrs(_)
             | Self::CsrAttrsDer(_)
             | Self::MediaType(_)

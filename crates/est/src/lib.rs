@@ -1,4 +1,4 @@
-//! EST (RFC 7030, 8951, 9908): what to ask and what to answer, whatever the transport.
+//! EST (RFC 7030, 8951, 9148, 9908): what to ask and what to answer, whatever the transport.
 //!
 //! Nothing here opens a socket, reads a clock or draws a random number. A server hands a request
 //! and what it knows about the peer to [`server::handle`] and carries out the [`server::Step`]
@@ -7,6 +7,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`body`] | base64 bodies and media types |
+//! | [`coaps`] | the same over CoAP and DTLS: resources, formats, codes (RFC 9148) |
 //! | [`csrattrs`] | CSR attributes: codec, template, demand, requirements |
 //! | [`multipart`] | the two-part answer of server-side key generation |
 //! | [`server`] | which request is answered how |
@@ -17,6 +18,7 @@
 
 pub mod body;
 pub mod client;
+pub mod coaps;
 pub mod csrattrs;
 mod error;
 pub mod multipart;

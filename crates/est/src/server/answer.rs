@@ -7,7 +7,42 @@ use pki::{Certificate, Coded};
 use super::Refusal;
 use crate::{CsrAttrs, Error, body, multipart};
 
-/// An HTTP answer, without the transport's own headers.
+/// What an answer brings, before a transport has encoded it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing that a client could use.
+    #[default]
+    None,
+    /// CA certificates.
+    CaCertificates(Vec<Certificate>),
+    /// CSR attributes, DER.
+    CsrAttrs(Vec<u8>),
+    /// An issued certificate.
+    Certificate(Certificate),
+    /// A generated key and its certificate.
+    KeyAndCertificate {
+        /// An unencrypted PKCS#8 `PrivateKeyInfo`.
+        private_key_pkcs8: Vec<u8>,
+        /// The certificate.
+        certificate: Certificate,
+    },
+}
+
+/// Shows no key.
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::CaCertificates(_) => "CaCertificates",
+            Self::CsrAttrs(_) => "CsrAttrs",
+            Self::Certificate(_) => "Certificate",
+            Self::KeyAndCertificate { .. } => "KeyAndCertificate",
+        })
+    }
+}
+
+/// An answer as HTTP has it, without the transport's own headers. CoAP makes its own of
+/// [`Self::content`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
@@ -25,6 +60,8 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// The body.
     pub body: Vec<u8>,
+    /// What the body says.
+    pub content: Content,
     /// The code of a refusal, for logs and the timeline.
     pub code: Option<&'static str>,
 }
@@ -39,6 +76,7 @@ impl Answer {
             www_authenticate: None,
             allow: None,
             body: Vec::new(),
+            content: Content::None,
             code: None,
         }
     }
@@ -58,10 +96,11 @@ impl Answer {
     /// The bag cannot be encoded.
     pub fn ca_certificates(certificates: &[Certificate]) -> Result<Self, Error> {
         // EST-4.1.3-01: "A successful response MUST be a certs-only CMC Simple PKI Response".
-        Ok(Self::base64(
-            body::PKCS7_MIME,
-            &pki::pkcs7::certs_only(certificates)?,
-        ))
+        let bag = pki::pkcs7::certs_only(certificates)?;
+        Ok(Self {
+            content: Content::CaCertificates(certificates.to_vec()),
+            ..Self::base64(body::PKCS7_MIME, &bag)
+        })
     }
 
     /// The CSR attributes; 204 if there are none.
@@ -71,7 +110,13 @@ impl Answer {
     pub fn csr_attrs(attributes: Option<&CsrAttrs>) -> Result<Self, Error> {
         match attributes.filter(|attributes| !attributes.is_empty()) {
             // EST8951-4-01: DER, then base64, without headers.
-            Some(attributes) => Ok(Self::base64(body::CSR_ATTRS, &attributes.to_der()?)),
+            Some(attributes) => {
+                let der = attributes.to_der()?;
+                Ok(Self {
+                    content: Content::CsrAttrs(der.clone()),
+                    ..Self::base64(body::CSR_ATTRS, &der)
+                })
+            }
             None => Ok(Self::bare(204)),
         }
     }
@@ -83,7 +128,10 @@ impl Answer {
     pub fn certificate(certificate: &Certificate) -> Result<Self, Error> {
         // EST-4.2.3-02: "containing only the certificate that was issued".
         let bag = pki::pkcs7::certs_only(std::slice::from_ref(certificate))?;
-        Ok(Self::base64(body::PKCS7_MIME_CERTS_ONLY, &bag))
+        Ok(Self {
+            content: Content::Certificate(certificate.clone()),
+            ..Self::base64(body::PKCS7_MIME_CERTS_ONLY, &bag)
+        })
     }
 
     /// A generated key and its certificate.
@@ -99,6 +147,10 @@ impl Answer {
         Ok(Self {
             content_type: Some(content_type),
             body,
+            content: Content::KeyAndCertificate {
+                private_key_pkcs8: private_key_pkcs8.to_vec(),
+                certificate: certificate.clone(),
+            },
             ..Self::bare(200)
         })
     }

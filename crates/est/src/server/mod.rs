@@ -9,7 +9,10 @@
 mod answer;
 mod refusal;
 
-pub use self::{answer::Answer, refusal::Refusal};
+pub use self::{
+    answer::{Answer, Content},
+    refusal::Refusal,
+};
 
 use std::time::Duration;
 
@@ -19,23 +22,39 @@ use pki::{Certificate, Csr};
 
 use crate::{
     Error, Operation,
-    body::{self, BodyOddity, BodyTolerances, MediaType},
+    body::{self, BodyError, BodyOddity, BodyTolerances, MediaType},
     csrattrs::{Demand, oids},
 };
 
 /// A request as it came over the transport.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// HTTP method.
+    /// The method, by its name in HTTP.
     pub method: &'a str,
     /// The operation that the path names.
     pub operation: Operation,
-    /// The Content-Type header.
+    /// The media type of the body.
     pub content_type: Option<&'a str>,
     /// The body, read no further than a little over the limit.
     pub body: &'a [u8],
+    /// What carried the request.
+    pub transport: Transport,
     /// The RFC 9266 `tls-exporter` channel binding of the connection, if it has one.
     pub channel_binding: Option<&'a [u8]>,
+}
+
+/// What carried a request. It makes a difference to the body, and to what strangers may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP over TLS: bodies are base64, and what is public is for anybody.
+    #[default]
+    Https,
+    /// CoAP over DTLS ([RFC 9148](https://www.rfc-editor.org/rfc/rfc9148.html)): bodies are DER,
+    /// and nothing is for strangers.
+    Coaps {
+        /// Whether the Accept option leaves a format that the answer has.
+        acceptable: bool,
+    },
 }
 
 /// What the service knows about the peer.
@@ -46,6 +65,8 @@ pub enum Standing {
         /// Whether this server would take a name and a password.
         credentials_offered: bool,
     },
+    /// It is known, and whether it may get a certificate was not asked: enough for what only reads.
+    Known,
     /// It may get a first certificate: a voucher was issued for it, or policy names it.
     MayEnrol,
     /// It holds a certificate of this domain, valid and not revoked, and used it on this
@@ -165,6 +186,17 @@ pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Re
     if request.method != request.operation.method() {
         return Ok(Step::Refuse(Refusal::MethodNotAllowed(request.operation)));
     }
+    if let Transport::Coaps { acceptable } = request.transport {
+        // ESC-010: All EST-coaps functions require an authenticated client (also /crts and /att).
+        if let Err(refusal) = authenticated(standing) {
+            return Ok(Step::Refuse(refusal));
+        }
+        // ESC-023: An Accept that cannot be served gives 4.06. It is looked at before anything is
+        // issued.
+        if !acceptable {
+            return Ok(Step::Refuse(Refusal::NotAcceptable));
+        }
+    }
     match request.operation {
         // EST-4.1.2-01 and EST-4.5-02: "The EST server SHOULD NOT require client authentication
         // or authorization to reply to this request."
@@ -204,7 +236,7 @@ fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<
     if !is_pkcs10 {
         return Err(Refusal::MediaType);
     }
-    let (der, oddity) = body::decode(request.body, policy.body_size_max_bytes, &policy.tolerances)?;
+    let (der, oddity) = decode(request, policy)?;
     let csr = Csr::from_der(&der)?;
     let generate = request.operation == Operation::ServerKeyGen;
     // EST-4.4.1-01: "the server MUST ignore the public key values and signature in the CSR".
@@ -269,6 +301,37 @@ fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<
     })
 }
 
+fn decode(
+    request: &Request<'_>,
+    policy: &Policy,
+) -> Result<(Vec<u8>, Option<BodyOddity>), BodyError> {
+    let limit_bytes = policy.body_size_max_bytes;
+    match request.transport {
+        Transport::Https => body::decode(request.body, limit_bytes, &policy.tolerances),
+        // ESC-019: Payloads are raw DER, never base64.
+        Transport::Coaps { .. } if request.body.is_empty() => Err(BodyError::Empty),
+        Transport::Coaps { .. } if request.body.len() > limit_bytes => {
+            Err(BodyError::TooLarge { limit_bytes })
+        }
+        Transport::Coaps { .. } => Ok((request.body.to_vec(), None)),
+    }
+}
+
+/// Whether the peer is one that this server knows.
+fn authenticated(standing: &Standing) -> Result<(), Refusal> {
+    match standing {
+        Standing::Anonymous { .. } => Err(Refusal::CertificateRequired),
+        Standing::Refused { code, reason } => Err(Refusal::NotAuthorised {
+            code,
+            reason: reason.clone(),
+        }),
+        Standing::Known
+        | Standing::MayEnrol
+        | Standing::Member { .. }
+        | Standing::Pending { .. } => Ok(()),
+    }
+}
+
 /// EST-4.2-02: "The server MUST authenticate the client [...]. The server MUST verify client
 /// authorization".
 fn authorise(operation: Operation, standing: &Standing) -> Result<(), Refusal> {
@@ -288,6 +351,10 @@ fn authorise(operation: Operation, standing: &Standing) -> Result<(), Refusal> {
         (_, Standing::Refused { code, reason }) => Err(Refusal::NotAuthorised {
             code,
             reason: reason.clone(),
+        }),
+        (_, Standing::Known) => Err(Refusal::NotAuthorised {
+            code: "est.not-authorised",
+            reason: "nobody said that it may enrol".to_owned(),
         }),
         (Operation::SimpleReenroll, Standing::MayEnrol | Standing::Pending { .. }) => {
             Err(Refusal::ReenrolCertificateMissing)

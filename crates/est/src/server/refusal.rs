@@ -58,6 +58,9 @@ pub enum Refusal {
     /// The operation is asked by another method.
     #[error("this operation is asked by {}", .0.method())]
     MethodNotAllowed(Operation),
+    /// The Accept option leaves no format that this answer has.
+    #[error("the answer has no format that the request accepts")]
+    NotAcceptable,
     /// The peer is known and may not, by a decision outside of this crate.
     #[error("{reason}")]
     NotAuthorised {
@@ -113,6 +116,7 @@ impl Refusal {
             | Self::ReenrolCertificateMissing => 403,
             Self::LabelUnknown | Self::OperationUnknown | Self::ServerKeyGenDisabled => 404,
             Self::MethodNotAllowed(_) => 405,
+            Self::NotAcceptable => 406,
             Self::MediaType => 415,
             Self::FullCmcUnsupported => 501,
         }
@@ -138,6 +142,7 @@ impl Coded for Refusal {
             Self::LabelUnknown => "est.label-unknown",
             Self::MediaType => "est.media-type-unsupported",
             Self::MethodNotAllowed(_) => "est.method-not-allowed",
+            Self::NotAcceptable => "est.not-acceptable",
             Self::NotAuthorised { code, .. } => code,
             Self::OperationUnknown => "est.operation-unknown",
             Self::ReenrolCertificateMissing => "est.reenrol-certificate-missing",
@@ -172,6 +177,7 @@ impl Coded for Refusal {
             Self::ChangeSubjectName
             | Self::ChannelBindingUnavailable
             | Self::FullCmcUnsupported
+            | Self::NotAcceptable
             | Self::ServerKeyGenDisabled => Blame::PeerIncompatible,
         }
     }

@@ -6,7 +6,7 @@ use est::Operation;
 use est::body::{self, BodyTolerances};
 use est::csrattrs::{Demand, KeyRequirement, oids};
 use est::server::{
-    Answer, ChannelBinding, Policy, Request, Standing, Step, challenge_password, handle,
+    Answer, ChannelBinding, Policy, Request, Standing, Step, Transport, challenge_password, handle,
 };
 use pki::{Certificate, Coded as _, Csr, CsrBuilder, Signer};
 use time::macros::datetime;
@@ -22,6 +22,7 @@ fn enroll(operation: Operation, body: &[u8]) -> Request<'_> {
         operation,
         content_type: Some("application/pkcs10"),
         body,
+        transport: Transport::Https,
         channel_binding: Some(&BINDING),
     }
 }
@@ -81,6 +82,7 @@ fn ca_certificates_are_for_anybody() {
         operation: Operation::CaCerts,
         content_type: None,
         body: b"",
+        transport: Transport::Https,
         channel_binding: None,
     };
     let nobody = Standing::Anonymous {
@@ -110,6 +112,7 @@ fn csr_attributes_are_200_or_204() {
         operation: Operation::CsrAttrs,
         content_type: None,
         body: b"",
+        transport: Transport::Https,
         channel_binding: None,
     };
     let nobody = Standing::Anonymous {

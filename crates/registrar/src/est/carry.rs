@@ -5,7 +5,6 @@ use ::est::server::{self, Answer, Enrolment, Policy, Refusal, Request, Standing,
 use ::est::{Operation, server::ChannelBinding};
 use der::Encode as _;
 use http::{HeaderMap, header};
-use net::Peer;
 use pki::{Certificate, Coded as _, Signer as _, SoftwareKey};
 
 use super::who::{self, Who};
@@ -13,7 +12,7 @@ use super::{Inner, text};
 use crate::Error;
 use crate::ca::{CaError, Certified, Holder, Wanted, certify};
 use crate::records::{self, Entry, Outcome};
-use crate::service::Attempt;
+use crate::service::{Attempt, Caller};
 
 /// One HTTP request.
 pub(super) struct Call<'a> {
@@ -22,7 +21,7 @@ pub(super) struct Call<'a> {
     pub(super) operation: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
-    pub(super) peer: &'a Peer,
+    pub(super) caller: &'a Caller,
 }
 
 /// Answers a request and writes down what happened.
@@ -98,7 +97,7 @@ async fn answer(
             who::asks(
                 inner,
                 attempt,
-                call.peer,
+                call.caller,
                 call.label,
                 call.headers,
                 operation,
@@ -120,9 +119,10 @@ async fn answer(
         operation,
         content_type: text(call.headers, &header::CONTENT_TYPE),
         body: call.body,
+        transport: server::Transport::Https,
         channel_binding: None,
     };
-    let exporter = call.peer.tls.as_ref().and_then(net::PeerTls::exporter);
+    let exporter = call.caller.exporter;
     let request = Request {
         channel_binding: exporter.as_ref().map(<[u8; 32]>::as_slice),
         ..request
