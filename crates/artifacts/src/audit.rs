@@ -8,7 +8,7 @@ use crate::date;
 use crate::error::{Document, Error, Fault};
 use crate::json::{self, shown, type_name};
 use crate::leaf::{Assertion, DomainId, Nonce};
-use crate::read::Reader;
+use crate::read::{Leaf, Reader};
 use crate::tolerances::{Oddity, Tolerances};
 
 /// Largest audit log that is read.
@@ -81,7 +81,7 @@ impl AuditLog {
         let members = object(value, "the JSON text")?;
         let mut reader = Reader {
             document,
-            members,
+            members: members.into(),
             tolerances,
             oddities,
         };
@@ -91,7 +91,7 @@ impl AuditLog {
         if version == 0 {
             return Err(reader.fail(Fault::WrongType, "version 0 does not exist"));
         }
-        let items = match reader.take("events") {
+        let items = match reader.take("events").map(Leaf::into_json) {
             Some(Value::Array(items)) => items,
             Some(other) => {
                 let detail = format!("events is {}, it must be an array", type_name(&other));
@@ -104,7 +104,7 @@ impl AuditLog {
             let members = object(item, "an event")?;
             let mut inner = Reader {
                 document,
-                members,
+                members: members.into(),
                 tolerances,
                 oddities: Vec::new(),
             };
@@ -113,13 +113,13 @@ impl AuditLog {
         }
         // BRSKI-5.8.1-04: the truncation structure MAY be omitted if all values are zero; a
         // counter that is missing is zero.
-        let truncation = match reader.take("truncation") {
+        let truncation = match reader.take("truncation").map(Leaf::into_json) {
             None => Truncation::default(),
             Some(value) => {
                 let members = object(value, "truncation")?;
                 let mut inner = Reader {
                     document,
-                    members,
+                    members: members.into(),
                     tolerances,
                     oddities: Vec::new(),
                 };
@@ -205,7 +205,7 @@ fn event(reader: &mut Reader<'_>) -> Result<AuditEvent, Error> {
         )
     })?;
     // The nonce need not be base64 (RFC 8995 section 5.8.1), and null stands for none.
-    let nonce = match reader.members.shift_remove("nonce") {
+    let nonce = match reader.members.remove("nonce").map(Leaf::into_json) {
         Some(Value::String(nonce)) => Some(nonce),
         Some(Value::Null) | None => None,
         Some(other) => {

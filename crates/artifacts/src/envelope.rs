@@ -1,10 +1,11 @@
-//! The signed envelopes: CMS and JWS, their media types, signing and opening.
+//! The signed envelopes: CMS, JWS and COSE, their media types, signing and opening.
 
 use pki::cms::{CmsPolicy, ID_CT_ANIMA_JSON_VOUCHER, SignedData};
+use pki::cose::{CoseCertificates, CoseOptions, CosePolicy, Sign1};
 use pki::jws::{Jws, JwsPolicy, TYPE_VOUCHER};
 use pki::{
     Certificate, Identity, IncludeCertificates, SeveralSigners, SignOptions, Unverified,
-    VerifiedSigner, cms, jws,
+    VerifiedSigner, cms, cose, jws,
 };
 use time::OffsetDateTime;
 
@@ -17,6 +18,10 @@ use crate::voucher::Voucher;
 /// Largest signed artefact, in octets, text armour included.
 pub const ARTIFACT_SIZE_MAX_BYTES: usize = 1024 * 1024;
 
+/// The media type of COSE vouchers up to draft-ietf-anima-constrained-voucher-22, which is still
+/// sent.
+pub const OLD_COSE_MEDIA_TYPE: &str = "application/voucher-cose+cbor";
+
 /// How an artefact is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Envelope {
@@ -24,11 +29,15 @@ pub enum Envelope {
     Cms,
     /// General JWS JSON serialisation (draft-ietf-anima-jws-voucher).
     Jws,
+    /// COSE_Sign1 around CBOR (draft-ietf-anima-constrained-voucher).
+    Cose,
 }
 
 impl Envelope {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Cms, Self::Jws];
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Cms, Self::Jws, Self::Cose];
+    /// Those around JSON.
+    pub const JSON: [Self; 2] = [Self::Cms, Self::Jws];
 
     /// The media type, for Content-Type and Accept.
     #[must_use]
@@ -36,6 +45,7 @@ impl Envelope {
         match self {
             Self::Cms => "application/voucher-cms+json",
             Self::Jws => "application/voucher-jws+json",
+            Self::Cose => "application/voucher+cose",
         }
     }
 
@@ -45,15 +55,18 @@ impl Envelope {
         match self {
             Self::Cms => "vcj",
             Self::Jws => "vjj",
+            // CBR-163: File extension of stored COSE vouchers is .vch.
+            Self::Cose => "vch",
         }
     }
 
-    /// A short name: `cms` or `jws`.
+    /// A short name: `cms`, `jws` or `cose`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Cms => "cms",
             Self::Jws => "jws",
+            Self::Cose => "cose",
         }
     }
 
@@ -82,7 +95,12 @@ impl Envelope {
             | "application/voucher+jose" => Some(Self::Jws),
             _ => None,
         };
+        let old_cose = matches!(essence.as_str(), OLD_COSE_MEDIA_TYPE | "application/cose");
         match old {
+            None if old_cose && tolerances.old_cose_media_type => Ok((
+                Self::Cose,
+                Some(Oddity::new("old-cose-media-type", essence)),
+            )),
             Some(envelope) if tolerances.old_media_types => {
                 Ok((envelope, Some(Oddity::new("old-media-types", essence))))
             }
@@ -108,6 +126,7 @@ pub struct Signed {
 enum Parsed {
     Cms(Box<SignedData>),
     Jws(Box<Jws>),
+    Cose(Box<Sign1>),
 }
 
 impl Signed {
@@ -123,12 +142,13 @@ impl Signed {
         &self.bytes
     }
 
-    /// The JSON octets inside; none when the CMS is detached.
+    /// The JSON or CBOR octets inside; none when the CMS is detached.
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
         match &self.parsed {
             Parsed::Cms(cms) => cms.content(),
             Parsed::Jws(jws) => Some(jws.payload()),
+            Parsed::Cose(cose) => Some(cose.payload()),
         }
     }
 
@@ -138,6 +158,7 @@ impl Signed {
         match &self.parsed {
             Parsed::Cms(cms) => cms.certificates(),
             Parsed::Jws(jws) => jws.certificates(0),
+            Parsed::Cose(cose) => cose.certificates(),
         }
     }
 
@@ -147,15 +168,23 @@ impl Signed {
         match &self.parsed {
             Parsed::Cms(cms) => cms.signer_count(),
             Parsed::Jws(jws) => jws.signer_count(),
+            Parsed::Cose(_) => 1,
         }
     }
 
-    /// The certificate that the (first) signature names, if it came along.
+    /// The certificate that the (first) signature names, if it came along. In an unordered bag it
+    /// is the one whose key verifies the signature.
     #[must_use]
     pub fn signer_certificate(&self) -> Option<Certificate> {
         match &self.parsed {
             Parsed::Cms(cms) => cms.signer_certificate(0, &[]),
             Parsed::Jws(jws) => jws.certificates(0).first().cloned(),
+            Parsed::Cose(cose) if cose.has_chain() => cose.certificates().first().cloned(),
+            Parsed::Cose(cose) => {
+                let mut bag = cose.certificates().iter();
+                bag.find(|one| cose.verify_with_key(one.public_key()).is_ok())
+                    .cloned()
+            }
         }
     }
 
@@ -164,7 +193,7 @@ impl Signed {
     pub fn cms(&self) -> Option<&SignedData> {
         match &self.parsed {
             Parsed::Cms(cms) => Some(cms),
-            Parsed::Jws(_) => None,
+            Parsed::Jws(_) | Parsed::Cose(_) => None,
         }
     }
 
@@ -173,7 +202,16 @@ impl Signed {
     pub fn jws(&self) -> Option<&Jws> {
         match &self.parsed {
             Parsed::Jws(jws) => Some(jws),
-            Parsed::Cms(_) => None,
+            Parsed::Cms(_) | Parsed::Cose(_) => None,
+        }
+    }
+
+    /// The COSE structure, when it is one.
+    #[must_use]
+    pub fn cose(&self) -> Option<&Sign1> {
+        match &self.parsed {
+            Parsed::Cose(cose) => Some(cose),
+            Parsed::Cms(_) | Parsed::Jws(_) => None,
         }
     }
 
@@ -208,7 +246,15 @@ impl Signed {
         match &self.parsed {
             Parsed::Cms(cms) => cms.verify(&cms_policy(tolerances), known),
             Parsed::Jws(jws) => jws.verify(&jws_policy(tolerances), known),
+            Parsed::Cose(cose) => cose.verify(&cose_policy(tolerances), known),
         }
+    }
+}
+
+fn cose_policy(tolerances: &Tolerances) -> CosePolicy {
+    CosePolicy {
+        allow_untagged: tolerances.cose_untagged,
+        allow_array_of_one: tolerances.cose_array_of_one,
     }
 }
 
@@ -240,7 +286,7 @@ fn jws_policy(tolerances: &Tolerances) -> JwsPolicy {
 /// Opens an artefact. With no envelope given the encoding is guessed from the first octets.
 ///
 /// # Errors
-/// If it is neither CMS nor JWS, malformed, or over a limit.
+/// If it is none of CMS, JWS and COSE, malformed, or over a limit.
 pub fn open(
     document: Document,
     bytes: &[u8],
@@ -291,18 +337,20 @@ pub fn open(
             return Err(fail(Fault::WrongMediaType, detail));
         }
         (Some(envelope), _) => envelope,
-        (None, _) if looks_like_cose(&bytes) => {
-            return Err(fail(Fault::Unsupported, "COSE is not supported".to_owned()));
+        (None, _) => {
+            let detail = "neither CMS nor JWS nor COSE".to_owned();
+            return Err(fail(Fault::Unrecognised, detail));
         }
-        (None, _) => return Err(fail(Fault::Unrecognised, "neither CMS nor JWS".to_owned())),
     };
     let parsed = match envelope {
         Envelope::Cms => Parsed::Cms(Box::new(SignedData::parse(&bytes)?)),
         Envelope::Jws => Parsed::Jws(Box::new(Jws::parse(&bytes)?)),
+        Envelope::Cose => Parsed::Cose(Box::new(Sign1::parse(&bytes)?)),
     };
     let odd: &[pki::Oddity] = match &parsed {
         Parsed::Cms(cms) => cms.oddities(),
         Parsed::Jws(jws) => jws.oddities(),
+        Parsed::Cose(_) => &[],
     };
     oddities.extend(odd.iter().map(oddity_of_envelope));
     Ok(Unverified::new(Signed {
@@ -342,6 +390,8 @@ pub(crate) fn oddity_of_envelope(oddity: &pki::Oddity) -> Oddity {
         pki::Oddity::NotGeneralSerialization => "jws-serialization",
         pki::Oddity::Base64Form => "jws-base64",
         pki::Oddity::CertificateBase64Form => "jws-x5c-base64url",
+        pki::Oddity::Untagged => "cose-untagged",
+        pki::Oddity::ArrayOfOneCertificate => "cose-array-of-one",
         _ => "envelope",
     };
     Oddity::new(name, format!("{oddity:?}"))
@@ -352,17 +402,18 @@ fn guess(bytes: &[u8]) -> Option<Envelope> {
     match (bytes.first(), text.first()) {
         (Some(0x30), _) => Some(Envelope::Cms),
         (_, Some(b'{')) => Some(Envelope::Jws),
+        // COSE_Sign1 is an array of four, tagged or not. Another tag or another count is told
+        // apart by the parser.
+        (Some(0xd0..=0xd2 | 0x84 | 0x9f), _) => Some(Envelope::Cose),
+        (Some(0xd8), _) if bytes.get(1).is_some_and(|tag| (18..=98).contains(tag)) => {
+            Some(Envelope::Cose)
+        }
         // A compact JWS begins with base64url of `{"`.
         _ if text.starts_with(b"eyJ") && text.iter().filter(|byte| **byte == b'.').count() == 2 => {
             Some(Envelope::Jws)
         }
         _ => None,
     }
-}
-
-fn looks_like_cose(bytes: &[u8]) -> bool {
-    // COSE_Sign1 is an array of four, tagged (18) or not.
-    matches!(bytes, [0xd2, 0x84, ..] | [0x84, 0x40..=0x5f, ..])
 }
 
 /// Takes base64 or PEM off, when that is what it is.
@@ -373,8 +424,9 @@ fn disarm(bytes: &[u8]) -> Option<(&'static str, Vec<u8>)> {
         let (body, _) = rest.split_once("-----END ")?;
         return Some(("PEM", decode_base64_leniently(body)?));
     }
-    // DER in base64 begins with M, JSON with e; a compact JWS has dots and is no base64.
-    if text.is_empty() || !text.starts_with(['M', 'e']) {
+    // DER in base64 begins with M, JSON with e, COSE_Sign1 with 0 or h; a compact JWS has dots and
+    // is no base64.
+    if text.is_empty() || !text.starts_with(['M', 'e', '0', 'h']) {
         return None;
     }
     let inner = decode_base64_leniently(text)?;
@@ -404,11 +456,14 @@ pub fn sign_voucher(
     if voucher.assertion.is_none() {
         return Err(missing("assertion"));
     }
-    sign(&voucher.to_json(), envelope, identity, &options(Some(now)))
+    let payload = voucher.to_payload(envelope);
+    // CBR-126: The voucher sent to the registrar has an unprotected x5bag with the complete MASA
+    // signing chain.
+    sign(&payload, envelope, identity, &options(Some(now)))
 }
 
-/// Signs a voucher request with the whole chain of the identity. A pledge without a clock
-/// gives no signing time.
+/// Signs a pledge's voucher request: with the whole chain of the identity, but in COSE without
+/// any certificate. A pledge without a clock gives no signing time.
 ///
 /// # Errors
 /// If signing fails.
@@ -418,11 +473,16 @@ pub fn sign_request(
     identity: &Identity,
     now: Option<OffsetDateTime>,
 ) -> Result<Vec<u8>, Error> {
-    sign_request_with(request, envelope, identity, &options(now))
+    let mut options = options(now);
+    if envelope == Envelope::Cose {
+        // CBR-122: The PVR has no x5bag or x5chain.
+        options.include_certs = IncludeCertificates::None;
+    }
+    sign_request_with(request, envelope, identity, &options)
 }
 
 /// Signs a voucher request with a choice of certificates: a registrar includes just those
-/// that it wants pinned.
+/// that it wants pinned, and in COSE (as an unordered bag) also those of the pledge.
 ///
 /// # Errors
 /// If signing fails.
@@ -432,7 +492,7 @@ pub fn sign_request_with(
     identity: &Identity,
     options: &SignOptions,
 ) -> Result<Vec<u8>, Error> {
-    sign(&request.to_json(), envelope, identity, options)
+    sign(&request.to_payload(envelope), envelope, identity, options)
 }
 
 fn options(signing_time: Option<OffsetDateTime>) -> SignOptions {
@@ -454,5 +514,24 @@ fn sign(
     Ok(match envelope {
         Envelope::Cms => cms::sign(payload, ID_CT_ANIMA_JSON_VOUCHER, identity, options)?,
         Envelope::Jws => jws::sign(payload, Some(TYPE_VOUCHER), identity, options)?,
+        Envelope::Cose => {
+            // The bag has the chain of the identity that signs, so what is not wanted in it is
+            // taken from that.
+            let mut identity = identity.clone();
+            if options.include_certs != IncludeCertificates::Chain {
+                identity.chain.truncate(1);
+            }
+            let none = options.include_certs == IncludeCertificates::None;
+            let certificates = if none && options.extra_certs.is_empty() {
+                CoseCertificates::None
+            } else {
+                CoseCertificates::Bag(options.extra_certs.clone())
+            };
+            let options = CoseOptions {
+                certificates,
+                key_id: None,
+            };
+            cose::sign(payload, &identity, &options)?
+        }
     })
 }

@@ -132,6 +132,8 @@ faults! {
     NoPin = "voucher.no-pin",
     /// Base64 or PEM stands where binary belongs.
     NotBinary = "voucher.not-binary" | "request.not-binary",
+    /// It is not CBOR, or octets come after it.
+    NotCbor = "voucher.not-cbor" | "request.not-cbor" | "telemetry.not-cbor",
     /// The text is not JSON.
     NotJson = "voucher.not-json" | "request.not-json" | "audit.not-json" | "telemetry.not-json" | "conveyed.not-json",
     /// The signer's certificate does not have the registrar's key purpose cmcRA.
@@ -170,7 +172,7 @@ faults! {
     TooLarge = "voucher.too-large" | "request.too-large" | "audit.too-large" | "telemetry.too-large" | "conveyed.too-large",
     /// The top-level member is not the one for this document.
     TopLevelName = "voucher.top-level-name" | "request.top-level-name" | "conveyed.top-level-name",
-    /// It is neither CMS nor JWS.
+    /// It is none of CMS, JWS and COSE.
     Unrecognised = "voucher.unrecognised-format" | "request.unrecognised-format" | "conveyed.unrecognised-format",
     /// The format is known by name and not supported.
     Unsupported = "voucher.unsupported" | "request.unsupported",

@@ -5,7 +5,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::{
+    GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD,
+};
 use pki::Certificate;
 
 /// Longest serial number in octets; X.520 itself stops at 64 characters.
@@ -42,6 +44,10 @@ pub(crate) fn decode_base64_leniently(text: &str) -> Option<Vec<u8>> {
 
 pub(crate) fn encode_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+pub(crate) fn encode_base64url(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The serial number of a device: X520SerialNumber of its IDevID, never the serial number
@@ -166,6 +172,25 @@ impl Assertion {
             Self::Proximity => "proximity",
             Self::AgentProximity => "agent-proximity",
         }
+    }
+
+    /// Its value in the YANG enumeration, which CBOR carries.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Verified => 0,
+            Self::Logged => 1,
+            Self::Proximity => 2,
+            Self::AgentProximity => 3,
+        }
+    }
+
+    /// Reads the value.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|assertion| assertion.number() == number)
     }
 
     /// Reads the YANG name.

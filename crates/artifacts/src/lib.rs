@@ -7,10 +7,11 @@
 //! is a switch of [`Tolerances`] and is recorded as an [`Oddity`] when it was needed.
 //!
 //! Specifications: RFC 8366, RFC 8995, draft-ietf-anima-rfc8366bis (2026-08-19),
-//! draft-ietf-anima-jws-voucher-16.
+//! draft-ietf-anima-jws-voucher-16, draft-ietf-anima-constrained-voucher-31.
 
 mod audit;
 pub mod bundle;
+pub mod cbor;
 pub mod conveyed;
 mod date;
 mod encoding;
@@ -27,6 +28,7 @@ mod tolerances;
 pub mod verify;
 mod voucher;
 mod voucher_xml;
+mod write;
 mod xml;
 
 pub use crate::audit::{
@@ -35,7 +37,8 @@ pub use crate::audit::{
 };
 pub use crate::encoding::Encoding;
 pub use crate::envelope::{
-    ARTIFACT_SIZE_MAX_BYTES, Envelope, Signed, open, sign_request, sign_request_with, sign_voucher,
+    ARTIFACT_SIZE_MAX_BYTES, Envelope, OLD_COSE_MEDIA_TYPE, Signed, open, sign_request,
+    sign_request_with, sign_voucher,
 };
 pub use crate::error::{Document, Error, Fault};
 pub use crate::json::{JSON_DEPTH_MAX, JSON_SIZE_MAX_BYTES};
@@ -43,7 +46,7 @@ pub use crate::leaf::{
     Assertion, DomainId, IdevidIssuer, IdevidIssuerForm, NONCE_LENGTH_BYTES, Nonce,
     SERIAL_NUMBER_LENGTH_MAX_BYTES, SerialNumber,
 };
-pub use crate::read::Extension;
+pub use crate::read::{Extension, ExtensionData};
 pub use crate::request::{Proximity, REQUEST_MEMBER, RequestFields, VoucherRequest};
 pub use crate::telemetry::{
     EnrollStatus, TELEMETRY_SIZE_MAX_BYTES, TELEMETRY_VERSION, VoucherStatus,

@@ -1,23 +1,80 @@
-//! Takes leaves out of a JSON object by their YANG types (RFC 7951), strictly or with the
-//! named tolerances.
+//! Takes leaves by their YANG types out of a JSON object (RFC 7951) or a CBOR map (RFC 9254),
+//! strictly or with the named tolerances.
 
 use pki::{Certificate, PublicKey};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use crate::cbor::{Item, sid_name};
 use crate::error::{Document, Error, Fault};
 use crate::json::{shown, type_name};
 use crate::leaf::{
     Assertion, IdevidIssuer, IdevidIssuerForm, Nonce, SerialNumber, decode_base64,
-    decode_base64_leniently,
+    decode_base64_leniently, encode_base64url,
 };
 use crate::tolerances::{Oddity, Tolerances};
 use crate::{date, leaf};
 
+/// A value as one of the encodings has it.
+#[derive(Clone, Debug)]
+pub(crate) enum Leaf {
+    Json(Value),
+    Cbor(Item),
+}
+
+impl Leaf {
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Json(value) => type_name(value),
+            Self::Cbor(item) => item.type_name(),
+        }
+    }
+
+    /// The value in JSON, or what comes nearest to it.
+    pub(crate) fn into_json(self) -> Value {
+        match self {
+            Self::Json(value) => value,
+            Self::Cbor(item) => item.to_json(),
+        }
+    }
+}
+
+/// The members of an object in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Members(Vec<(String, Leaf)>);
+
+impl Members {
+    /// Adds a member, which the caller knows not to be there.
+    pub(crate) fn push(&mut self, name: String, value: Leaf) {
+        self.0.push((name, value));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Leaf> {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value)
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Leaf> {
+        let index = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.remove(index).1)
+    }
+}
+
+impl From<Map<String, Value>> for Members {
+    fn from(members: Map<String, Value>) -> Self {
+        let members = members.into_iter();
+        Self(
+            members
+                .map(|(name, value)| (name, Leaf::Json(value)))
+                .collect(),
+        )
+    }
+}
+
 /// An object whose members are taken one by one; what is left is unknown.
 pub(crate) struct Reader<'t> {
     pub(crate) document: Document,
-    pub(crate) members: Map<String, Value>,
+    pub(crate) members: Members,
     pub(crate) tolerances: &'t Tolerances,
     pub(crate) oddities: Vec<Oddity>,
 }
@@ -27,8 +84,8 @@ impl Reader<'_> {
         Error::new(self.document, fault, detail)
     }
 
-    fn wrong_type(&self, name: &str, want: &str, found: &Value) -> Error {
-        let found = type_name(found);
+    fn wrong_type(&self, name: &str, want: &str, found: &Leaf) -> Error {
+        let found = found.type_name();
         self.fail(
             Fault::WrongType,
             format!("{name} is {found}, it must be {want}"),
@@ -40,9 +97,9 @@ impl Reader<'_> {
     }
 
     /// The member's value; JSON null counts as a value unless wrong types are tolerated.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
-        let value = self.members.shift_remove(name)?;
-        if value.is_null() && self.tolerances.wrong_json_types {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Leaf> {
+        let value = self.members.remove(name)?;
+        if matches!(value, Leaf::Json(Value::Null)) && self.tolerances.wrong_json_types {
             self.odd("wrong-json-types", format!("{name} is null"));
             return None;
         }
@@ -56,8 +113,8 @@ impl Reader<'_> {
     pub(crate) fn string(&mut self, name: &str) -> Result<Option<String>, Error> {
         match self.take(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(Value::Number(number)) if self.tolerances.wrong_json_types => {
+            Some(Leaf::Json(Value::String(text)) | Leaf::Cbor(Item::Text(text))) => Ok(Some(text)),
+            Some(Leaf::Json(Value::Number(number))) if self.tolerances.wrong_json_types => {
                 self.odd("wrong-json-types", format!("{name} is a number"));
                 Ok(Some(number.to_string()))
             }
@@ -70,12 +127,16 @@ impl Reader<'_> {
             return Ok(None);
         };
         let spelt = match &value {
-            Value::Bool(value) => return Ok(Some(*value)),
-            Value::String(text) if self.tolerances.wrong_json_types => match text.as_str() {
-                "true" => Some(true),
-                "false" => Some(false),
-                _ => None,
-            },
+            Leaf::Json(Value::Bool(value)) => return Ok(Some(*value)),
+            // VCB-014: boolean leaves are CBOR true/false.
+            Leaf::Cbor(item) if item.as_bool().is_some() => return Ok(item.as_bool()),
+            Leaf::Json(Value::String(text)) if self.tolerances.wrong_json_types => {
+                match text.as_str() {
+                    "true" => Some(true),
+                    "false" => Some(false),
+                    _ => None,
+                }
+            }
             _ => None,
         };
         match spelt {
@@ -91,12 +152,19 @@ impl Reader<'_> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        if let Some(number) = value.as_u64() {
-            return Ok(Some(number));
+        let number = match &value {
+            Leaf::Json(value) => value.as_u64(),
+            Leaf::Cbor(Item::Unsigned(number)) => Some(*number),
+            Leaf::Cbor(_) => None,
+        };
+        if number.is_some() {
+            return Ok(number);
         }
-        let spelt = value
-            .as_str()
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let spelt = match &value {
+            Leaf::Json(Value::String(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        let spelt = spelt.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match spelt.and_then(|text| text.parse().ok()) {
             Some(number) if self.tolerances.wrong_json_types => {
                 self.odd("wrong-json-types", format!("{name} is a string"));
@@ -106,6 +174,7 @@ impl Reader<'_> {
         }
     }
 
+    // VCB-015: date-and-time leaves are text strings in RFC 3339 form.
     pub(crate) fn date(&mut self, name: &str) -> Result<Option<OffsetDateTime>, Error> {
         let Some(text) = self.string(name)? else {
             return Ok(None);
@@ -119,7 +188,23 @@ impl Reader<'_> {
         }
     }
 
+    /// The octets of a CBOR member, which must be a byte string; none when it is JSON's.
+    fn octets(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        if !matches!(self.members.get(name), Some(Leaf::Cbor(_))) {
+            return Ok(None);
+        }
+        match self.members.remove(name) {
+            Some(Leaf::Cbor(Item::Bytes(bytes))) => Ok(Some(bytes)),
+            // VCB-013: binary leaves are CBOR byte strings (never base64 text).
+            Some(other) => Err(self.wrong_type(name, "a byte string", &other)),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn binary(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(bytes) = self.octets(name)? {
+            return Ok(Some(bytes));
+        }
         let Some(text) = self.string(name)? else {
             return Ok(None);
         };
@@ -143,10 +228,10 @@ impl Reader<'_> {
 
     pub(crate) fn certificate(&mut self, name: &str) -> Result<Option<Certificate>, Error> {
         if self.tolerances.pem_certificate
-            && let Some(Value::String(text)) = self.members.get(name)
+            && let Some(Leaf::Json(Value::String(text))) = self.members.get(name)
             && let Ok(certificate) = Certificate::from_pem(text)
         {
-            self.members.shift_remove(name);
+            self.members.remove(name);
             self.odd("pem-certificate", format!("{name} is PEM text"));
             return Ok(Some(certificate));
         }
@@ -223,6 +308,16 @@ impl Reader<'_> {
     }
 
     pub(crate) fn nonce(&mut self, name: &str) -> Result<Option<Nonce>, Error> {
+        if let Some(bytes) = self.octets(name)? {
+            // VCB-027: nonce is 8 to 32 bytes.
+            return match Nonce::from_octets(&bytes) {
+                Some(nonce) => Ok(Some(nonce)),
+                None => {
+                    let detail = format!("{name} has {} octets, it must have 8 to 32", bytes.len());
+                    Err(self.fail(Fault::BadNonce, detail))
+                }
+            };
+        }
         let Some(text) = self.string(name)? else {
             return Ok(None);
         };
@@ -248,6 +343,23 @@ impl Reader<'_> {
     }
 
     pub(crate) fn assertion(&mut self, name: &str) -> Result<Option<Assertion>, Error> {
+        match self.members.get(name) {
+            None | Some(Leaf::Json(_)) => {}
+            // VCB-012: assertion is an unsigned integer: 0 verified, 1 logged, 2 proximity, 3
+            // agent-proximity; text strings rejected.
+            Some(Leaf::Cbor(Item::Unsigned(number))) => {
+                let number = *number;
+                self.members.remove(name);
+                return match Assertion::from_number(number) {
+                    Some(assertion) => Ok(Some(assertion)),
+                    None => {
+                        let detail = format!("{name} {number} is not defined");
+                        Err(self.fail(Fault::BadAssertion, detail))
+                    }
+                };
+            }
+            Some(other) => return Err(self.wrong_type(name, "an unsigned number", other)),
+        }
         let Some(text) = self.string(name)? else {
             return Ok(None);
         };
@@ -285,13 +397,24 @@ impl Reader<'_> {
         }
     }
 
+    /// What the manufacturer tells its device: any text in JSON, a byte string in CBOR.
+    pub(crate) fn proprietary(&mut self, name: &str) -> Result<Option<String>, Error> {
+        // VCB-018: In CBOR manufacturer-proprietary is a byte string containing CBOR.
+        match self.octets(name)? {
+            Some(bytes) => Ok(Some(encode_base64url(&bytes))),
+            None => self.string(name),
+        }
+    }
+
     /// The names in `extensions` and the members that belong to them.
     pub(crate) fn extensions(&mut self) -> Result<Vec<Extension>, Error> {
-        let Some(value) = self.take("extensions") else {
-            return Ok(Vec::new());
-        };
-        let Value::Array(items) = value else {
-            return Err(self.wrong_type("extensions", "an array", &value));
+        let items = match self.take("extensions") {
+            None => return Ok(Vec::new()),
+            Some(Leaf::Json(Value::Array(items))) => {
+                items.into_iter().map(Leaf::Json).collect::<Vec<_>>()
+            }
+            Some(Leaf::Cbor(Item::Array(items))) => items.into_iter().map(Leaf::Cbor).collect(),
+            Some(other) => return Err(self.wrong_type("extensions", "an array", &other)),
         };
         if items.len() > EXTENSION_COUNT_MAX {
             let detail = format!("over {EXTENSION_COUNT_MAX} extensions");
@@ -299,17 +422,31 @@ impl Reader<'_> {
         }
         let mut extensions = Vec::<Extension>::new();
         for item in items {
-            // RFC 7951 section 6.1: a uint64 is a string in JSON, so both types of the union are.
-            let Value::String(name) = item else {
-                return Err(self.wrong_type("an entry of extensions", "a string", &item));
+            let (name, member) = match item {
+                // VOUCHERBIS-8.6-01: the corresponding key is the name of the extension, prefixed
+                // by the string "extension:".
+                // RFC 7951 section 6.1: a uint64 is a string in JSON, so both types of the union
+                // are.
+                Leaf::Json(Value::String(name)) | Leaf::Cbor(Item::Text(name)) => {
+                    let member = format!("extension:{name}");
+                    (name, member)
+                }
+                // VCB-016: Extensions are listed in the extensions leaf-list as SID integers (or
+                // strings) and the extension map key is the module SID with tag 47.
+                Leaf::Cbor(Item::Unsigned(sid)) => (sid.to_string(), sid_name(sid)),
+                other => {
+                    let want = "a string, or a SID in CBOR";
+                    return Err(self.wrong_type("an entry of extensions", want, &other));
+                }
             };
             if extensions.iter().any(|extension| extension.name == name) {
                 let detail = format!("extension \"{}\" is listed twice", shown(&name));
                 return Err(self.fail(Fault::BadExtension, detail));
             }
-            // VOUCHERBIS-8.6-01: the corresponding key is the name of the extension, prefixed
-            // by the string "extension:".
-            let data = self.members.shift_remove(&format!("extension:{name}"));
+            let data = self.members.remove(&member).map(|data| match data {
+                Leaf::Json(value) => ExtensionData::Json(value),
+                Leaf::Cbor(item) => ExtensionData::Cbor(item),
+            });
             extensions.push(Extension { name, data });
         }
         Ok(extensions)
@@ -318,6 +455,7 @@ impl Reader<'_> {
     /// The names of the members that nobody took.
     pub(crate) fn unknown(&mut self) -> Vec<String> {
         std::mem::take(&mut self.members)
+            .0
             .into_iter()
             .map(|(name, _)| name)
             .collect()
@@ -329,11 +467,51 @@ const EXTENSION_COUNT_MAX: usize = 64;
 /// Longest URI.
 const URI_LENGTH_MAX_BYTES: usize = 2048;
 
-/// An extension by its registered module name, with its data as it came.
+/// An extension by its registered module name, or by the module's SID in decimal digits, with its
+/// data as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extension {
-    /// The name of the YANG module.
+    /// The name of the YANG module or its SID.
     pub name: String,
-    /// The value of the member `extension:<name>`, when there is one.
-    pub data: Option<Value>,
+    /// The value of the member `extension:<name>`, or under the SID, when there is one.
+    pub data: Option<ExtensionData>,
+}
+
+impl Extension {
+    /// The SID, when the name is one.
+    #[must_use]
+    pub fn sid(&self) -> Option<u64> {
+        let digits = self.name.bytes().all(|byte| byte.is_ascii_digit());
+        let plain = digits && !(self.name.len() > 1 && self.name.starts_with('0'));
+        plain.then(|| self.name.parse().ok()).flatten()
+    }
+}
+
+/// The data of an extension in the encoding in which it came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExtensionData {
+    /// JSON.
+    Json(Value),
+    /// CBOR.
+    Cbor(Item),
+}
+
+impl ExtensionData {
+    /// The data in JSON, or what comes nearest to it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Json(value) => value.clone(),
+            Self::Cbor(item) => item.to_json(),
+        }
+    }
+
+    /// The data in CBOR.
+    #[must_use]
+    pub fn to_cbor(&self) -> Item {
+        match self {
+            Self::Json(value) => Item::from_json(value),
+            Self::Cbor(item) => item.clone(),
+        }
+    }
 }

@@ -8,11 +8,14 @@ use std::ops::Deref;
 use pki::{Certificate, PublicKey};
 use time::OffsetDateTime;
 
+use crate::cbor::{self, Item};
+use crate::envelope::Envelope;
 use crate::error::{Document, Error, Fault};
 use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber};
-use crate::read::{Extension, Reader};
+use crate::read::{Extension, Leaf, Reader};
 use crate::tolerances::{Oddity, Tolerances};
-use crate::voucher::{Writer, top_level};
+use crate::voucher::top_level;
+use crate::write::Writer;
 
 /// The top-level member of a voucher request.
 pub const REQUEST_MEMBER: &str = "ietf-voucher-request:voucher";
@@ -46,7 +49,8 @@ pub struct RequestFields {
     pub agent_provided_proximity_registrar_cert: Option<Certificate>,
     /// The registrar-agent's certificate and what is above it (BRSKI-PRM).
     pub agent_sign_cert: Vec<Certificate>,
-    /// What the manufacturer's device tells its MASA, in its own encoding.
+    /// What the manufacturer's device tells its MASA, in its own encoding. In CBOR these are
+    /// octets, which stand here in base64url.
     pub manufacturer_proprietary: Option<String>,
     /// Registered extensions.
     pub extensions: Vec<Extension>,
@@ -157,15 +161,43 @@ impl VoucherRequest {
         Ok(Self(fields))
     }
 
-    /// Reads the data of a voucher request.
+    /// Reads what is inside an envelope: CBOR within COSE, else JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_payload(
+        bytes: &[u8],
+        envelope: Envelope,
+        tolerances: &Tolerances,
+    ) -> Result<(Self, Vec<Oddity>), Error> {
+        match envelope {
+            Envelope::Cms | Envelope::Jws => Self::from_json(bytes, tolerances),
+            Envelope::Cose => Self::from_cbor(bytes, tolerances),
+        }
+    }
+
+    /// Reads the data of a voucher request in JSON.
     ///
     /// # Errors
     /// What is wrong with it first.
     pub fn from_json(bytes: &[u8], tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
-        let mut reader = top_level(Document::Request, REQUEST_MEMBER, bytes, tolerances)?;
+        let reader = top_level(Document::Request, REQUEST_MEMBER, bytes, tolerances)?;
+        Self::read(reader, tolerances)
+    }
+
+    /// Reads the data of a voucher request in CBOR, with SIDs, names, or both as keys.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_cbor(bytes: &[u8], tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
+        let reader = cbor::top_level(&cbor::REQUEST, bytes, tolerances)?;
+        Self::read(reader, tolerances)
+    }
+
+    fn read(mut reader: Reader<'_>, tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
         let reader = &mut reader;
-        // BRSKI-3.4-01, BRSKI-3.4-02, BRSKI-3.4-03, VOUCHERBIS-9.2-01: any occurrence of these
-        // in a voucher request MUST be ignored, so they are not even parsed.
+        // BRSKI-3.4-01, BRSKI-3.4-02, BRSKI-3.4-03, VOUCHERBIS-9.2-01, VCB-036: any occurrence of
+        // these in a voucher request MUST be ignored, so they are not even parsed.
         let ignored = [
             "pinned-domain-cert",
             "pinned-domain-pubk",
@@ -177,7 +209,7 @@ impl VoucherRequest {
         ];
         let ignored = ignored
             .into_iter()
-            .filter(|name| reader.members.shift_remove(*name).is_some());
+            .filter(|name| reader.members.remove(name).is_some());
         let ignored = ignored.map(str::to_owned).collect();
         let fields = RequestFields {
             created_on: reader.date("created-on")?,
@@ -194,7 +226,7 @@ impl VoucherRequest {
             agent_provided_proximity_registrar_cert: reader
                 .certificate("agent-provided-proximity-registrar-cert")?,
             agent_sign_cert: agent_sign_cert(reader)?,
-            manufacturer_proprietary: reader.string("manufacturer-proprietary")?,
+            manufacturer_proprietary: reader.proprietary("manufacturer-proprietary")?,
             extensions: reader.extensions()?,
             ignored,
             unknown: reader.unknown(),
@@ -204,50 +236,60 @@ impl VoucherRequest {
         Ok((request, oddities))
     }
 
+    /// Writes what goes inside an envelope: CBOR within COSE, else JSON.
+    #[must_use]
+    pub fn to_payload(&self, envelope: Envelope) -> Vec<u8> {
+        match envelope {
+            Envelope::Cms | Envelope::Jws => self.to_json(),
+            Envelope::Cose => self.to_cbor(),
+        }
+    }
+
     /// Writes the data of a request: always the same octets for the same leaves. What is
     /// unknown or ignored is not written.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
+        self.write().to_json(REQUEST_MEMBER)
+    }
+
+    /// Writes the data of a request in the deterministic encoding of CBOR, with SIDs as keys. What
+    /// is unknown or ignored is not written.
+    #[must_use]
+    pub fn to_cbor(&self) -> Vec<u8> {
+        self.write().to_cbor(&cbor::REQUEST)
+    }
+
+    fn write(&self) -> Writer {
         let mut writer = Writer::default();
         writer.date("created-on", self.created_on);
-        writer.text("assertion", self.assertion.map(Assertion::as_str));
+        writer.assertion("assertion", self.assertion);
         writer.text("serial-number", Some(self.serial_number.as_str()));
-        writer.binary(
-            "idevid-issuer",
-            self.idevid_issuer.as_ref().map(IdevidIssuer::as_bytes),
-        );
+        let issuer = self.idevid_issuer.as_ref();
+        writer.binary("idevid-issuer", issuer.map(IdevidIssuer::as_bytes));
         writer.date("expires-on", self.expires_on);
-        writer.text("nonce", self.nonce.as_ref().map(Nonce::as_str));
+        writer.nonce("nonce", self.nonce.as_ref());
         let prior = self.prior_signed_voucher_request.as_deref();
         writer.binary("prior-signed-voucher-request", prior);
-        let certificate = self.proximity_registrar_cert.as_ref().map(Certificate::der);
-        writer.binary("proximity-registrar-cert", certificate);
-        let key = self
-            .proximity_registrar_pubk
-            .as_ref()
-            .map(PublicKey::spki_der);
-        writer.binary("proximity-registrar-pubk", key);
-        let hash = self
-            .proximity_registrar_pubk_sha256
-            .as_ref()
-            .map(<[u8; 32]>::as_slice);
+        let certificate = self.proximity_registrar_cert.as_ref();
+        writer.binary(
+            "proximity-registrar-cert",
+            certificate.map(Certificate::der),
+        );
+        let key = self.proximity_registrar_pubk.as_ref();
+        writer.binary("proximity-registrar-pubk", key.map(PublicKey::spki_der));
+        let hash = self.proximity_registrar_pubk_sha256.as_ref();
+        let hash = hash.map(<[u8; 32]>::as_slice);
         writer.binary("proximity-registrar-pubk-sha256", hash);
         writer.binary("agent-signed-data", self.agent_signed_data.as_deref());
-        let provided = self
-            .agent_provided_proximity_registrar_cert
-            .as_ref()
-            .map(Certificate::der);
+        let provided = self.agent_provided_proximity_registrar_cert.as_ref();
+        let provided = provided.map(Certificate::der);
         writer.binary("agent-provided-proximity-registrar-cert", provided);
-        writer.binary(
-            "agent-sign-cert",
-            self.agent_sign_cert.first().map(Certificate::der),
-        );
-        writer.text(
-            "manufacturer-proprietary",
-            self.manufacturer_proprietary.as_deref(),
-        );
+        let agent = self.agent_sign_cert.first();
+        writer.binary("agent-sign-cert", agent.map(Certificate::der));
+        let proprietary = self.manufacturer_proprietary.as_deref();
+        writer.proprietary("manufacturer-proprietary", proprietary);
         writer.extensions(&self.extensions);
-        writer.finish(REQUEST_MEMBER)
+        writer
     }
 
     /// The registrar that the pledge says it saw, most preferred first.
@@ -279,10 +321,11 @@ impl VoucherRequest {
 fn agent_signed_data(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, Error> {
     const DRAFT: &str = "ietf-voucher-request-prm:agent-signed-data";
     if reader.tolerances.top_level_names
-        && let Some(value) = reader.members.shift_remove(DRAFT)
+        && reader.members.get("agent-signed-data").is_none()
+        && let Some(value) = reader.members.remove(DRAFT)
     {
         reader.odd("top-level-names", DRAFT);
-        reader.members.insert("agent-signed-data".to_owned(), value);
+        reader.members.push("agent-signed-data".to_owned(), value);
     }
     reader.binary("agent-signed-data")
 }
@@ -291,19 +334,24 @@ fn agent_signed_data(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, Error> 
 fn agent_sign_cert(reader: &mut Reader<'_>) -> Result<Vec<Certificate>, Error> {
     const NAME: &str = "agent-sign-cert";
     const COUNT_MAX: usize = 8;
-    let items = match reader.members.get(NAME) {
-        Some(serde_json::Value::Array(items))
+    let items: Vec<Leaf> = match reader.members.get(NAME) {
+        Some(Leaf::Json(serde_json::Value::Array(items)))
             if reader.tolerances.wrong_json_types && items.len() <= COUNT_MAX =>
         {
-            items.clone()
+            items.iter().cloned().map(Leaf::Json).collect()
+        }
+        Some(Leaf::Cbor(Item::Array(items)))
+            if reader.tolerances.wrong_json_types && items.len() <= COUNT_MAX =>
+        {
+            items.iter().cloned().map(Leaf::Cbor).collect()
         }
         _ => return Ok(reader.certificate(NAME)?.into_iter().collect()),
     };
-    reader.members.shift_remove(NAME);
+    reader.members.remove(NAME);
     reader.odd("wrong-json-types", "agent-sign-cert is an array");
     let mut certificates = Vec::new();
     for item in items {
-        reader.members.insert(NAME.to_owned(), item);
+        reader.members.push(NAME.to_owned(), item);
         certificates.extend(reader.certificate(NAME)?);
     }
     Ok(certificates)

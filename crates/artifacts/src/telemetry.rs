@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::cbor::{self, Item};
 use crate::error::{Document, Error, Fault};
 use crate::json::{self, type_name};
-use crate::read::Reader;
+use crate::read::{Leaf, Members, Reader};
 use crate::tolerances::{Oddity, Tolerances};
 
 /// Largest telemetry that is read.
@@ -81,6 +82,40 @@ impl VoucherStatus {
         if tolerances.telemetry_case {
             members = lower_case(members, &mut oddities)?;
         }
+        Self::read(members.into(), tolerances, oddities)
+    }
+
+    /// Reads a report in CBOR. Its keys are texts; the context's may be numbers.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_cbor(bytes: &[u8], tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
+        let document = Document::Telemetry;
+        let fail = |fault, detail: String| Err(Error::new(document, fault, detail));
+        let (item, _) = cbor::parse(document, bytes, TELEMETRY_SIZE_MAX_BYTES)?;
+        let Item::Map(entries) = item else {
+            let detail = format!("the CBOR is {}, it must be a map", item.type_name());
+            return fail(Fault::WrongType, detail);
+        };
+        let mut members = Members::default();
+        for (key, value) in entries {
+            match key {
+                Item::Text(name) => members.push(name, Leaf::Cbor(value)),
+                other => {
+                    let detail = format!("a key is {}, it must be a text", other.type_name());
+                    return fail(Fault::WrongType, detail);
+                }
+            }
+        }
+        Self::read(members, tolerances, Vec::new())
+    }
+
+    fn read(
+        members: Members,
+        tolerances: &Tolerances,
+        oddities: Vec<Oddity>,
+    ) -> Result<(Self, Vec<Oddity>), Error> {
+        let document = Document::Telemetry;
         let mut reader = Reader {
             document,
             members,
@@ -91,15 +126,23 @@ impl VoucherStatus {
         let version = reader
             .unsigned("version")?
             .ok_or_else(|| reader.missing("version"))?;
+        // CBR-047: The telemetry map has text keys "version" (uint) and "status" (bool).
         let status = reader
             .boolean("status")?
             .ok_or_else(|| reader.missing("status"))?;
         let reason = reader.string("reason")?;
         let reason_context = match reader.take("reason-context") {
             None => None,
-            Some(Value::Object(context)) => Some(context),
+            Some(Leaf::Json(Value::Object(context))) => Some(context),
+            Some(Leaf::Cbor(Item::Map(entries))) => Some(context_of(&entries)?),
+            Some(Leaf::Json(Value::String(text)) | Leaf::Cbor(Item::Text(text)))
+                if tolerances.reason_context_text =>
+            {
+                reader.odd("reason-context-text", "reason-context is a text");
+                Some(Map::from_iter([("0".to_owned(), text.into())]))
+            }
             Some(other) => {
-                let found = type_name(&other);
+                let found = other.type_name();
                 let detail = format!("reason-context is {found}, it must be an object");
                 return Err(reader.fail(Fault::WrongType, detail));
             }
@@ -113,6 +156,25 @@ impl VoucherStatus {
             unknown,
         };
         Ok((report, std::mem::take(&mut reader.oddities)))
+    }
+
+    /// Writes the report in CBOR.
+    #[must_use]
+    pub fn to_cbor(&self) -> Vec<u8> {
+        let text = |name: &str| Item::Text(name.to_owned());
+        // The order of the draft's examples, which is not the deterministic one, would be as good.
+        let mut entries = vec![
+            (text("version"), Item::Unsigned(self.version)),
+            (text("status"), Item::boolean(self.status)),
+        ];
+        if let Some(reason) = &self.reason {
+            entries.push((text("reason"), text(reason)));
+        }
+        if let Some(context) = &self.reason_context {
+            let context = Item::from_json(&Value::Object(context.clone()));
+            entries.push((text("reason-context"), context));
+        }
+        Item::Map(entries).encode()
     }
 
     /// Writes the report with lower-case members.
@@ -129,6 +191,22 @@ impl VoucherStatus {
         }
         Value::Object(members).to_string().into_bytes()
     }
+}
+
+/// The context as JSON has it: keys that are numbers become texts.
+fn context_of(entries: &[(Item, Item)]) -> Result<Map<String, Value>, Error> {
+    let mut context = Map::new();
+    for (key, value) in entries {
+        if context.insert(key.to_name(), value.to_json()).is_some() {
+            let detail = "a key of reason-context stands twice, as a text and as a number";
+            return Err(Error::new(
+                Document::Telemetry,
+                Fault::DuplicateMember,
+                detail,
+            ));
+        }
+    }
+    Ok(context)
 }
 
 fn lower_case(

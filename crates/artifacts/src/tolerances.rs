@@ -70,6 +70,11 @@ tolerances! {
     byte_order_mark = "byte-order-mark", true,
     /// Conveyed information within an element or member named conveyed-information.
     conveyed_wrapper = "conveyed-wrapper", true,
+    /// COSE with an array of one certificate where the certificate itself belongs, as the examples
+    /// of the drafts have it.
+    cose_array_of_one = "cose-array-of-one", true,
+    /// COSE without the tag that says it is COSE_Sign1.
+    cose_untagged = "cose-untagged", true,
     /// An artefact that was encrypted as id-data instead of id-signedData.
     enveloped_as_data = "enveloped-as-data", true,
     /// A hash in plain hexadecimal, without colons.
@@ -103,6 +108,9 @@ tolerances! {
     nonce_reencoded = "nonce-reencoded", true,
     /// A nonce that is no base64 at all; its octets are then those of the text.
     nonce_text = "nonce-text", true,
+    /// `application/voucher-cose+cbor`, the media type of COSE vouchers up to
+    /// draft-ietf-anima-constrained-voucher-22, and `application/cose`.
+    old_cose_media_type = "old-cose-media-type", true,
     /// The media types that early drafts used.
     old_media_types = "old-media-types", true,
     /// A PEM certificate where DER belongs.
@@ -111,6 +119,8 @@ tolerances! {
     pledge_assertion_missing = "pledge-assertion-missing", true,
     /// proximity-registrar-cert in a registrar's request; it is ignored.
     registrar_proximity = "registrar-proximity", true,
+    /// reason-context of telemetry as a text instead of a map; it stands under the key 0.
+    reason_context_text = "reason-context-text", true,
     /// Signatures over SHA-1. Off in lenient mode.
     sha1 = "sha1", false,
     /// Telemetry member names in the old spelling with capitals.

@@ -1,19 +1,23 @@
 //! The voucher: a manufacturer's signed statement to its device about who owns it.
 //!
 //! Voucher data of [RFC 8366 §5](https://www.rfc-editor.org/rfc/rfc8366.html#section-5) with
-//! the leaves that draft-ietf-anima-rfc8366bis adds, in the JSON encoding of RFC 7951.
+//! the leaves that draft-ietf-anima-rfc8366bis adds, in the JSON encoding of RFC 7951 or in CBOR
+//! with SIDs (RFC 9254).
 
 use std::ops::Deref;
 
 use pki::{Certificate, PublicKey};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 
+use crate::cbor;
+use crate::envelope::Envelope;
 use crate::error::{Document, Error, Fault};
 use crate::json::{self, JSON_SIZE_MAX_BYTES, shown, type_name};
-use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber, encode_base64};
+use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber};
 use crate::read::{Extension, Reader};
 use crate::tolerances::{Oddity, Tolerances};
+use crate::write::Writer;
 use crate::{date, voucher_xml};
 
 /// The top-level member of a voucher.
@@ -48,7 +52,8 @@ pub struct VoucherFields {
     pub est_domain: Option<String>,
     /// Where the manufacturer has more configuration (BRSKI-CLOUD).
     pub additional_configuration_url: Option<String>,
-    /// What the manufacturer tells its own device, in its own encoding.
+    /// What the manufacturer tells its own device, in its own encoding. In CBOR these are octets,
+    /// which stand here in base64url.
     pub manufacturer_proprietary: Option<String>,
     /// Registered extensions.
     pub extensions: Vec<Extension>,
@@ -183,12 +188,40 @@ impl Voucher {
         Ok((voucher, oddities))
     }
 
+    /// Reads what is inside an envelope: CBOR within COSE, else as [`Voucher::from_content`].
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_payload(
+        bytes: &[u8],
+        envelope: Envelope,
+        tolerances: &Tolerances,
+    ) -> Result<(Self, Vec<Oddity>), Error> {
+        match envelope {
+            Envelope::Cms | Envelope::Jws => Self::from_content(bytes, tolerances),
+            Envelope::Cose => Self::from_cbor(bytes, tolerances),
+        }
+    }
+
     /// Reads voucher data in JSON.
     ///
     /// # Errors
     /// What is wrong with it first.
     pub fn from_json(bytes: &[u8], tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
-        let mut reader = top_level(Document::Voucher, VOUCHER_MEMBER, bytes, tolerances)?;
+        let reader = top_level(Document::Voucher, VOUCHER_MEMBER, bytes, tolerances)?;
+        Self::read(reader, tolerances)
+    }
+
+    /// Reads voucher data in CBOR, with SIDs, names, or both as keys.
+    ///
+    /// # Errors
+    /// What is wrong with it first.
+    pub fn from_cbor(bytes: &[u8], tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
+        let reader = cbor::top_level(&cbor::VOUCHER, bytes, tolerances)?;
+        Self::read(reader, tolerances)
+    }
+
+    fn read(mut reader: Reader<'_>, tolerances: &Tolerances) -> Result<(Self, Vec<Oddity>), Error> {
         let reader = &mut reader;
         let fields = VoucherFields {
             created_on: reader.date("created-on")?,
@@ -204,7 +237,7 @@ impl Voucher {
             expires_on: reader.date("expires-on")?,
             est_domain: reader.uri("est-domain")?,
             additional_configuration_url: reader.uri("additional-configuration-url")?,
-            manufacturer_proprietary: reader.string("manufacturer-proprietary")?,
+            manufacturer_proprietary: reader.proprietary("manufacturer-proprietary")?,
             extensions: reader.extensions()?,
             // BRSKI-5.6.1-05: the pledge MUST be prepared to ignore additional fields that it
             // does not recognize.
@@ -215,46 +248,56 @@ impl Voucher {
         Ok((voucher, oddities))
     }
 
+    /// Writes what goes inside an envelope: CBOR within COSE, else JSON.
+    #[must_use]
+    pub fn to_payload(&self, envelope: Envelope) -> Vec<u8> {
+        match envelope {
+            Envelope::Cms | Envelope::Jws => self.to_json(),
+            Envelope::Cose => self.to_cbor(),
+        }
+    }
+
     /// Writes voucher data: always the same octets for the same leaves. Unknown members are
     /// not written.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
+        self.write().to_json(VOUCHER_MEMBER)
+    }
+
+    /// Writes voucher data in the deterministic encoding of CBOR, with SIDs as keys. Unknown
+    /// members are not written.
+    #[must_use]
+    pub fn to_cbor(&self) -> Vec<u8> {
+        self.write().to_cbor(&cbor::VOUCHER)
+    }
+
+    fn write(&self) -> Writer {
         let mut writer = Writer::default();
         writer.date("created-on", self.created_on);
-        writer.text("assertion", self.assertion.map(Assertion::as_str));
+        writer.assertion("assertion", self.assertion);
         writer.text("serial-number", Some(self.serial_number.as_str()));
-        writer.binary(
-            "idevid-issuer",
-            self.idevid_issuer.as_ref().map(IdevidIssuer::as_bytes),
-        );
-        writer.binary(
-            "pinned-domain-cert",
-            self.pinned_domain_cert.as_ref().map(Certificate::der),
-        );
-        let key = self.pinned_domain_pubk.as_ref().map(PublicKey::spki_der);
-        writer.binary("pinned-domain-pubk", key);
-        let hash = self
-            .pinned_domain_pubk_sha256
-            .as_ref()
-            .map(<[u8; 32]>::as_slice);
-        writer.binary("pinned-domain-pubk-sha256", hash);
-        // VOUCHER-5.3-21: emitted as a JSON boolean, not as a string.
-        writer.value(
+        let issuer = self.idevid_issuer.as_ref();
+        writer.binary("idevid-issuer", issuer.map(IdevidIssuer::as_bytes));
+        let certificate = self.pinned_domain_cert.as_ref();
+        writer.binary("pinned-domain-cert", certificate.map(Certificate::der));
+        let key = self.pinned_domain_pubk.as_ref();
+        writer.binary("pinned-domain-pubk", key.map(PublicKey::spki_der));
+        let hash = self.pinned_domain_pubk_sha256.as_ref();
+        writer.binary("pinned-domain-pubk-sha256", hash.map(<[u8; 32]>::as_slice));
+        writer.boolean(
             "domain-cert-revocation-checks",
-            self.domain_cert_revocation_checks.map(Value::Bool),
+            self.domain_cert_revocation_checks,
         );
-        writer.text("nonce", self.nonce.as_ref().map(Nonce::as_str));
+        writer.nonce("nonce", self.nonce.as_ref());
         writer.date("last-renewal-date", self.last_renewal_date);
         writer.date("expires-on", self.expires_on);
         writer.text("est-domain", self.est_domain.as_deref());
         let url = self.additional_configuration_url.as_deref();
         writer.text("additional-configuration-url", url);
-        writer.text(
-            "manufacturer-proprietary",
-            self.manufacturer_proprietary.as_deref(),
-        );
+        let proprietary = self.manufacturer_proprietary.as_deref();
+        writer.proprietary("manufacturer-proprietary", proprietary);
         writer.extensions(&self.extensions);
-        writer.finish(VOUCHER_MEMBER)
+        writer
     }
 
     /// What is pinned, in the order in which
@@ -340,7 +383,7 @@ pub(crate) fn top_level<'t>(
     match inner {
         Value::Object(members) => Ok(Reader {
             document,
-            members,
+            members: members.into(),
             tolerances,
             oddities,
         }),
@@ -357,50 +400,3 @@ const REQUEST_MEMBERS_OF_DRAFTS: &[&str] = &[
     "ietf-voucher-request-async:voucher",
     "ietf-cwt-voucher-request:voucher",
 ];
-
-/// Writes leaves in the order of the calls.
-#[derive(Default)]
-pub(crate) struct Writer(Map<String, Value>);
-
-impl Writer {
-    pub(crate) fn value(&mut self, name: &str, value: Option<Value>) {
-        if let Some(value) = value {
-            self.0.insert(name.to_owned(), value);
-        }
-    }
-
-    pub(crate) fn text(&mut self, name: &str, text: Option<&str>) {
-        self.value(name, text.map(Value::from));
-    }
-
-    // BRSKI-3.3-01: binary leaves are base64 per RFC 4648 section 4.
-    pub(crate) fn binary(&mut self, name: &str, bytes: Option<&[u8]>) {
-        self.value(name, bytes.map(|bytes| encode_base64(bytes).into()));
-    }
-
-    pub(crate) fn date(&mut self, name: &str, date: Option<OffsetDateTime>) {
-        self.value(name, date.map(|date| date::format(date).into()));
-    }
-
-    pub(crate) fn extensions(&mut self, extensions: &[Extension]) {
-        if !extensions.is_empty() {
-            let names: Vec<_> = extensions
-                .iter()
-                .map(|extension| extension.name.clone())
-                .collect();
-            self.value("extensions", Some(names.into()));
-        }
-        for extension in extensions {
-            self.value(
-                &format!("extension:{}", extension.name),
-                extension.data.clone(),
-            );
-        }
-    }
-
-    pub(crate) fn finish(self, member: &str) -> Vec<u8> {
-        json!({ member: Value::Object(self.0) })
-            .to_string()
-            .into_bytes()
-    }
-}

@@ -141,7 +141,8 @@ fn judge(
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
     };
-    let content = VoucherRequest::from_json(payload, tolerances);
+    let envelope = signed.dangerous_peek().envelope();
+    let content = VoucherRequest::from_payload(payload, envelope, tolerances);
     let Some((request, mut oddities)) = checks.record("content", content) else {
         checks.rest_not_made(
             CONTENT_CHECKS.get(1..).unwrap_or_default(),

@@ -171,7 +171,8 @@ fn judge(
     let detail = "the signer's certificate does not have the key purpose cmcRA";
     checks.compare("registrar", cmc_ra, Fault::NotRegistrar, detail);
 
-    let content = VoucherRequest::from_json(payload, tolerances);
+    let envelope = signed.dangerous_peek().envelope();
+    let content = VoucherRequest::from_payload(payload, envelope, tolerances);
     let Some((request, mut oddities)) = checks.record("content", content) else {
         checks.rest_not_made(
             CONTENT_CHECKS.get(2..).unwrap_or_default(),

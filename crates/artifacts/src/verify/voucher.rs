@@ -136,7 +136,8 @@ fn judge(
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
     };
-    let content = Voucher::from_content(payload, tolerances);
+    let envelope = signed.dangerous_peek().envelope();
+    let content = Voucher::from_payload(payload, envelope, tolerances);
     let Some((voucher, mut oddities)) = checks.record("content", content) else {
         checks.rest_not_made(
             CONTENT_CHECKS.get(1..).unwrap_or_default(),

@@ -178,7 +178,7 @@ async fn no_flipped_octet_gets_a_voucher() {
     let masa = Masa::sqlite().await;
     masa.devices(&["SN-1"]).await;
     let domain = &masa.pki.domain;
-    for envelope in Envelope::ALL {
+    for envelope in Envelope::JSON {
         let mut ask = Ask::new(&masa.pki, domain, "SN-1", "bm9uY2Utbm9uY2UtMQ==");
         ask.envelope = envelope;
         let body = ask.sign(NOW);

@@ -19,7 +19,7 @@ const VERSIONS: [(HttpVersion, &str); 3] = [
 
 pub(crate) fn scenes() -> Vec<Scene> {
     let mut scenes = Vec::new();
-    for envelope in Envelope::ALL {
+    for envelope in Envelope::JSON {
         for (http, short) in VERSIONS {
             let format = envelope.name();
             let id = format!("brski-{format}-{short}");
