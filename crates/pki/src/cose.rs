@@ -266,31 +266,18 @@ impl Sign1 {
         self.tagged
     }
 
-    /// The same message without `x5bag` and `x5chain`: what a constrained pledge gets. Protected
-    /// header, payload and signature stay octet for octet, so that it verifies as before.
+    /// The same message without `x5bag` and `x5chain` in the unprotected header: what a constrained
+    /// pledge gets. Protected header, payload and signature stay octet for octet, so that it
+    /// verifies as before; certificates under the signature stay where they are.
     ///
     /// # Errors
-    /// If the certificates are under the signature, or the message cannot be written.
+    /// If the message cannot be written.
     pub fn without_certificates(&self) -> Result<Vec<u8>, Error> {
-        let is_certificate =
-            |(label, _): &(Label, Value)| matches!(label, Label::Int(X5BAG | X5CHAIN));
-        if self
-            .message
-            .protected
-            .header
-            .rest
-            .iter()
-            .any(is_certificate)
-        {
-            return Err(Error::CoseCertificates(
-                "they are in the protected header".to_owned(),
-            ));
-        }
         let mut message = self.message.clone();
         message
             .unprotected
             .rest
-            .retain(|entry| !is_certificate(entry));
+            .retain(|(label, _)| !matches!(label, Label::Int(X5BAG | X5CHAIN)));
         message
             .to_tagged_vec()
             .map_err(|error| Error::malformed(Document::Cose, error))
@@ -324,10 +311,15 @@ impl Sign1 {
             // signature.
             self.certificates.iter().take(1).collect()
         } else {
-            self.certificates
+            // CBR-119: a missing or unknown kid does not change the outcome when x5bag suffices.
+            let (first, last): (Vec<_>, Vec<_>) = self
+                .certificates
                 .iter()
                 .chain(known)
-                .filter(|certificate| self.may_be_signer(certificate))
+                .partition(|certificate| self.is_named(certificate));
+            first
+                .into_iter()
+                .chain(last)
                 .take(NAMELESS_CERTIFICATES_MAX + self.certificates.len())
                 .collect()
         };
@@ -335,6 +327,9 @@ impl Sign1 {
         // payload].
         let message = self.message.tbs_data(&[]);
         let mut reason = Error::CoseSignerCertificateMissing;
+        let is_named = |certificate: &Certificate| {
+            self.ordered || self.key_id().is_none() || self.is_named(certificate)
+        };
         for certificate in named {
             // COS-018: x5t (34) is [hash alg, hash]; a mismatch with the used certificate fails.
             if let Some(thumbprint) = &self.thumbprint
@@ -366,10 +361,40 @@ impl Sign1 {
                 // signature.
                 Err(Error::AlgorithmKeyMismatch { .. })
                     if !self.ordered && !matches!(reason, Error::CoseSignerCertificateMissing) => {}
-                Err(error) => reason = error,
+                // Where there is a kid, one that it does not name is no reason either.
+                Err(error) if is_named(certificate) => reason = error,
+                Err(_) => {}
             }
         }
         Err(reason)
+    }
+
+    /// Verifies the signature against the certificate of a signer who is known from elsewhere,
+    /// such as the peer of the connection. What the message says about its signer is passed over:
+    /// certificates, `x5t` and `kid` are neither used nor held against it.
+    ///
+    /// # Errors
+    /// The first reason why the message is not acceptable.
+    pub fn verify_by(
+        &self,
+        policy: &CosePolicy,
+        signer: &Certificate,
+    ) -> Result<VerifiedSigner, Error> {
+        let mut oddities = Vec::new();
+        if !self.tagged {
+            if !policy.allow_untagged {
+                return Err(Error::malformed(Document::Cose, "tag 18 is missing"));
+            }
+            oddities.push(Oddity::Untagged);
+        }
+        let algorithm = self.verify_with_key(signer.public_key())?;
+        Ok(VerifiedSigner {
+            certificate: signer.clone(),
+            candidates: Vec::new(),
+            signing_time: None,
+            algorithm,
+            oddities,
+        })
     }
 
     /// Checks the signature against a key that the caller knows to be the signer's.
@@ -380,8 +405,8 @@ impl Sign1 {
         self.verify_under(key, &self.message.tbs_data(&[]))
     }
 
-    fn may_be_signer(&self, certificate: &Certificate) -> bool {
-        self.key_id().is_none_or(|id| {
+    fn is_named(&self, certificate: &Certificate) -> bool {
+        self.key_id().is_some_and(|id| {
             certificate.subject_key_id().as_deref() == Some(id)
                 || certificate.public_key().sha1_key_id().as_slice() == id
         })

@@ -46,6 +46,11 @@ pub trait Signer: Send + Sync {
             key: self.algorithm().to_string(),
         })
     }
+    /// The key itself as PKCS#8 DER, for a library that signs on its own (OpenSSL for DTLS).
+    /// `None` for a key that cannot leave its place, for example on a token.
+    fn to_pkcs8(&self) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
 }
 
 /// A private key in this process' memory.
@@ -292,6 +297,10 @@ impl SoftwareKey {
 impl Signer for SoftwareKey {
     fn public_key(&self) -> &PublicKey {
         &self.public_key
+    }
+
+    fn to_pkcs8(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.to_pkcs8_der().ok()
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {

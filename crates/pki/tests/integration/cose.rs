@@ -588,6 +588,48 @@ fn a_key_id_names_the_signer() {
     assert_eq!(missing.code(), "cose.signer-certificate-missing");
 }
 
+/// Requirements: CBR-119, CBR-121
+#[test]
+fn a_key_id_that_names_nobody_changes_nothing() {
+    let signer = identity(KeyKind::EcdsaP256);
+    let stranger = identity(KeyKind::EcdsaP256);
+    let options = CoseOptions {
+        certificates: CoseCertificates::Bag(stranger.chain.clone()),
+        key_id: Some(b"nobody".to_vec()),
+    };
+    let message = cose::sign(b"x", &signer, &options).unwrap();
+    let sign1 = Sign1::parse(&message).unwrap();
+    let verified = sign1.verify(&CosePolicy::default(), &[]).unwrap();
+    assert_eq!(verified.certificate(), &signer.chain[0]);
+}
+
+/// Whoever is known to be the signer is looked at, whomever the message names.
+///
+/// Requirements: CBR-121, CBR-123, CBR-124
+#[test]
+fn a_known_signer_is_not_changed_by_what_the_message_says() {
+    let signer = identity(KeyKind::EcdsaP256);
+    let stranger = identity(KeyKind::EcdsaP256);
+    let strict = CosePolicy::default();
+    for certificates in [
+        CoseCertificates::None,
+        CoseCertificates::Chain,
+        CoseCertificates::Bag(stranger.chain.clone()),
+    ] {
+        let options = CoseOptions {
+            certificates,
+            key_id: Some(b"nobody".to_vec()),
+        };
+        let message = cose::sign(b"x", &signer, &options).unwrap();
+        let sign1 = Sign1::parse(&message).unwrap();
+        let verified = sign1.verify_by(&strict, &signer.chain[0]).unwrap();
+        assert_eq!(verified.certificate(), &signer.chain[0]);
+        assert!(verified.candidates().is_empty());
+        let refused = sign1.verify_by(&strict, &stranger.chain[0]).unwrap_err();
+        assert_eq!(refused.code(), "cose.signature-invalid");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_no_danger(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
