@@ -45,12 +45,7 @@ pub fn csr_attrs_request(label: Option<&str>) -> Request {
 /// `POST` of a certification request to `sen`, `sren`, `skg` or `skc`; `format` is that of the
 /// certificate which is wanted from the first two, 281 or 287.
 #[must_use]
-pub fn enrol_request(
-    label: Option<&str>,
-    operation: Operation,
-    csr: &Csr,
-    format: u16,
-) -> Request {
+pub fn enrol_request(label: Option<&str>, operation: Operation, csr: &Csr, format: u16) -> Request {
     let enrols = matches!(
         operation,
         Operation::SimpleEnroll | Operation::SimpleReenroll
@@ -146,9 +141,7 @@ fn not_yet(response: &Response) -> Result<Option<Duration>, Error> {
 /// The certificates of a body in any of the formats for them.
 fn certificates(response: &Response) -> Result<Vec<Certificate>, Error> {
     match response.content_format {
-        Some(format::PKCS7_CERTS_ONLY) => {
-            Ok(pki::pkcs7::parse_certs_only(&response.payload)?)
-        }
+        Some(format::PKCS7_CERTS_ONLY) => Ok(pki::pkcs7::parse_certs_only(&response.payload)?),
         Some(format::PKIX_CERT) => Ok(vec![Certificate::from_der(&response.payload)?]),
         Some(format::MULTIPART_CORE) => multipart::read(&response.payload)?
             .into_iter()

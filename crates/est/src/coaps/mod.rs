@@ -199,9 +199,11 @@ pub fn response(
 ) -> Result<Response, Error> {
     let (code, format, payload) = match (&answer.content, format) {
         (Content::None, _) | (_, None) => return Ok(refused(answer)),
-        (Content::CaCertificates(certificates), Some(format)) => {
-            (Code::CONTENT, format, ca_certificates(certificates, format)?)
-        }
+        (Content::CaCertificates(certificates), Some(format)) => (
+            Code::CONTENT,
+            format,
+            ca_certificates(certificates, format)?,
+        ),
         (Content::CsrAttrs(der), Some(format)) => (Code::CONTENT, format, der.clone()),
         (Content::Certificate(certificate), Some(format)) => {
             (Code::CHANGED, format, bag(certificate, format)?)

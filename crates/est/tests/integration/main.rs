@@ -8,6 +8,7 @@
 
 mod bodies;
 mod client;
+mod coaps;
 mod csr_attrs;
 mod server;
 mod support;
