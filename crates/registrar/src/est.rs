@@ -35,7 +35,7 @@ use self::users::Users;
 use crate::Error;
 use crate::ca::{AcpNames, NamePlan, current_crl};
 use crate::config::anchored;
-use crate::service::{Attempt, Service};
+use crate::service::{Attempt, Caller, Service};
 
 /// The `[est]` part of the configuration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -357,7 +357,7 @@ async fn unlabelled(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    handle(&shared.0, None, &operation, &peer, request).await
+    handle(&shared.0, None, &operation, &Caller::from(&peer), request).await
 }
 
 async fn labelled(
@@ -366,17 +366,24 @@ async fn labelled(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    handle(&shared.0, Some(&label), &operation, &peer, request).await
+    handle(
+        &shared.0,
+        Some(&label),
+        &operation,
+        &Caller::from(&peer),
+        request,
+    )
+    .await
 }
 
 async fn handle(
     inner: &Inner,
     label: Option<&str>,
     operation: &str,
-    peer: &Peer,
+    caller: &Caller,
     request: Request,
 ) -> Response {
-    let mut attempt = Attempt::new(peer, inner.service.now());
+    let mut attempt = Attempt::new(caller, inner.service.now());
     let (parts, body) = request.into_parts();
     let turn = tokio::time::timeout(TURN_WAIT_MAX, inner.turns.acquire()).await;
     let answer = match turn {
@@ -388,13 +395,13 @@ async fn handle(
                     operation,
                     headers: &parts.headers,
                     body: &body,
-                    peer,
+                    caller,
                 };
                 carry::out(inner, &mut attempt, &call).await
             }
             Err(error) => {
                 // Whose oversized body it was is worth knowing, if it can be known.
-                let _ = inner.service.identify(&mut attempt, peer);
+                let _ = inner.service.identify(&mut attempt, caller);
                 carry::failed(inner, &mut attempt, "est", error).await
             }
         },

@@ -17,7 +17,7 @@ use net::Peer;
 use tokio::sync::Semaphore;
 
 use crate::Error;
-use crate::service::{Answer, Attempt, Service};
+use crate::service::{Answer, Attempt, Caller, Service};
 
 /// How long a request waits for its turn before it is shed.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -79,9 +79,10 @@ async fn request_voucher(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
+    let caller = Caller::from(&peer);
     handle(
         &shared,
-        &peer,
+        &caller,
         "voucher-request",
         request,
         async |headers, body| {
@@ -90,7 +91,7 @@ async fn request_voucher(
                 content_type: text(&headers, &header::CONTENT_TYPE),
                 accept: text(&headers, &header::ACCEPT),
             };
-            shared.service.request_voucher(&peer, inbound).await
+            shared.service.request_voucher(&caller, inbound).await
         },
     )
     .await
@@ -101,12 +102,13 @@ async fn voucher_status(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
+    let caller = Caller::from(&peer);
     handle(
         &shared,
-        &peer,
+        &caller,
         "voucher-status",
         request,
-        async |_, body| shared.service.voucher_status(&peer, &body).await,
+        async |_, body| shared.service.voucher_status(&caller, &body).await,
     )
     .await
 }
@@ -116,16 +118,21 @@ async fn enrol_status(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    handle(&shared, &peer, "enrol-status", request, async |_, body| {
-        shared.service.enrol_status(&peer, &body).await
-    })
+    let caller = Caller::from(&peer);
+    handle(
+        &shared,
+        &caller,
+        "enrol-status",
+        request,
+        async |_, body| shared.service.enrol_status(&caller, &body).await,
+    )
     .await
 }
 
 /// Reads the body within its limits and lets the step work on it.
 async fn handle(
     shared: &Shared,
-    peer: &Peer,
+    caller: &Caller,
     step: &'static str,
     request: Request,
     work: impl AsyncFnOnce(HeaderMap, Bytes) -> (Answer, String),
@@ -137,23 +144,23 @@ async fn handle(
     let (answer, correlation) = match turn {
         Ok(Ok(_turn)) => match read(service, body).await {
             Ok(body) => work(parts.headers, body).await,
-            Err(error) => failed(service, peer, step, error).await,
+            Err(error) => failed(service, caller, step, error).await,
         },
-        _ => failed(service, peer, step, Error::Busy).await,
+        _ => failed(service, caller, step, Error::Busy).await,
     };
     respond(answer, &correlation)
 }
 
 async fn failed(
     service: &Service,
-    peer: &Peer,
+    caller: &Caller,
     step: &'static str,
     error: Error,
 ) -> (Answer, String) {
-    let mut attempt = Attempt::new(peer, service.now());
+    let mut attempt = Attempt::new(caller, service.now());
     let correlation = attempt.correlation.clone();
     // Whose oversized body it was is worth knowing, if it can be known.
-    let _ = service.identify(&mut attempt, peer);
+    let _ = service.identify(&mut attempt, caller);
     (service.refused(step, attempt, error).await, correlation)
 }
 

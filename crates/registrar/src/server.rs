@@ -10,7 +10,7 @@ use pki::Coded as _;
 
 use crate::Error;
 use crate::config::Config;
-use crate::service::Service;
+use crate::service::{Caller, Service};
 
 /// How often the audit log gets a signed checkpoint, if it grew.
 const SEAL_PERIOD: Duration = Duration::from_secs(5);
@@ -140,8 +140,11 @@ impl net::server::Observer for Witness {
         detail: &str,
     ) {
         let service = self.0.clone();
-        let (peer, detail) = (peer.clone(), format!("{method} {}: {detail}", uri.path()));
-        tokio::spawn(async move { service.record_transport(&peer, code, detail).await });
+        let (caller, detail) = (
+            Caller::from(peer),
+            format!("{method} {}: {detail}", uri.path()),
+        );
+        tokio::spawn(async move { service.record_transport(&caller, code, detail).await });
     }
 }
 

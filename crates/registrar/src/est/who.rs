@@ -4,7 +4,6 @@ use ::est::Operation;
 use ::est::server::Standing;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
-use net::Peer;
 use pki::path::{PathOptions, Purpose};
 use pki::{Certificate, Coded as _};
 
@@ -13,7 +12,7 @@ use crate::Error;
 use crate::ca::records::{self as certificates, IssuedCertificate};
 use crate::ca::{Holder, NamePlan, Names};
 use crate::records;
-use crate::service::Attempt;
+use crate::service::{Attempt, Caller};
 
 /// The peer of a request.
 pub(super) struct Who<'a> {
@@ -46,7 +45,7 @@ impl<'a> Who<'a> {
 pub(super) async fn asks<'a>(
     inner: &'a Inner,
     attempt: &mut Attempt,
-    peer: &Peer,
+    caller: &Caller,
     label: Option<&str>,
     headers: &HeaderMap,
     operation: Operation,
@@ -56,7 +55,7 @@ pub(super) async fn asks<'a>(
         .plain
         .as_ref()
         .filter(|plain| plain.label.is_none() || plain.label.as_deref() == label);
-    let chain = peer.chain().unwrap_or_default();
+    let chain = caller.chain().unwrap_or_default();
     if let Some((leaf, others)) = chain.split_first() {
         if let Some(who) = member(inner, attempt, leaf, others).await? {
             return Ok(who);
@@ -83,7 +82,7 @@ pub(super) async fn asks<'a>(
             });
         }
     }
-    if chain.is_empty() && peer.chain().is_ok() {
+    if chain.is_empty() && caller.chain().is_ok() {
         return Ok(Who {
             standing: Standing::Anonymous {
                 credentials_offered: false,
@@ -93,9 +92,9 @@ pub(super) async fn asks<'a>(
         });
     }
     if operation == Operation::CsrAttrs {
-        return device_without_voucher(inner, attempt, peer);
+        return device_without_voucher(inner, attempt, caller);
     }
-    device(inner, attempt, peer).await
+    device(inner, attempt, caller).await
 }
 
 /// A holder of a certificate that this registrar obtained.
@@ -264,11 +263,11 @@ fn basic(value: &str) -> Option<(String, String)> {
 fn device_without_voucher<'a>(
     inner: &'a Inner,
     attempt: &mut Attempt,
-    peer: &Peer,
+    caller: &Caller,
 ) -> Result<Who<'a>, Error> {
     let holder = inner
         .service
-        .identify(attempt, peer)
+        .identify(attempt, caller)
         .ok()
         .map(|presented| Holder {
             id: attempt.sighting.device_id.clone(),
@@ -296,9 +295,9 @@ fn device_without_voucher<'a>(
 async fn device<'a>(
     inner: &'a Inner,
     attempt: &mut Attempt,
-    peer: &Peer,
+    caller: &Caller,
 ) -> Result<Who<'a>, Error> {
-    let presented = match inner.service.may_enrol(attempt, peer).await {
+    let presented = match inner.service.may_enrol(attempt, caller).await {
         Ok(presented) => presented,
         Err(error) if error.is_refusal() => {
             return Ok(Who::refused(inner, error.code(), error.to_string()));

@@ -1,12 +1,11 @@
 //! One attempt of one device: what it presented, and what happened, until it is written down.
 
 use brski::registrar::Device;
-use net::Peer;
 use pki::{Certificate, Coded as _};
 use store::Connection;
 use time::OffsetDateTime;
 
-use super::Service;
+use super::{Caller, Service};
 use crate::Error;
 use crate::records::{self, Entry, Outcome, Sighting, State};
 use crate::vendor::Vendor;
@@ -39,13 +38,13 @@ pub struct Presented {
 }
 
 impl Attempt {
-    /// A request from a peer, before anything is known about it.
+    /// A request from a caller, before anything is known about it.
     #[must_use]
-    pub fn new(peer: &Peer, now: OffsetDateTime) -> Self {
+    pub fn new(caller: &Caller, now: OffsetDateTime) -> Self {
         let correlation = hex::encode(rand::random::<[u8; 8]>());
         Self {
             correlation,
-            sighting: stranger(peer),
+            sighting: stranger(caller),
             entries: Vec::new(),
             begun: now,
         }
@@ -77,12 +76,10 @@ impl Service {
     ///
     /// # Errors
     /// No certificate, no vendor that vouches for it, or no serial number in it.
-    pub fn identify(&self, attempt: &mut Attempt, peer: &Peer) -> Result<Presented, Error> {
+    pub fn identify(&self, attempt: &mut Attempt, caller: &Caller) -> Result<Presented, Error> {
         let now = self.now();
-        let chain = peer.chain().map_err(|error| {
-            Error::Refused(brski::registrar::Refusal::IdevidInvalid(brski::Cause::of(
-                error,
-            )))
+        let chain = caller.chain().map_err(|cause| {
+            Error::Refused(brski::registrar::Refusal::IdevidInvalid(cause.clone()))
         })?;
         let vendors = self.vendors();
         let device = brski::registrar::identify(chain, &vendors.profiles, now)?;
@@ -107,9 +104,9 @@ impl Service {
                 "vendor": vendor.profile.name,
                 "product": product,
                 "key": device.key_digest(),
-                "address": peer.address.to_string(),
-                "http": peer.http_version.to_string(),
-                "tls": peer.tls.as_ref().map(|tls| tls.version().to_string()),
+                "address": caller.address.to_string(),
+                "transport": caller.transport,
+                "security": caller.security,
             })),
         );
         Ok(Presented {
@@ -158,10 +155,15 @@ impl Service {
     }
 
     /// Writes down a request that the transport answered by itself.
-    pub(crate) async fn record_transport(&self, peer: &Peer, code: &'static str, detail: String) {
-        let mut attempt = Attempt::new(peer, self.now());
+    pub(crate) async fn record_transport(
+        &self,
+        caller: &Caller,
+        code: &'static str,
+        detail: String,
+    ) {
+        let mut attempt = Attempt::new(caller, self.now());
         // Who it was is noted if it can be known; the transport's code is what counts.
-        let _ = self.identify(&mut attempt, peer);
+        let _ = self.identify(&mut attempt, caller);
         let next_action = "report the code to the manufacturer of the device";
         attempt.note(
             Entry::new(self.now(), "transport", detail)
@@ -292,8 +294,8 @@ fn sighting(device: &Device, product: Option<String>) -> Sighting {
 }
 
 /// The row of somebody whom no vendor vouches for, told apart by key, or by address without one.
-fn stranger(peer: &Peer) -> Sighting {
-    let leaf = peer.chain().ok().and_then(<[Certificate]>::first);
+fn stranger(caller: &Caller) -> Sighting {
+    let leaf = caller.chain().ok().and_then(<[Certificate]>::first);
     let mut sighting = Sighting {
         device_id: String::new(),
         trusted: false,
@@ -313,11 +315,11 @@ fn stranger(peer: &Peer) -> Sighting {
         sighting.idevid = Some(leaf.der().to_vec());
         sighting.issuer_key.clone_from(&key);
         sighting.key = Some(key);
-    } else if let Some(raw) = peer.tls.as_ref().and_then(|tls| tls.raw_chain().first()) {
+    } else if let Some(raw) = &caller.raw_leaf {
         sighting.device_id = digest(&[b"unreadable", raw]);
         sighting.subject = "(a certificate that cannot be read)".to_owned();
     } else {
-        let address = peer.address.ip().to_string();
+        let address = caller.address.ip().to_string();
         sighting.device_id = digest(&[b"anonymous", address.as_bytes()]);
         sighting.subject = format!("(no certificate, from {address})");
     }

@@ -4,12 +4,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use brski::registrar::{AuditFinding, AuditPolicy, AuditVerdict, Exchange, MasaAnswer, Refusal};
-use net::Peer;
 use pki::Coded as _;
 use store::Connection;
 
-use super::Service;
 use super::attempt::{Attempt, Presented, write};
+use super::{Caller, Service};
 use crate::Error;
 use crate::ca::records as certificates;
 use crate::config::{AuditMode, AuditUnavailable};
@@ -65,8 +64,12 @@ impl Service {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn may_enrol(&self, attempt: &mut Attempt, peer: &Peer) -> Result<Presented, Error> {
-        let presented = self.identify(attempt, peer)?;
+    pub async fn may_enrol(
+        &self,
+        attempt: &mut Attempt,
+        caller: &Caller,
+    ) -> Result<Presented, Error> {
+        let presented = self.identify(attempt, caller)?;
         let id = attempt.sighting.device_id.clone();
         let mut snapshot = self.store().snapshot().await?;
         let device = records::device(&mut snapshot, &id).await?;

@@ -2,6 +2,7 @@
 //! carries out for the protocol.
 
 mod attempt;
+mod caller;
 mod history;
 mod masa;
 mod nonceless;
@@ -26,6 +27,7 @@ use store::audit::Log;
 use tokio::sync::Semaphore;
 
 pub use attempt::{Attempt, Presented};
+pub use caller::Caller;
 pub use voucher::Answer;
 
 use crate::ca::CertificateAuthority;

@@ -3,11 +3,10 @@
 //! [§5.9.4](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.9.4)).
 
 use brski::registrar::{Refusal, Reported, Stage};
-use net::Peer;
 use pki::Certificate;
 
 use super::attempt::{Attempt, write};
-use super::{Answer, Service};
+use super::{Answer, Caller, Service};
 use crate::Error;
 use crate::records::{self, Entry, ExchangeRow, Outcome, State};
 
@@ -29,18 +28,18 @@ impl Kind {
 
 impl Service {
     /// Carries out a `voucher_status`.
-    pub async fn voucher_status(&self, peer: &Peer, body: &[u8]) -> (Answer, String) {
-        self.status(peer, body, Kind::Voucher).await
+    pub async fn voucher_status(&self, caller: &Caller, body: &[u8]) -> (Answer, String) {
+        self.status(caller, body, Kind::Voucher).await
     }
 
     /// Carries out an `enrollstatus`.
-    pub async fn enrol_status(&self, peer: &Peer, body: &[u8]) -> (Answer, String) {
-        self.status(peer, body, Kind::Enrolment).await
+    pub async fn enrol_status(&self, caller: &Caller, body: &[u8]) -> (Answer, String) {
+        self.status(caller, body, Kind::Enrolment).await
     }
 
-    async fn status(&self, peer: &Peer, body: &[u8], kind: Kind) -> (Answer, String) {
-        let mut attempt = Attempt::new(peer, self.now());
-        let answer = match self.try_status(&mut attempt, peer, body, kind).await {
+    async fn status(&self, caller: &Caller, body: &[u8], kind: Kind) -> (Answer, String) {
+        let mut attempt = Attempt::new(caller, self.now());
+        let answer = match self.try_status(&mut attempt, caller, body, kind).await {
             Ok(answer) => answer,
             Err(error) => self.refused(kind.step(), attempt.clone(), error).await,
         };
@@ -50,13 +49,13 @@ impl Service {
     async fn try_status(
         &self,
         attempt: &mut Attempt,
-        peer: &Peer,
+        caller: &Caller,
         body: &[u8],
         kind: Kind,
     ) -> Result<Answer, Error> {
         let now = self.now();
         // BRSKI-5.9.4-08: after its enrolment a device may come with its IDevID or its LDevID.
-        let (matching, tolerances) = self.who_reports(attempt, peer, kind).await?;
+        let (matching, tolerances) = self.who_reports(attempt, caller, kind).await?;
         let mut snapshot = self.store().snapshot().await?;
         let row = records::latest_exchange(&mut snapshot, &attempt.sighting.device_id).await?;
         drop(snapshot);
@@ -91,11 +90,11 @@ impl Service {
     async fn who_reports(
         &self,
         attempt: &mut Attempt,
-        peer: &Peer,
+        caller: &Caller,
         kind: Kind,
     ) -> Result<(bool, artifacts::Tolerances), Error> {
         if kind == Kind::Enrolment
-            && let Some(sighting) = self.ldevid_holder(peer).await?
+            && let Some(sighting) = self.ldevid_holder(caller).await?
         {
             let vendor = sighting.vendor.clone();
             attempt.sighting = sighting;
@@ -106,13 +105,13 @@ impl Service {
                 .unwrap_or_default();
             return Ok((true, tolerances));
         }
-        let presented = self.identify(attempt, peer)?;
+        let presented = self.identify(attempt, caller)?;
         Ok((false, presented.vendor.rules.tolerances))
     }
 
     /// The device that holds the LDevID which was presented, if it is one of this domain.
-    async fn ldevid_holder(&self, peer: &Peer) -> Result<Option<records::Sighting>, Error> {
-        let chain = peer.chain().unwrap_or_default();
+    async fn ldevid_holder(&self, caller: &Caller) -> Result<Option<records::Sighting>, Error> {
+        let chain = caller.chain().unwrap_or_default();
         let Some((leaf, others)) = chain.split_first() else {
             return Ok(None);
         };

@@ -8,13 +8,12 @@ use brski::registrar::{
 };
 use bytes::Bytes;
 use http::StatusCode;
-use net::Peer;
 use pki::Coded as _;
 use store::Connection;
 use time::{Duration, OffsetDateTime};
 
 use super::attempt::{Attempt, Presented, write};
-use super::{Service, masa};
+use super::{Caller, Service, masa};
 use crate::Error;
 use crate::policy::{Action, OfflineUse, Subject};
 use crate::records::{self, Decision, Entry, Outcome, State};
@@ -89,9 +88,9 @@ struct Judged {
 
 impl Service {
     /// Carries out a `requestvoucher`, writes down what happened, and says what the device gets.
-    pub async fn request_voucher(&self, peer: &Peer, inbound: Inbound<'_>) -> (Answer, String) {
-        let mut attempt = Attempt::new(peer, self.now());
-        let answer = match self.try_voucher(&mut attempt, peer, inbound).await {
+    pub async fn request_voucher(&self, caller: &Caller, inbound: Inbound<'_>) -> (Answer, String) {
+        let mut attempt = Attempt::new(caller, self.now());
+        let answer = match self.try_voucher(&mut attempt, caller, inbound).await {
             Ok(answer) => answer,
             Err(error) => {
                 self.refused("voucher-request", attempt.clone(), error)
@@ -128,18 +127,12 @@ impl Service {
     async fn try_voucher(
         &self,
         attempt: &mut Attempt,
-        peer: &Peer,
+        caller: &Caller,
         inbound: Inbound<'_>,
     ) -> Result<Answer, Error> {
         let now = self.now();
-        let presented = self.identify(attempt, peer)?;
-        let own: Vec<_> = peer
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.own_certificate())
-            .cloned()
-            .into_iter()
-            .collect();
+        let presented = self.identify(attempt, caller)?;
+        let own: Vec<_> = caller.own_certificate.iter().cloned().collect();
         let request = brski::registrar::open_request(
             inbound,
             &presented.device,
