@@ -75,11 +75,10 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
 
     fn insert(&mut self, peer: &P, request: Request, multicast: bool) -> Handle {
         let handle = Handle(self.number());
+        let ours = self.exponent_of(peer);
         let exponent = request
             .block_exponent
-            .map_or(self.config.block_exponent, |exponent| {
-                exponent.min(self.config.block_exponent)
-            });
+            .map_or(ours, |exponent| exponent.min(ours));
         let [.., a, b, c, d] = handle.0.to_be_bytes();
         // Comes again after four thousand million requests.
         let tag = u32::from_be_bytes([a, b, c, d]);

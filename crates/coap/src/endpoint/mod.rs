@@ -13,6 +13,8 @@ mod timers;
 
 use std::collections::{HashMap, VecDeque};
 
+use pki::{Blame, Coded};
+
 pub use self::config::{Config, Moment, Statistics, Via};
 use self::{
     client::Call,
@@ -102,6 +104,31 @@ pub enum Failure {
     Gone,
 }
 
+impl Coded for Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TimedOut => "coap.timed-out",
+            Self::Reset => "coap.reset",
+            Self::BadOption(_) => "coap.bad-option",
+            Self::Blocks(_) => "coap.blocks",
+            Self::TooLarge => "coap.too-large",
+            Self::Unwritable(_) => "coap.unwritable",
+            Self::Busy => "coap.busy",
+            Self::Gone => "coap.gone",
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::TimedOut | Self::Reset | Self::BadOption(_) | Self::Blocks(_) | Self::Gone => {
+                Blame::PeerMisbehaved
+            }
+            Self::TooLarge => Blame::PeerIncompatible,
+            Self::Unwritable(_) | Self::Busy => Blame::Caller,
+        }
+    }
+}
+
 /// One end of CoAP; `P` names a peer together with the security association, so that a new DTLS
 /// session or epoch is another peer
 /// ([RFC 7252 §9.1.1](https://www.rfc-editor.org/rfc/rfc7252.html#section-9.1.1)).
@@ -110,6 +137,8 @@ pub struct Endpoint<P> {
     random: Random,
     echo: EchoKey,
     peers: HashMap<P, PeerState>,
+    /// Peers that take smaller blocks than ours.
+    small: HashMap<P, u8>,
     calls: HashMap<Handle, Call<P>>,
     servings: HashMap<Exchange, Serving<P>>,
     events: VecDeque<Event<P>>,
@@ -136,6 +165,7 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
             random,
             echo,
             peers: HashMap::new(),
+            small: HashMap::new(),
             calls: HashMap::new(),
             servings: HashMap::new(),
             events: VecDeque::new(),
@@ -244,8 +274,23 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
         self.held
     }
 
+    /// From now on no block to or from this peer is larger than this exponent says, as when its
+    /// session has small records. Holds until the peer is forgotten.
+    pub fn limit_blocks(&mut self, peer: &P, exponent: u8) {
+        if exponent < self.config.block_exponent {
+            self.small.insert(peer.clone(), exponent);
+        }
+    }
+
+    /// The exponent of the largest block between this peer and us.
+    fn exponent_of(&self, peer: &P) -> u8 {
+        let ours = self.config.block_exponent;
+        self.small.get(peer).map_or(ours, |small| ours.min(*small))
+    }
+
     /// Drops everything about a peer: its session ended. Requests to it fail.
     pub fn forget(&mut self, peer: &P) {
+        self.small.remove(peer);
         if let Some(state) = self.peers.remove(peer) {
             self.held = self.held.saturating_sub(state.held());
             for handle in state.active.into_iter().chain(state.waiting) {

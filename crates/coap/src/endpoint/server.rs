@@ -336,7 +336,7 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         // COA-056: Atomic Block1: non-final blocks answered 2.31, operation runs only at the last
         // block.
         // COA-051: Final response: Block1 control value acknowledges NUM and repeats or lowers SZX.
-        let exponent = block.exponent().min(self.config.block_exponent);
+        let exponent = block.exponent().min(self.exponent_of(&serving.peer));
         Assembled::Reply(
             Response::new(Code::CONTINUE),
             Block::new(block.number(), true, exponent),
@@ -411,23 +411,28 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         // COA-053: Server uses the block size asked or a smaller one; M of request Block2 is
         // ignored.
         let asked = serving.block2.or(serving.block1).map(Block::exponent);
-        let ours = self.config.block_exponent;
+        let ours = self.exponent_of(&serving.peer);
         asked.map_or(ours, |asked| asked.min(ours))
     }
 
     /// Sends the block of the response that is wanted.
     fn deliver(&mut self, now: Moment, serving: &mut Serving<P>, response: &Response) {
-        let number = serving.block2.map_or(0, Block::number);
+        let mut number = serving.block2.map_or(0, Block::number);
         let wanted = serving.block2.map(Block::exponent);
+        let ours = self.exponent_of(&serving.peer);
         // A block asked for by number counts in the sizes of the asker.
         let exponent = match wanted {
-            Some(asked) if number > 0 => asked,
+            Some(asked) if number > 0 => {
+                // What is too large for the peer's session begins at the same byte.
+                number = number.saturating_mul(1 << asked.saturating_sub(ours));
+                asked.min(ours)
+            }
             _ => self.exponent(serving),
         };
         let mut message = Message::new(Kind::NonConfirmable, response.code, 0, serving.token);
         response.write(&mut message);
         if let Some(block1) = serving.block1 {
-            let exponent = block1.exponent().min(self.config.block_exponent);
+            let exponent = block1.exponent().min(ours);
             let more = response.code == Code::CONTINUE;
             if let Some(block1) = Block::new(block1.number(), more, exponent) {
                 message.add(option::BLOCK1, block1.encode());
