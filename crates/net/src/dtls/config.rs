@@ -1,0 +1,180 @@
+//! What an association may do and how much of everything.
+
+use std::time::Duration;
+
+use pki::Identity;
+
+/// A cipher suite of DTLS 1.2 with ephemeral keys and authenticated encryption; nothing else is
+/// ever negotiated.
+// DTL-033: no suite without encryption, without authentication, with RC4, for export or with
+// static keys is in this list, so none can be configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Suite {
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256`.
+    EcdheEcdsaAes128Gcm,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384`.
+    EcdheEcdsaAes256Gcm,
+    /// `TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256`.
+    EcdheEcdsaChacha20Poly1305,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM`.
+    EcdheEcdsaAes128Ccm,
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8`, which every constrained device has.
+    EcdheEcdsaAes128Ccm8,
+    /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, for a server with an RSA certificate.
+    EcdheRsaAes128Gcm,
+}
+
+impl Suite {
+    /// All of them, the best first.
+    pub const ALL: [Self; 6] = [
+        Self::EcdheEcdsaAes128Gcm,
+        Self::EcdheEcdsaAes256Gcm,
+        Self::EcdheEcdsaChacha20Poly1305,
+        Self::EcdheEcdsaAes128Ccm,
+        Self::EcdheEcdsaAes128Ccm8,
+        Self::EcdheRsaAes128Gcm,
+    ];
+
+    /// The name in the IANA registry.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EcdheEcdsaAes128Gcm => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            Self::EcdheEcdsaAes256Gcm => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+            Self::EcdheEcdsaChacha20Poly1305 => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+            Self::EcdheEcdsaAes128Ccm => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
+            Self::EcdheEcdsaAes128Ccm8 => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+            Self::EcdheRsaAes128Gcm => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        }
+    }
+
+    /// The number in the IANA registry.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::EcdheEcdsaAes128Gcm => 0xC02B,
+            Self::EcdheEcdsaAes256Gcm => 0xC02C,
+            Self::EcdheEcdsaChacha20Poly1305 => 0xCCA9,
+            Self::EcdheEcdsaAes128Ccm => 0xC0AC,
+            Self::EcdheEcdsaAes128Ccm8 => 0xC0AE,
+            Self::EcdheRsaAes128Gcm => 0xC02F,
+        }
+    }
+
+    /// Whether a server needs an RSA certificate for it.
+    pub(crate) fn needs_rsa(self) -> bool {
+        self == Self::EcdheRsaAes128Gcm
+    }
+
+    /// What OpenSSL calls it.
+    pub(crate) fn openssl_name(self) -> &'static str {
+        match self {
+            Self::EcdheEcdsaAes128Gcm => "ECDHE-ECDSA-AES128-GCM-SHA256",
+            Self::EcdheEcdsaAes256Gcm => "ECDHE-ECDSA-AES256-GCM-SHA384",
+            Self::EcdheEcdsaChacha20Poly1305 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+            Self::EcdheEcdsaAes128Ccm => "ECDHE-ECDSA-AES128-CCM",
+            Self::EcdheEcdsaAes128Ccm8 => "ECDHE-ECDSA-AES128-CCM8",
+            Self::EcdheRsaAes128Gcm => "ECDHE-RSA-AES128-GCM-SHA256",
+        }
+    }
+
+    /// Whether a forged record is let through once in 2^64 tries only, and not once in 2^128.
+    pub(crate) fn has_short_tag(self) -> bool {
+        self == Self::EcdheEcdsaAes128Ccm8
+    }
+}
+
+/// How a server speaks DTLS.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Certificates with their keys: at most one with a P-256, P-384 or Ed25519 key and one with
+    /// an RSA key. The keys must be in this process' memory.
+    pub identities: Vec<Identity>,
+    /// The suites, the one to be preferred first.
+    pub suites: Vec<Suite>,
+    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 16,384.
+    pub mtu: usize,
+    /// Whether a client without certificate fails in the handshake. Without it the service
+    /// answers, with a reason.
+    pub require_client_certificate: bool,
+    /// The largest handshake message that a client may send; a certificate chain counts as one.
+    pub handshake_message_bytes_max: usize,
+    /// The time from the cookie to the last message of the handshake.
+    pub handshake_time: Duration,
+    /// With CCM_8: the number of records that may fail authentication before the association is
+    /// closed.
+    pub forgery_limit: u32,
+    /// For how long a cookie is accepted at least; at most twice that.
+    pub cookie_time: Duration,
+}
+
+impl ServerConfig {
+    /// The usual limits.
+    #[must_use]
+    pub fn new(identities: Vec<Identity>) -> Self {
+        Self {
+            identities,
+            suites: Suite::ALL.to_vec(),
+            mtu: 1024,
+            require_client_certificate: false,
+            handshake_message_bytes_max: 16 * 1024,
+            handshake_time: Duration::from_secs(90),
+            forgery_limit: 1 << 7,
+            cookie_time: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How a client speaks DTLS.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// The certificate with its key that the client shows when asked for one.
+    pub identity: Option<Identity>,
+    /// The suites, the one to be preferred first.
+    pub suites: Vec<Suite>,
+    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 16,384.
+    pub mtu: usize,
+    /// The host name to ask for (SNI). Pledges ask for none.
+    pub server_name: Option<String>,
+    /// The largest record that this client can take, in bytes of plaintext, told to the server by
+    /// `record_size_limit` ([RFC 8449](https://www.rfc-editor.org/rfc/rfc8449.html)). At least 64.
+    pub record_limit: Option<u16>,
+    /// The largest handshake message that the server may send.
+    pub handshake_message_bytes_max: usize,
+    /// The time from the first ClientHello to the last message of the handshake.
+    pub handshake_time: Duration,
+    /// With CCM_8: the number of records that may fail authentication before the association is
+    /// closed.
+    pub forgery_limit: u32,
+}
+
+impl ClientConfig {
+    /// The usual limits, and every suite.
+    #[must_use]
+    pub fn new(identity: Option<Identity>) -> Self {
+        Self {
+            identity,
+            suites: Suite::ALL.to_vec(),
+            mtu: 1024,
+            server_name: None,
+            record_limit: None,
+            handshake_message_bytes_max: 16 * 1024,
+            handshake_time: Duration::from_secs(90),
+            forgery_limit: 1 << 7,
+        }
+    }
+
+    /// As a device with little memory is: CCM_8 only, datagrams and records of 512 bytes.
+    #[must_use]
+    pub fn small(identity: Option<Identity>) -> Self {
+        Self {
+            suites: vec![Suite::EcdheEcdsaAes128Ccm8],
+            mtu: 512,
+            record_limit: Some(512),
+            ..Self::new(identity)
+        }
+    }
+}
