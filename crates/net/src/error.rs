@@ -45,6 +45,12 @@ pub enum Error {
     /// The peer broke HTTP.
     #[error("HTTP exchange failed: {0}")]
     Http(String),
+    /// DTLS failed.
+    #[error(transparent)]
+    Dtls(#[from] crate::dtls::Error),
+    /// A CoAP exchange came to nothing.
+    #[error("CoAP exchange failed: {0}")]
+    Exchange(#[from] ::coap::Failure),
     /// The own certificate and key cannot be used for TLS.
     #[error("identity unusable for TLS: {0}")]
     Identity(String),
@@ -96,6 +102,8 @@ impl Coded for Error {
             Self::Closed(_) => "net.closed",
             Self::Connect { .. } => "net.connect",
             Self::ConnectTimeout { .. } => "net.connect-timeout",
+            Self::Dtls(error) => error.code(),
+            Self::Exchange(failure) => failure.code(),
             Self::Handshake(_) => "net.handshake",
             Self::HandshakeTimeout(_) => "net.handshake-timeout",
             Self::Http(_) => "net.http",
@@ -120,6 +128,8 @@ impl Coded for Error {
             | Self::ResponseTimeout(_)
             | Self::ResponseTooLarge { .. }
             | Self::Untrusted { .. } => Blame::PeerMisbehaved,
+            Self::Dtls(error) => error.blame(),
+            Self::Exchange(failure) => failure.blame(),
             Self::Protocol(_) => Blame::PeerIncompatible,
             Self::Bind { .. } | Self::Connect { .. } | Self::Identity(_) | Self::Name { .. } => {
                 Blame::Ours

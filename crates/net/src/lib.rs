@@ -8,6 +8,7 @@
 //! that the peer holds the key. Everything else about a certificate is a decision of the services.
 
 pub mod client;
+pub mod coap;
 pub mod dtls;
 mod error;
 mod peer;

@@ -1,6 +1,8 @@
 //! Listener and client over real sockets on loopback.
 
 mod client;
+mod coap_open;
+mod coap_support;
 mod limits;
 mod matrix;
 mod outside;

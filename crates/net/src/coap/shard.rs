@@ -1,0 +1,776 @@
+//! One socket's peers, without the socket: datagrams and answers come in with a time; datagrams
+//! and requests go out.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ::coap::jpy::Jpy;
+use ::coap::{Code, Endpoint, Event, Exchange, Moment, Request, Response, Statistics, Via};
+use bytes::Bytes;
+
+use super::counters::Counters;
+use super::fair::Fair;
+use super::origins::{Origin, Origins};
+use super::peer::{Name, Named};
+use super::records::{self, Record};
+use super::{CoapLimits, CoapPeer, DtlsPeer};
+use crate::dtls::{Front, Hello, Session, State};
+
+/// Of the associations that are idle longest, so many are looked at for one that can go.
+const EVICTION_TRIES: usize = 64;
+/// Seconds after which to come back when we do too much at once.
+const RETRY_AFTER: u32 = 10;
+/// Bytes that a CoAP message has besides its block: header, token, options.
+const MESSAGE_OVERHEAD: usize = 96;
+
+/// Where the datagrams of an association come from and go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) address: SocketAddr,
+    // JPX-018: The DTLS association is keyed by (proxy IP:port, registrar IP:JPY port, header):
+    // equal header from other proxy address = other association.
+    pub(super) header: Option<Bytes>,
+}
+
+impl Place {
+    /// What a cookie is bound to.
+    fn key(&self) -> Vec<u8> {
+        let name = Name::address(self.address);
+        let mut key = name.as_ref().to_vec();
+        if let Some(header) = &self.header {
+            // DTL-005: Cookie is bound to the claimed address, and behind JPY also to the header.
+            key.push(1);
+            key.extend_from_slice(header);
+        }
+        key
+    }
+}
+
+/// Who talks at a place.
+#[derive(Clone, Copy, Debug)]
+struct Tenants {
+    current: u64,
+    /// A handshake beside an association that stands.
+    rival: Option<u64>,
+}
+
+struct Association {
+    place: Place,
+    origin: Origin,
+    session: Box<Session>,
+    /// The random number of its ClientHello.
+    hello: Option<[u8; 32]>,
+    begun: Moment,
+    /// When something authentic came.
+    heard: Moment,
+    /// When it is to be looked at.
+    timer: Option<Moment>,
+    /// Once the handshake is done.
+    peer: Option<Arc<CoapPeer>>,
+    /// Requests being answered.
+    open: usize,
+}
+
+/// A request for the handler.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) peer: Arc<CoapPeer>,
+    pub(super) ticket: Ticket,
+    pub(super) request: Request,
+}
+
+/// What to give back with the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    exchange: Exchange,
+    name: Name,
+}
+
+/// How a socket is spoken to.
+#[derive(Clone)]
+pub(super) enum Speech {
+    /// DTLS.
+    Secured(Front),
+    /// DTLS in JPY.
+    Proxied(Front),
+    /// In the clear.
+    Open,
+}
+
+/// What all sockets of a listener share.
+pub(super) struct Shared {
+    pub(super) limits: CoapLimits,
+    pub(super) counters: Counters,
+    pub(super) origins: Origins,
+}
+
+pub(super) struct Shard {
+    shared: Arc<Shared>,
+    speech: Speech,
+    local: SocketAddr,
+    endpoint: Endpoint<Name>,
+    /// What of the endpoint's statistics is counted already.
+    counted: Statistics,
+    tenants: HashMap<Place, Tenants>,
+    associations: HashMap<u64, Association>,
+    /// By the time when they were heard of.
+    quiet: BTreeSet<(Moment, u64)>,
+    timers: BTreeSet<(Moment, u64)>,
+    waiting: Fair<Place>,
+    out: VecDeque<(SocketAddr, Vec<u8>)>,
+    asked: VecDeque<Asked>,
+}
+
+impl Shard {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        speech: Speech,
+        local: SocketAddr,
+        endpoint: Endpoint<Name>,
+    ) -> Self {
+        let limits = &shared.limits;
+        let waiting = Fair::new(limits.queue_per_peer_max, limits.queue_bytes_max);
+        Self {
+            shared,
+            speech,
+            local,
+            endpoint,
+            counted: Statistics::default(),
+            tenants: HashMap::new(),
+            associations: HashMap::new(),
+            quiet: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            waiting,
+            out: VecDeque::new(),
+            asked: VecDeque::new(),
+        }
+    }
+
+    /// A datagram arrived.
+    pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, via: Via, datagram: &[u8]) {
+        let counters = &self.shared.counters;
+        Counters::add(&counters.datagrams_received);
+        Counters::add_many(&counters.bytes_received, datagram.len());
+        match &self.speech {
+            Speech::Open => {
+                self.endpoint
+                    .receive(now, &Name::address(from), via, datagram);
+                self.settle(now);
+            }
+            Speech::Secured(front) => {
+                let front = front.clone();
+                let place = Place {
+                    address: from,
+                    header: None,
+                };
+                self.sort(now, &front, place, datagram);
+            }
+            Speech::Proxied(front) => {
+                // JPX-033: An array with fewer than 2 elements is discarded.
+                let Ok(jpy) = Jpy::decode(datagram) else {
+                    Counters::add(&counters.jpy_malformed);
+                    return;
+                };
+                let front = front.clone();
+                // JPX-017: The registrar makes no attempt to decode the JPY header.
+                let place = Place {
+                    address: from,
+                    header: Some(Bytes::copy_from_slice(jpy.header)),
+                };
+                self.sort(now, &front, place, jpy.content);
+            }
+        }
+    }
+
+    /// Who is known waits for his turn; a stranger is answered at once or not at all, since
+    /// nothing is kept of him.
+    fn sort(&mut self, now: Moment, front: &Front, place: Place, datagram: &[u8]) {
+        if self.tenants.contains_key(&place) {
+            if !self.waiting.push(&place, datagram) {
+                Counters::add(&self.shared.counters.datagrams_crowded);
+            }
+        } else {
+            self.knock(now, front, place, datagram);
+        }
+    }
+
+    /// Handles what waits, at most so many datagrams.
+    pub(super) fn work(&mut self, now: Moment, at_most: usize) {
+        for _ in 0..at_most {
+            let Some((place, datagram)) = self.waiting.pop() else {
+                return;
+            };
+            self.handle(now, place, &datagram);
+        }
+    }
+
+    /// Whether something waits for its turn.
+    pub(super) fn has_work(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn handle(&mut self, now: Moment, place: Place, datagram: &[u8]) {
+        let front = match &self.speech {
+            Speech::Secured(front) | Speech::Proxied(front) => front.clone(),
+            Speech::Open => return,
+        };
+        let Some(tenants) = self.tenants.get(&place).copied() else {
+            // The association ended while this waited.
+            return self.knock(now, &front, place, datagram);
+        };
+        let record = records::first(datagram);
+        let id = match record {
+            Record::Hello(random) => {
+                let of = |id: u64| {
+                    let hello = self.associations.get(&id).and_then(|a| a.hello);
+                    hello == Some(random)
+                };
+                // The same ClientHello again: our answer was lost.
+                match [Some(tenants.current), tenants.rival]
+                    .into_iter()
+                    .flatten()
+                    .find(|id| of(*id))
+                {
+                    Some(id) => id,
+                    // DTL-049: A client that rebooted can make a new handshake from the same
+                    // 5-tuple.
+                    None => return self.knock(now, &front, place, datagram),
+                }
+            }
+            Record::Handshake => tenants.rival.unwrap_or(tenants.current),
+            Record::Other => tenants.current,
+        };
+        self.feed(now, id, datagram);
+    }
+
+    /// A datagram for an association.
+    fn feed(&mut self, now: Moment, id: u64, datagram: &[u8]) {
+        let Some(association) = self.associations.get_mut(&id) else {
+            return;
+        };
+        // What is wrong with it shows in the state.
+        let _ = association.session.receive(now, datagram);
+        self.pump(now, id);
+        self.settle(now);
+    }
+
+    /// A datagram of somebody who is not known, or who begins anew.
+    fn knock(&mut self, now: Moment, front: &Front, place: Place, datagram: &[u8]) {
+        let counters = &self.shared.counters;
+        let Record::Hello(random) = records::first(datagram) else {
+            Counters::add(&counters.datagrams_dropped);
+            return;
+        };
+        let origin = Origin::of(place.address, place.header.is_some());
+        let limits = &self.shared.limits;
+        let full = counters.handshakes.load(Ordering::Relaxed) >= limits.handshakes_max;
+        if full || !self.shared.origins.may_begin(now, origin, limits) {
+            // It comes again when it is not answered.
+            Counters::add(&counters.handshakes_refused);
+            return;
+        }
+        // DTL-001: Every new handshake without valid cookie is answered by a stateless
+        // HelloVerifyRequest with cookie, allocating no state.
+        let key = place.key();
+        let session = match front.receive(now, &key, datagram) {
+            Hello::Answer(answer) => {
+                Counters::add(&counters.cookies_sent);
+                return self.send(&place, answer);
+            }
+            Hello::Dropped(_) => {
+                Counters::add(&counters.datagrams_dropped);
+                return;
+            }
+            Hello::Accept(session) => session,
+        };
+        // From here on the address is proven.
+        if !self.make_room(now) {
+            Counters::add(&self.shared.counters.handshakes_refused);
+            return;
+        }
+        self.admit(now, place, origin, random, session);
+    }
+
+    /// Takes a place among the handshakes and one among the associations, which may cost another
+    /// peer his.
+    fn make_room(&mut self, now: Moment) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let (counters, limits) = (&shared.counters, &shared.limits);
+        if !Counters::take(&counters.handshakes, limits.handshakes_max) {
+            return false;
+        }
+        if Counters::take(&counters.peers, limits.peers_max) {
+            return true;
+        }
+        let evicted = self
+            .quiet
+            .iter()
+            .take_while(|(heard, _)| *heard + limits.idle_time_min <= now)
+            .take(EVICTION_TRIES)
+            .map(|(_, id)| *id)
+            .find(|id| {
+                self.associations
+                    .get(id)
+                    .is_some_and(|a| a.peer.is_some() && a.open == 0)
+            });
+        if let Some(id) = evicted {
+            Counters::add(&counters.peers_evicted);
+            self.dismiss(now, id);
+            if Counters::take(&counters.peers, limits.peers_max) {
+                return true;
+            }
+        }
+        Counters::give_back(&counters.handshakes);
+        false
+    }
+
+    fn admit(
+        &mut self,
+        now: Moment,
+        place: Place,
+        origin: Origin,
+        random: [u8; 32],
+        session: Box<Session>,
+    ) {
+        let id = session.id();
+        self.shared.origins.begin(now, origin, &self.shared.limits);
+        Counters::add(&self.shared.counters.handshakes_begun);
+        self.associations.insert(
+            id,
+            Association {
+                place: place.clone(),
+                origin,
+                session,
+                hello: Some(random),
+                begun: now,
+                heard: now,
+                timer: None,
+                peer: None,
+                open: 0,
+            },
+        );
+        self.quiet.insert((now, id));
+        let before = self.tenants.get(&place).copied();
+        let gone = match before {
+            None => {
+                let tenants = Tenants {
+                    current: id,
+                    rival: None,
+                };
+                self.tenants.insert(place, tenants);
+                None
+            }
+            Some(tenants) => {
+                let established = self
+                    .associations
+                    .get(&tenants.current)
+                    .is_some_and(|association| association.peer.is_some());
+                // DTL-021: Association takeover: a new ClientHello from the same address/port (or
+                // JPY header) does not remove the old association until the new handshake is
+                // validated.
+                let (next, gone) = if established {
+                    let next = Tenants {
+                        rival: Some(id),
+                        ..tenants
+                    };
+                    (next, tenants.rival)
+                } else {
+                    let next = Tenants {
+                        current: id,
+                        rival: None,
+                    };
+                    (next, Some(tenants.current))
+                };
+                self.tenants.insert(place, next);
+                gone
+            }
+        };
+        if let Some(gone) = gone {
+            Counters::add(&self.shared.counters.peers_replaced);
+            self.forget(gone);
+        }
+        self.pump(now, id);
+        self.settle(now);
+    }
+
+    /// What an association has to say, to us and to its peer.
+    fn pump(&mut self, now: Moment, id: u64) {
+        let Some(association) = self.associations.get_mut(&id) else {
+            return;
+        };
+        let mut authentic = false;
+        while let Some(datagram) = association.session.transmit() {
+            let place = &association.place;
+            push(&mut self.out, place, datagram);
+        }
+        if association.peer.is_none() && *association.session.state() == State::Established {
+            self.establish(now, id);
+            authentic = true;
+        }
+        while let Some(association) = self.associations.get_mut(&id) {
+            let Some(message) = association.session.read() else {
+                break;
+            };
+            authentic = true;
+            self.endpoint
+                .receive(now, &Name::session(id), Via::Secured, &message);
+        }
+        let Some(association) = self.associations.get_mut(&id) else {
+            return;
+        };
+        if authentic {
+            self.quiet.remove(&(association.heard, id));
+            association.heard = now;
+            self.quiet.insert((now, id));
+        }
+        if association.session.is_closed() {
+            let counters = &self.shared.counters;
+            Counters::add(match association.peer {
+                Some(_) => &counters.peers_closed,
+                None => &counters.handshakes_failed,
+            });
+            self.forget(id);
+            return;
+        }
+        self.set_timer(id);
+    }
+
+    /// The handshake is done.
+    fn establish(&mut self, _now: Moment, id: u64) {
+        let Some(association) = self.associations.get_mut(&id) else {
+            return;
+        };
+        let Some(shown) = association.session.peer() else {
+            return;
+        };
+        let session = Arc::new(DtlsPeer::of(shown, id));
+        association.peer = Some(Arc::new(CoapPeer {
+            address: association.place.address,
+            proxied: association.place.header.clone(),
+            session: Some(session),
+            via: Via::Secured,
+            local: self.local,
+            id,
+        }));
+        // CBR-024: A negotiated max_fragment_length or record_size_limit is honoured: no plaintext
+        // record exceeds it, larger CoAP payloads go block-wise.
+        if let Some(exponent) = block_exponent(association.session.payload_max()) {
+            self.endpoint.limit_blocks(&Name::session(id), exponent);
+        }
+        let counters = &self.shared.counters;
+        Counters::add(&counters.handshakes_completed);
+        Counters::give_back(&counters.handshakes);
+        let Some(tenants) = self.tenants.get_mut(&association.place) else {
+            return;
+        };
+        if tenants.rival == Some(id) {
+            let gone = std::mem::replace(&mut tenants.current, id);
+            tenants.rival = None;
+            Counters::add(&counters.peers_replaced);
+            self.forget(gone);
+        }
+    }
+
+    /// Ends an association with a word to its peer.
+    fn dismiss(&mut self, _now: Moment, id: u64) {
+        if let Some(association) = self.associations.get_mut(&id) {
+            association.session.close();
+            while let Some(datagram) = association.session.transmit() {
+                push(&mut self.out, &association.place, datagram);
+            }
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(association) = self.associations.remove(&id) else {
+            return;
+        };
+        let shared = &self.shared;
+        shared.origins.end(association.origin);
+        Counters::give_back(&shared.counters.peers);
+        if association.peer.is_none() {
+            Counters::give_back(&shared.counters.handshakes);
+        }
+        self.quiet.remove(&(association.heard, id));
+        if let Some(timer) = association.timer {
+            self.timers.remove(&(timer, id));
+        }
+        self.endpoint.forget(&Name::session(id));
+        if let Some(tenants) = self.tenants.get_mut(&association.place) {
+            if tenants.rival == Some(id) {
+                tenants.rival = None;
+            } else if tenants.current == id {
+                match tenants.rival.take() {
+                    Some(rival) => tenants.current = rival,
+                    None => {
+                        self.tenants.remove(&association.place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When an association is to be looked at again, at the latest.
+    fn set_timer(&mut self, id: u64) {
+        let limits = &self.shared.limits;
+        let Some(association) = self.associations.get_mut(&id) else {
+            return;
+        };
+        let end = if association.peer.is_some() {
+            association.heard + limits.idle_time_max
+        } else {
+            association.begun + limits.handshake_time_max
+        };
+        let next = association.session.deadline().map_or(end, |at| at.min(end));
+        // A timer that goes off too early does no harm; one is moved only if it would be too late.
+        if association.timer.is_none_or(|timer| next < timer) {
+            if let Some(timer) = association.timer.replace(next) {
+                self.timers.remove(&(timer, id));
+            }
+            self.timers.insert((next, id));
+        }
+    }
+
+    /// It is later now.
+    pub(super) fn advance(&mut self, now: Moment) {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.remove(&(at, id));
+            let limits = &self.shared.limits;
+            let Some(association) = self.associations.get_mut(&id) else {
+                continue;
+            };
+            association.timer = None;
+            let counters = &self.shared.counters;
+            let established = association.peer.is_some();
+            if !established && association.begun + limits.handshake_time_max <= now {
+                Counters::add(&counters.handshakes_late);
+                self.dismiss(now, id);
+                continue;
+            }
+            if established
+                && association.open == 0
+                && association.heard + limits.idle_time_max <= now
+            {
+                Counters::add(&counters.peers_idle);
+                self.dismiss(now, id);
+                continue;
+            }
+            if association.session.deadline().is_some_and(|at| at <= now) {
+                association.session.advance(now);
+            }
+            if established && association.heard + limits.idle_time_max <= now {
+                // A request of it is being answered: nothing is to be done before that.
+                self.quiet.remove(&(association.heard, id));
+                association.heard = now;
+                self.quiet.insert((now, id));
+            }
+            self.pump(now, id);
+        }
+        if self.endpoint.deadline().is_some_and(|at| at <= now) {
+            self.endpoint.advance(now);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Self::advance`] is to be called.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.endpoint.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The handler's answer.
+    pub(super) fn answer(&mut self, now: Moment, ticket: Ticket, response: Response) {
+        let counters = &self.shared.counters;
+        match ticket.name.what() {
+            Named::Session(id) => {
+                Counters::give_back(&counters.requests);
+                if let Some(association) = self.associations.get_mut(&id) {
+                    association.open = association.open.saturating_sub(1);
+                }
+            }
+            Named::Address(_) => Counters::give_back(&counters.open_requests),
+        }
+        self.endpoint.respond(now, ticket.exchange, response);
+        self.settle(now);
+    }
+
+    /// Carries out what the endpoint wants.
+    fn settle(&mut self, now: Moment) {
+        loop {
+            while let Some(event) = self.endpoint.event() {
+                if let Event::Request {
+                    peer,
+                    exchange,
+                    request,
+                } = event
+                {
+                    self.ask(now, peer, exchange, request);
+                }
+            }
+            let Some(transmit) = self.endpoint.transmit() else {
+                break;
+            };
+            match transmit.peer.what() {
+                Named::Address(address) => self.out.push_back((address, transmit.datagram)),
+                Named::Session(id) => {
+                    if let Some(association) = self.associations.get_mut(&id) {
+                        // COA-040: A response is sent only in the same DTLS session and epoch as
+                        // the request.
+                        // What cannot be sent shows in the state; CoAP sends it again.
+                        let _ = association.session.send(now, &transmit.datagram);
+                        while let Some(datagram) = association.session.transmit() {
+                            push(&mut self.out, &association.place, datagram);
+                        }
+                        self.set_timer(id);
+                    }
+                }
+            }
+        }
+        self.count();
+    }
+
+    /// A request for the handler, if there is room for it.
+    fn ask(&mut self, now: Moment, name: Name, exchange: Exchange, request: Request) {
+        let shared = Arc::clone(&self.shared);
+        let (counters, limits) = (&shared.counters, &shared.limits);
+        let refusal = |code, text| Response {
+            max_age: Some(RETRY_AFTER),
+            ..Response::diagnostic(code, text)
+        };
+        let taken = match name.what() {
+            Named::Session(id) => match self.associations.get_mut(&id) {
+                Some(association) if association.open >= limits.requests_per_peer_max => Err(
+                    refusal(Code::TOO_MANY_REQUESTS, "too many requests at once"),
+                ),
+                Some(association) => match &association.peer {
+                    Some(peer) if Counters::take(&counters.requests, limits.requests_max) => {
+                        association.open += 1;
+                        Ok(Arc::clone(peer))
+                    }
+                    _ => Err(refusal(Code::SERVICE_UNAVAILABLE, "too busy")),
+                },
+                None => return,
+            },
+            Named::Address(address) => {
+                if Counters::take(&counters.open_requests, limits.open_requests_max) {
+                    Ok(Arc::new(CoapPeer {
+                        address,
+                        proxied: None,
+                        session: None,
+                        via: Via::Open,
+                        local: self.local,
+                        id: 0,
+                    }))
+                } else {
+                    Err(refusal(Code::SERVICE_UNAVAILABLE, "too busy"))
+                }
+            }
+        };
+        match taken {
+            Ok(peer) => {
+                Counters::add(&counters.requests_taken);
+                let ticket = Ticket { exchange, name };
+                self.asked.push_back(Asked {
+                    peer,
+                    ticket,
+                    request,
+                });
+            }
+            Err(response) => {
+                Counters::add(&counters.requests_refused);
+                self.endpoint.respond(now, exchange, response);
+            }
+        }
+    }
+
+    /// The next request for the handler.
+    pub(super) fn asked(&mut self) -> Option<Asked> {
+        self.asked.pop_front()
+    }
+
+    /// The next datagram to send.
+    pub(super) fn transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let (to, datagram) = self.out.pop_front()?;
+        let counters = &self.shared.counters;
+        Counters::add(&counters.datagrams_sent);
+        Counters::add_many(&counters.bytes_sent, datagram.len());
+        Some((to, datagram))
+    }
+
+    /// Requests that are being answered.
+    pub(super) fn is_answering(&self) -> bool {
+        !self.asked.is_empty() || self.associations.values().any(|a| a.open > 0)
+    }
+
+    /// Ends all associations.
+    pub(super) fn close(&mut self, now: Moment) {
+        let all: Vec<u64> = self.associations.keys().copied().collect();
+        for id in all {
+            self.dismiss(now, id);
+        }
+    }
+
+    fn send(&mut self, place: &Place, datagram: Vec<u8>) {
+        push(&mut self.out, place, datagram);
+    }
+
+    fn count(&mut self) {
+        let now = self.endpoint.statistics();
+        let before = std::mem::replace(&mut self.counted, now);
+        let counters = &self.shared.counters;
+        for (counter, now, before) in [
+            (
+                &counters.messages_malformed,
+                now.malformed + now.ignored,
+                before.malformed + before.ignored,
+            ),
+            (
+                &counters.messages_duplicate,
+                now.duplicates,
+                before.duplicates,
+            ),
+            (
+                &counters.messages_retransmitted,
+                now.retransmitted,
+                before.retransmitted,
+            ),
+        ] {
+            counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A datagram on its way out, in JPY if it came so.
+fn push(out: &mut VecDeque<(SocketAddr, Vec<u8>)>, place: &Place, datagram: Vec<u8>) {
+    // JPX-016: The JPY header bytes of a request are returned unchanged in every reply for that
+    // pledge connection.
+    let datagram = match &place.header {
+        Some(header) => Jpy {
+            header,
+            content: &datagram,
+        }
+        .encode(),
+        None => datagram,
+    };
+    out.push_back((place.address, datagram));
+}
+
+/// The largest block whose message fits into a record of so many bytes; `None` if all do.
+pub(super) fn block_exponent(payload_max: usize) -> Option<u8> {
+    let fits = |exponent: &u8| (16_usize << exponent) + MESSAGE_OVERHEAD <= payload_max;
+    let all = fits(&::coap::SIZE_EXPONENT_MAX);
+    (!all).then(|| {
+        (0..=::coap::SIZE_EXPONENT_MAX)
+            .rev()
+            .find(fits)
+            .unwrap_or_default()
+    })
+}
