@@ -1,0 +1,100 @@
+//! Two ends of DTLS in memory, and what passes between them.
+
+use std::time::Duration;
+
+use net::dtls::{ClientConfig, Front, Hello, ServerConfig, Session, State};
+use testkit::Pki;
+use time::OffsetDateTime;
+
+/// The peer's address as the cookie sees it.
+pub(crate) const PEER: &[u8] = b"[2001:db8::1]:5684";
+
+pub(crate) fn pki() -> Pki {
+    Pki::p256(OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000)).expect("identities")
+}
+
+pub(crate) fn front_with(pki: &Pki, change: impl FnOnce(&mut ServerConfig)) -> Front {
+    let mut config = ServerConfig::new(vec![pki.domain.registrar.clone()]);
+    change(&mut config);
+    Front::new(config, [7; 32]).expect("front")
+}
+
+/// A client and a server of which the network passes everything at once.
+pub(crate) struct Pair {
+    pub(crate) now: Duration,
+    pub(crate) front: Front,
+    pub(crate) client: Session,
+    pub(crate) server: Option<Session>,
+    /// Every datagram in the order it was sent; `true` from the client.
+    pub(crate) wire: Vec<(bool, Vec<u8>)>,
+}
+
+impl Pair {
+    pub(crate) fn new(front: &Front, config: &ClientConfig) -> Self {
+        let now = Duration::from_secs(1000);
+        Self {
+            now,
+            front: front.clone(),
+            client: Session::client(config, now).expect("client"),
+            server: None,
+            wire: Vec::new(),
+        }
+    }
+
+    /// Passes on until nobody has anything to send.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            while let Some(datagram) = self.client.transmit() {
+                quiet = false;
+                self.wire.push((true, datagram.clone()));
+                self.to_server(&datagram);
+            }
+            while let Some(datagram) = self.server.as_mut().and_then(Session::transmit) {
+                quiet = false;
+                self.wire.push((false, datagram.clone()));
+                let _ = self.client.receive(self.now, &datagram);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn to_server(&mut self, datagram: &[u8]) {
+        if let Some(server) = &mut self.server {
+            let _ = server.receive(self.now, datagram);
+            return;
+        }
+        match self.front.receive(self.now, PEER, datagram) {
+            Hello::Answer(answer) => {
+                self.wire.push((false, answer.clone()));
+                let _ = self.client.receive(self.now, &answer);
+            }
+            Hello::Accept(session) => self.server = Some(*session),
+            Hello::Dropped(reason) => panic!("dropped: {reason}"),
+        }
+    }
+
+    pub(crate) fn server(&mut self) -> &mut Session {
+        self.server.as_mut().expect("a server session")
+    }
+
+    pub(crate) fn established(mut self) -> Self {
+        self.settle();
+        assert_eq!(*self.client.state(), State::Established, "client");
+        assert_eq!(*self.server().state(), State::Established, "server");
+        self
+    }
+
+    /// Something there and something back.
+    pub(crate) fn talk(&mut self) {
+        let now = self.now;
+        self.client.send(now, b"ping").expect("sent");
+        self.settle();
+        assert_eq!(self.server().read().as_deref(), Some(&b"ping"[..]));
+        self.server().send(now, b"pong").expect("sent");
+        self.settle();
+        assert_eq!(self.client.read().as_deref(), Some(&b"pong"[..]));
+    }
+}
