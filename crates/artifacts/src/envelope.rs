@@ -249,6 +249,33 @@ impl Signed {
             Parsed::Cose(cose) => cose.verify(&cose_policy(tolerances), known),
         }
     }
+
+    /// Checks the signature of COSE, where the signer's certificate need not travel and what
+    /// travels need not be the signer's, against those that are known to be possible. Another
+    /// envelope is checked as by [`Signed::check_signature`].
+    ///
+    /// # Errors
+    /// Why it does not hold.
+    pub fn check_signature_by(
+        &self,
+        tolerances: &Tolerances,
+        signers: &[Certificate],
+    ) -> Result<VerifiedSigner, pki::Error> {
+        let Parsed::Cose(cose) = &self.parsed else {
+            return self.check_signature(tolerances, signers);
+        };
+        let policy = cose_policy(tolerances);
+        let mut reason = pki::Error::CoseSignerCertificateMissing;
+        for signer in signers {
+            match cose.verify_by(&policy, signer) {
+                Ok(signer) => return Ok(signer),
+                // A key of another kind says nothing about the signature, when there is another.
+                Err(pki::Error::AlgorithmKeyMismatch { .. }) if signers.len() > 1 => {}
+                Err(error) => reason = error,
+            }
+        }
+        Err(reason)
+    }
 }
 
 fn cose_policy(tolerances: &Tolerances) -> CosePolicy {

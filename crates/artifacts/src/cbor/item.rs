@@ -37,11 +37,11 @@ pub enum Item {
     /// A text string.
     Text(String),
     /// An array.
-    Array(Vec<Item>),
+    Array(Vec<Self>),
     /// A map in the order in which it came. No key is in it twice.
-    Map(Vec<(Item, Item)>),
+    Map(Vec<(Self, Self)>),
     /// A tagged item.
-    Tag(u64, Box<Item>),
+    Tag(u64, Box<Self>),
     /// A simple value: 20 is false, 21 true, 22 null, 23 undefined.
     Simple(u8),
     /// A floating-point number by the bits of its double.

@@ -194,9 +194,28 @@ impl Checks {
         // Peeking is what a verification method does first; the payload is used only with
         // the signer that this very signature names.
         let signed = signed.dangerous_peek();
-        let result = signed
-            .check_signature(tolerances, known)
-            .map_err(Error::from);
+        let result = signed.check_signature(tolerances, known);
+        self.signature_result(signed, result)
+    }
+
+    /// The same where only these can have signed, whatever certificates came along.
+    fn signature_by<'s>(
+        &mut self,
+        signed: &'s Unverified<Signed>,
+        tolerances: &Tolerances,
+        signers: &[Certificate],
+    ) -> Option<(VerifiedSigner, &'s [u8])> {
+        let signed = signed.dangerous_peek();
+        let result = signed.check_signature_by(tolerances, signers);
+        self.signature_result(signed, result)
+    }
+
+    fn signature_result<'s>(
+        &mut self,
+        signed: &'s Signed,
+        result: Result<VerifiedSigner, pki::Error>,
+    ) -> Option<(VerifiedSigner, &'s [u8])> {
+        let result = result.map_err(Error::from);
         let result = result.and_then(|signer| match signed.payload() {
             Some(payload) => Ok((signer, payload)),
             // CMS-5.2-01: eContent is present (not detached) in voucher artefacts.

@@ -8,7 +8,7 @@ use pki::{Certificate, Unverified};
 
 use super::voucher::same_nonce;
 use super::{Checks, Outcome, Trust};
-use crate::envelope::Signed;
+use crate::envelope::{Envelope, Signed};
 use crate::error::{Document, Fault};
 use crate::leaf::{Assertion, IdevidIssuer, Nonce, SerialNumber};
 use crate::request::VoucherRequest;
@@ -39,6 +39,9 @@ pub struct PledgeRequestContext<'a> {
     pub peer: Option<&'a Certificate>,
     /// The device's IDevID, when it is known from elsewhere: the signer's key must be its key.
     pub idevid: Option<&'a Certificate>,
+    /// Where the certificates of the device may be that did not travel with the request, as in
+    /// COSE: those that came with the registrar's request around it. They add no trust.
+    pub candidates: &'a [Certificate],
     /// The nonce that the request must have, when it is known from elsewhere.
     pub nonce: Option<&'a Nonce>,
     /// The serial number that the manufacturer's rule took from `peer`. `None` asks
@@ -61,6 +64,7 @@ impl<'a> PledgeRequestContext<'a> {
             trust,
             peer: None,
             idevid: None,
+            candidates: &[],
             nonce: None,
             serial_number: None,
             serial_rule: None,
@@ -114,10 +118,19 @@ fn judge(
     context: &PledgeRequestContext<'_>,
     tolerances: &Tolerances,
 ) -> Option<VerifiedPledgeRequest> {
-    let mut known = context.trust.known_certificates();
-    known.extend(context.peer.cloned());
+    let envelope = signed.dangerous_peek().envelope();
     // BRSKI-5.2-13: the PVR CMS signature is verified.
-    let Some((signer, payload)) = checks.signature(signed, tolerances, &known) else {
+    let verified = match (envelope, possible_signers(context)) {
+        // CBR-123: x5bag/x5chain in a PVR is ignored: only the DTLS client certificate identifies
+        // the pledge.
+        (Envelope::Cose, Some(signers)) => checks.signature_by(signed, tolerances, &signers),
+        _ => {
+            let mut known = context.trust.known_certificates();
+            known.extend(context.peer.cloned());
+            checks.signature(signed, tolerances, &known)
+        }
+    };
+    let Some((signer, payload)) = verified else {
         checks.rest_not_made(&["peer", "trust"], "the signature does not verify");
         checks.rest_not_made(&CONTENT_CHECKS, "the signature does not verify");
         return None;
@@ -136,12 +149,20 @@ fn judge(
         let detail = "signed with another key than the device's";
         checks.compare("idevid", same, Fault::SignerMismatch, detail);
     }
-    let path = context.trust.path(&signer, Purpose::Idevid, tolerances);
+    let trust = context.trust;
+    let mut intermediates = trust.intermediates.to_vec();
+    if envelope == Envelope::Cose {
+        intermediates.extend_from_slice(context.candidates);
+    }
+    let trust = Trust {
+        intermediates: &intermediates,
+        ..trust
+    };
+    let path = trust.path(&signer, Purpose::Idevid, tolerances);
     let Some(signer_path) = checks.record("trust", path) else {
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
         return None;
     };
-    let envelope = signed.dangerous_peek().envelope();
     let content = VoucherRequest::from_payload(payload, envelope, tolerances);
     let Some((request, mut oddities)) = checks.record("content", content) else {
         checks.rest_not_made(
@@ -161,6 +182,24 @@ fn judge(
         serial_number,
         signer_path,
     })
+}
+
+/// Who can have signed, as far as the message is not asked: the peer, or the device that is
+/// known, or one of the certificates around it.
+pub(super) fn possible_signers(context: &PledgeRequestContext<'_>) -> Option<Vec<Certificate>> {
+    if let Some(one) = context.peer.or(context.idevid) {
+        // CBR-124: The PVR signature is verified with the public key of the DTLS client
+        // certificate.
+        return Some(vec![one.clone()]);
+    }
+    if context.candidates.is_empty() {
+        return None;
+    }
+    // A device's certificate is no CA's and no registrar's, so those are tried last.
+    let mut signers = context.candidates.to_vec();
+    signers.sort_by_key(|one| (one.is_ca(), one.has_cmc_ra()));
+    signers.extend(context.trust.known_certificates());
+    Some(signers)
 }
 
 fn nonce(

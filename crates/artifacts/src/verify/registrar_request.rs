@@ -13,7 +13,7 @@ use super::trust::{temporary_anchor, temporary_anchor_by_name};
 use super::voucher::same_nonce;
 use super::{Check, CheckResult, Checks, Outcome, Trust};
 use crate::date;
-use crate::envelope::{Signed, open};
+use crate::envelope::{Envelope, Signed, open};
 use crate::error::{Document, Error, Fault};
 use crate::leaf::{IdevidIssuer, Nonce, SerialNumber};
 use crate::request::VoucherRequest;
@@ -383,7 +383,11 @@ fn prior(
         return (None, false);
     };
     // Without anchors the inner signer's own chain stands in for them, and that is not counted.
-    let stand_in = context.pledge.is_none().then(|| own_anchor(&inner));
+    let around = signer.candidates();
+    let stand_in = context
+        .pledge
+        .is_none()
+        .then(|| own_anchor(&inner, around, tolerances));
     let stand_in = stand_in.unwrap_or_default();
     let trust = context
         .pledge
@@ -395,6 +399,9 @@ fn prior(
             trust,
             peer: None,
             idevid: context.idevid,
+            // CBR-117: The MASA can verify the PVR from the IDevID chain found in the RVR x5bag up
+            // to its own root.
+            candidates: around,
             nonce: None,
             serial_number: None,
             serial_rule: context.serial_rule,
@@ -445,10 +452,21 @@ fn prior(
     (proven.then_some(prior), proven)
 }
 
-fn own_anchor(inner: &Unverified<Signed>) -> Anchors {
+fn own_anchor(
+    inner: &Unverified<Signed>,
+    around: &[Certificate],
+    tolerances: &Tolerances,
+) -> Anchors {
     let inner = inner.dangerous_peek();
-    match inner.signer_certificate() {
-        Some(signer) => temporary_anchor(&signer, inner.certificates()).into(),
+    let (signer, candidates) = match inner.envelope() {
+        Envelope::Cms | Envelope::Jws => (inner.signer_certificate(), inner.certificates()),
+        Envelope::Cose => {
+            let signer = inner.check_signature_by(tolerances, around).ok();
+            (signer.map(|signer| signer.certificate().clone()), around)
+        }
+    };
+    match signer {
+        Some(signer) => temporary_anchor(&signer, candidates).into(),
         None => Anchors::new(),
     }
 }

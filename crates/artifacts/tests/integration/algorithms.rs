@@ -1,4 +1,4 @@
-//! The whole exchange with each kind of key, in both envelopes.
+//! The whole exchange with each kind of key, in each envelope.
 
 use artifacts::verify::{
     ExpectedNonce, PledgeRequestContext, ProximityTarget, RegistrarRequestContext, Trust,
@@ -27,7 +27,7 @@ fn opened(bytes: &[u8], envelope: Envelope) -> Unverified<Signed> {
     .unwrap()
 }
 
-/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.1-01, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02
+/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.1-01, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02, CBR-101, CBR-110, CBR-111, CBR-112, CBR-116, CBR-117, CBR-126
 fn exchange(kind: KeyKind, envelope: Envelope) {
     let pki = Pki::new(PkiOptions::new(NOW).with_kind(kind)).unwrap();
     let strict = Tolerances::strict();
@@ -47,6 +47,8 @@ fn exchange(kind: KeyKind, envelope: Envelope) {
     let pvr = sign_request(&request, envelope, &pledge, None).unwrap();
     let context = PledgeRequestContext {
         peer: Some(&pledge.chain[0]),
+        // With COSE they came in the handshake.
+        candidates: &pledge.chain,
         proximity: ProximityTarget::ServerCertificate(&registrar.chain[..1]),
         ..PledgeRequestContext::new(Trust::new(&manufacturer, Some(NOW)))
     };
@@ -62,7 +64,15 @@ fn exchange(kind: KeyKind, envelope: Envelope) {
         ..RequestFields::new(verified.serial_number)
     };
     let request = VoucherRequest::new(fields).unwrap();
-    let rvr = sign_request(&request, envelope, registrar, Some(NOW)).unwrap();
+    let options = SignOptions {
+        signing_time: Some(NOW),
+        extra_certs: match envelope {
+            Envelope::Cms | Envelope::Jws => Vec::new(),
+            Envelope::Cose => pledge.chain.clone(),
+        },
+        ..SignOptions::default()
+    };
+    let rvr = sign_request_with(&request, envelope, registrar, &options).unwrap();
     let context =
         RegistrarRequestContext::new(Some(NOW)).with_pledge(Trust::new(&manufacturer, Some(NOW)));
     let judged = verify_registrar_request(&opened(&rvr, envelope), &context, &strict);
@@ -174,7 +184,7 @@ fn the_whole_chain_travels_along() {
     let pki = Pki::p256(NOW).unwrap();
     let fields = RequestFields::new(SerialNumber::new("SN-1").unwrap());
     let request = VoucherRequest::new(fields).unwrap();
-    for envelope in Envelope::ALL {
+    for envelope in Envelope::JSON {
         for identity in [&pki.idevid("SN-1").unwrap(), &pki.domain.registrar] {
             let bytes = sign_request(&request, envelope, identity, Some(NOW)).unwrap();
             let signed = opened(&bytes, envelope);
@@ -312,8 +322,11 @@ macro_rules! kinds {
     ($( $name:ident = $kind:ident ),* $(,)?) => {
         $( #[test]
         fn $name() {
-            for envelope in Envelope::ALL {
-                exchange(KeyKind::$kind, envelope);
+            // COSE has no number for RSA with the padding of PKCS #1 v1.5.
+            let rsa = matches!(KeyKind::$kind, KeyKind::Rsa2048);
+            let envelopes = if rsa { &Envelope::JSON[..] } else { &Envelope::ALL };
+            for envelope in envelopes {
+                exchange(KeyKind::$kind, *envelope);
             }
         } )*
     };

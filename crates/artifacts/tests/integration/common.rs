@@ -6,10 +6,11 @@ use std::sync::Arc;
 use artifacts::verify::Trust;
 use artifacts::{
     Assertion, Document, Envelope, IdevidIssuer, Nonce, RequestFields, SerialNumber, Signed,
-    Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_voucher,
+    Tolerances, Voucher, VoucherFields, VoucherRequest, open, sign_request, sign_request_with,
+    sign_voucher,
 };
 use pki::path::Anchors;
-use pki::{Certificate, Identity, SoftwareKey, Unverified};
+use pki::{Certificate, Identity, SignOptions, SoftwareKey, Unverified};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -123,7 +124,17 @@ impl World {
     }
 
     pub(crate) fn registrar_request(&self, envelope: Envelope, fields: RequestFields) -> Vec<u8> {
-        request(envelope, fields, &self.registrar)
+        let request = VoucherRequest::new(fields).unwrap();
+        // In COSE the device's certificates come along with the registrar's.
+        let options = SignOptions {
+            signing_time: Some(AT_8995),
+            extra_certs: match envelope {
+                Envelope::Cms | Envelope::Jws => Vec::new(),
+                Envelope::Cose => self.pledge.chain.clone(),
+            },
+            ..SignOptions::default()
+        };
+        sign_request_with(&request, envelope, &self.registrar, &options).unwrap()
     }
 }
 

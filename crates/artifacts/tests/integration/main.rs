@@ -5,7 +5,9 @@
 mod algorithms;
 mod artefacts;
 mod bundle;
+mod cbor;
 mod common;
+mod constrained;
 mod conveyed;
 mod conveyed_properties;
 mod flips;

@@ -1,8 +1,8 @@
 //! What is written is read back, and nothing that a peer sends makes a reader panic.
 
 use artifacts::{
-    Assertion, AuditLog, Document, Extension, Nonce, RequestFields, SerialNumber, Tolerances,
-    Voucher, VoucherFields, VoucherRequest, VoucherStatus, open,
+    Assertion, AuditLog, Document, Extension, ExtensionData, Nonce, RequestFields, SerialNumber,
+    Tolerances, Voucher, VoucherFields, VoucherRequest, VoucherStatus, open,
 };
 use proptest::prelude::*;
 use time::OffsetDateTime;
@@ -52,7 +52,7 @@ fn fields() -> impl Strategy<Value = VoucherFields> {
             let expires = expires.map(|expires| expires.min(owner.not_after()));
             let extension = name.map(|name| Extension {
                 name,
-                data: Some(serde_json::json!([1, "x"])),
+                data: Some(ExtensionData::Json(serde_json::json!([1, "x"]))),
             });
             VoucherFields {
                 created_on: created,

@@ -267,7 +267,8 @@ fn the_envelope_says_what_it_carries() {
     for (junk, want) in [
         (&b""[..], "voucher.unrecognised-format"),
         (b"hello", "voucher.unrecognised-format"),
-        (b"\xd2\x84\x43\xa1\x01\x26", "voucher.unsupported"),
+        (b"\xd2\x84\x43\xa1\x01\x26", "cose.malformed"),
+        (b"\xa1\x01\x02", "voucher.unrecognised-format"),
         (b"<voucher/>", "voucher.unrecognised-format"),
         (b"{", "jws.malformed"),
         (b"\x30\x80", "cms.malformed"),
@@ -288,6 +289,9 @@ fn the_envelope_says_what_it_carries() {
         ),
         ("application/voucher-jws+json", Some(Envelope::Jws)),
         ("application/pkcs7-mime; smime-type=voucher-request", None),
+        ("application/voucher+cose", Some(Envelope::Cose)),
+        ("application/voucher-cose+cbor", None),
+        ("application/cose; cose-type=\"cose-sign1\"", None),
         ("application/json", None),
         ("", None),
     ] {
@@ -298,6 +302,14 @@ fn the_envelope_says_what_it_carries() {
     }
     let old = Envelope::from_media_type("application/pkcs7-mime", &lenient).unwrap();
     assert_eq!(old.0, Envelope::Cms);
+    for old in [
+        "application/voucher-cose+cbor",
+        "application/cose; cose-type=\"cose-sign1\"",
+    ] {
+        let (envelope, oddity) = Envelope::from_media_type(old, &lenient).unwrap();
+        assert_eq!(envelope, Envelope::Cose, "{old}");
+        assert_eq!(oddity.unwrap().name, "old-cose-media-type", "{old}");
+    }
     assert!(old.1.is_some());
 }
 

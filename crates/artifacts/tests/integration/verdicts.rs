@@ -88,6 +88,11 @@ fn a_voucher_is_judged_leaf_by_leaf() {
         let mut fields = world.voucher_fields();
         change(&mut fields);
         for envelope in Envelope::ALL {
+            let respelt = fields.nonce == Nonce::from_text("AAECAwQFBgcICQoLDA0ODw");
+            if respelt && envelope == Envelope::Cose {
+                // CBOR carries the octets, which have one spelling.
+                continue;
+            }
             let bytes = world.voucher(envelope, fields.clone());
             assert_eq!(voucher_code(&bytes, &context), want, "{fields:?}");
         }
