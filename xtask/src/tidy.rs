@@ -246,6 +246,7 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         "device",
         "dhcp",
         "dns",
+        "dtls",
         "enveloped",
         "est",
         "event",

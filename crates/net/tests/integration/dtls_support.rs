@@ -98,3 +98,58 @@ impl Pair {
         assert_eq!(self.client.read().as_deref(), Some(&b"pong"[..]));
     }
 }
+
+/// Where the records of a datagram stand.
+pub(crate) fn records(datagram: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    while let Some(header) = datagram.get(start..start + 13) {
+        let end = start + 13 + usize::from(u16::from_be_bytes([header[11], header[12]]));
+        spans.push(start..end);
+        start = end;
+    }
+    spans
+}
+
+/// A ClientHello with another cookie and message number and one extension more.
+pub(crate) fn with_extension(
+    datagram: &[u8],
+    cookie: &[u8],
+    message_number: u8,
+    extension: u16,
+    content: &[u8],
+) -> Vec<u8> {
+    let hello = net::dtls::ClientHello::parse(datagram).expect("a ClientHello");
+    let vector8 = |bytes: &[u8]| [&[u8::try_from(bytes.len()).expect("short")], bytes].concat();
+    let vector16 = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).expect("short");
+        [&length.to_be_bytes()[..], bytes].concat()
+    };
+    let extensions = [
+        hello.extensions,
+        &extension.to_be_bytes(),
+        &vector16(content),
+    ]
+    .concat();
+    let body = [
+        &hello.version[..],
+        &hello.random,
+        &vector8(hello.session_id),
+        &vector8(cookie),
+        &vector16(hello.suites),
+        &vector8(hello.compression),
+        &vector16(&extensions),
+    ]
+    .concat();
+    let length = u32::try_from(body.len()).expect("short").to_be_bytes();
+    let message = [
+        &[1][..],
+        &length[1..],
+        &[0, message_number, 0, 0, 0],
+        &length[1..],
+        &body,
+    ]
+    .concat();
+    let header = [22, 0xFE, 0xFF, 0, 0, 0, 0, 0, 0, 0, message_number];
+    [&header[..], &vector16(&message)].concat()
+}

@@ -3,6 +3,9 @@
 mod client;
 mod coap_open;
 mod coap_support;
+mod dtls;
+mod dtls_openssl;
+mod dtls_support;
 mod limits;
 mod matrix;
 mod outside;
