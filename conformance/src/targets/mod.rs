@@ -1,0 +1,8 @@
+//! One module for each kind of implementation under test. A new one is written down in [`ROLES`].
+
+pub mod artifact;
+
+use crate::role::Role;
+
+/// Every role that the suite has cases for.
+pub static ROLES: &[&dyn Role] = &[&artifact::ARTIFACT];
