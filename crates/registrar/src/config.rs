@@ -65,6 +65,9 @@ pub struct Config {
     /// The EST routes.
     #[serde(default)]
     pub est: crate::est::Config,
+    /// Devices that speak CoAP over DTLS.
+    #[serde(default)]
+    pub coap: crate::coap::Config,
 }
 
 const fn default_body_size_max_bytes() -> usize {
@@ -315,6 +318,7 @@ impl Config {
             });
         }
         self.policy.check()?;
+        self.coap.check()?;
         self.audit_ignore_before()?;
         Ok(())
     }
@@ -443,6 +447,7 @@ mod tests {
             ..full.policy
         };
         assert_eq!(text(&policy), text(&PolicyConfig::default()));
+        assert_eq!(text(&full.coap), text(&basic.coap));
     }
 
     #[test]
@@ -460,6 +465,16 @@ mod tests {
                 "[policy.webhook]\nurl = \"https://policy.example/\"",
                 "needs anchors",
             ),
+            ("[coap]\nblock_size = 1000", "block_size is"),
+            (
+                "[coap]\nanswer_within_seconds = 60",
+                "a join proxy waits for 30 s",
+            ),
+            (
+                "[coap.discovery]\nlisten = [\"[::]:5683\"]",
+                "nothing to point at",
+            ),
+            ("[coap]\nca_certificates_max = 0", "at least 1"),
             (
                 "[audit]\nignore_before = \"yesterday\"",
                 "not an RFC 3339 date",

@@ -11,7 +11,6 @@ pub use self::users::{UserCommand, hash_password};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -25,11 +24,11 @@ use net::Peer;
 use pki::path::Anchors;
 use pki::{Coded as _, KeyKind};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
+use ::est::Operation;
 use ::est::body::{BODY_SIZE_MAX_BYTES, BodyError, BodyTolerances};
 use ::est::csrattrs::{Demand, KeyRequirement, oids};
-use ::est::server::{Answer, ChannelBinding, Policy, Refusal};
+use ::est::server::{Answer, ChannelBinding, Policy, Refusal, Transport};
 
 use self::users::Users;
 use crate::Error;
@@ -219,16 +218,12 @@ impl Config {
     }
 }
 
-/// How many requests wait for an answer at once; more are told to come back.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Inner>);
 
 struct Inner {
     service: Service,
-    turns: Semaphore,
     names: NamePlan,
     acp_names: AcpNames,
     plain: Option<Plain>,
@@ -243,43 +238,71 @@ struct Plain {
     registration_authorities: bool,
 }
 
-/// The routes for the device listener.
-///
-/// # Errors
-/// A file or a template of the configuration cannot be used.
-pub fn routes(service: &Service) -> Result<Router, Error> {
-    let config = service.config();
-    for label in &config.est.labels {
-        // EST-3.2.2-03: the label is never an operation.
-        if ::est::split_path(&format!("/.well-known/est/{label}/cacerts")).is_none()
-            || label.contains('/')
-        {
-            return Err(Error::Config {
-                detail: format!("[est] {label:?} cannot be a label"),
-            });
+impl Shared {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// A file or a template of the configuration cannot be used.
+    pub(crate) fn open(service: &Service) -> Result<Self, Error> {
+        let config = service.config();
+        for label in &config.est.labels {
+            // EST-3.2.2-03: the label is never an operation.
+            if ::est::split_path(&format!("/.well-known/est/{label}/cacerts")).is_none()
+                || ::est::coaps::Operation::from_name(label).is_some()
+                || label.contains('/')
+            {
+                return Err(Error::Config {
+                    detail: format!("[est] {label:?} cannot be a label"),
+                });
+            }
         }
+        let plain = config
+            .est
+            .without_brski
+            .as_ref()
+            .map(Plain::open)
+            .transpose()?;
+        Ok(Self(Arc::new(Inner {
+            service: service.clone(),
+            names: NamePlan::parse(&config.ca.subject, &config.ca.alt_names)?,
+            acp_names: match &config.ca.acp_names {
+                Some(file) => AcpNames::load(file)?,
+                None => AcpNames::default(),
+            },
+            plain,
+        })))
     }
-    let plain = config
-        .est
-        .without_brski
-        .as_ref()
-        .map(Plain::open)
-        .transpose()?;
-    let shared = Shared(Arc::new(Inner {
-        service: service.clone(),
-        turns: Semaphore::new(config.concurrency_max.max(1)),
-        names: NamePlan::parse(&config.ca.subject, &config.ca.alt_names)?,
-        acp_names: match &config.ca.acp_names {
-            Some(file) => AcpNames::load(file)?,
-            None => AcpNames::default(),
-        },
-        plain,
-    }));
-    Ok(Router::new()
-        .route("/.well-known/est/{operation}", any(unlabelled))
-        .route("/.well-known/est/{label}/{operation}", any(labelled))
-        .route("/crl", get(crl))
-        .with_state(shared))
+
+    /// The routes for the HTTPS listener.
+    pub(crate) fn routes(&self) -> Router {
+        Router::new()
+            .route("/.well-known/est/{operation}", any(unlabelled))
+            .route("/.well-known/est/{label}/{operation}", any(labelled))
+            .route("/crl", get(crl))
+            .with_state(self.clone())
+    }
+
+    /// Carries out a request that came over CoAP, with the correlation id of its lines.
+    pub(crate) async fn coaps(
+        &self,
+        caller: &Caller,
+        label: Option<&str>,
+        request: ::est::server::Request<'_>,
+    ) -> (Answer, String) {
+        let inner = &self.0;
+        let mut attempt = Attempt::new(caller, inner.service.now());
+        let call = carry::Call {
+            label,
+            request: Some(request),
+            authorization: None,
+            caller,
+        };
+        let answer = match inner.service.turn().await {
+            Ok(_turn) => carry::out(inner, &mut attempt, &call).await,
+            Err(error) => carry::failed(inner, &mut attempt, "est", error).await,
+        };
+        (answer, attempt.correlation)
+    }
 }
 
 impl Plain {
@@ -385,16 +408,21 @@ async fn handle(
 ) -> Response {
     let mut attempt = Attempt::new(caller, inner.service.now());
     let (parts, body) = request.into_parts();
-    let turn = tokio::time::timeout(TURN_WAIT_MAX, inner.turns.acquire()).await;
-    let answer = match turn {
-        Ok(Ok(_turn)) => match read(inner, body).await {
+    let answer = match inner.service.turn().await {
+        Ok(_turn) => match read(inner, body).await {
             Ok(body) => {
+                let wanted = Operation::from_segment(operation);
                 let call = carry::Call {
-                    method: parts.method.as_str(),
                     label,
-                    operation,
-                    headers: &parts.headers,
-                    body: &body,
+                    request: wanted.map(|operation| ::est::server::Request {
+                        method: parts.method.as_str(),
+                        operation,
+                        content_type: text(&parts.headers, &header::CONTENT_TYPE),
+                        body: &body,
+                        transport: Transport::Https,
+                        channel_binding: caller.exporter.as_ref().map(<[u8; 32]>::as_slice),
+                    }),
+                    authorization: text(&parts.headers, &header::AUTHORIZATION),
                     caller,
                 };
                 carry::out(inner, &mut attempt, &call).await
@@ -405,7 +433,7 @@ async fn handle(
                 carry::failed(inner, &mut attempt, "est", error).await
             }
         },
-        _ => carry::failed(inner, &mut attempt, "est", Error::Busy).await,
+        Err(error) => carry::failed(inner, &mut attempt, "est", error).await,
     };
     respond(answer, &attempt.correlation)
 }

@@ -13,6 +13,7 @@
 mod admin;
 pub mod ca;
 pub mod cli;
+pub mod coap;
 pub mod config;
 mod counters;
 mod error;

@@ -1,32 +1,24 @@
 //! The resources that devices reach.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use brski::paths;
-use brski::registrar::Inbound;
+use brski::registrar::{Inbound, ReportBody};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use net::Peer;
-use tokio::sync::Semaphore;
 
 use crate::Error;
 use crate::service::{Answer, Attempt, Caller, Service};
-
-/// How long a request waits for its turn before it is shed.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The BRSKI resources.
 pub(crate) fn brski(service: &Service) -> Router {
     let state = Shared {
         service: service.clone(),
-        turns: Arc::new(Semaphore::new(service.config().concurrency_max.max(1))),
     };
     let mut router = Router::new()
         .route(paths::REQUEST_VOUCHER, post(request_voucher))
@@ -71,7 +63,6 @@ fn stray(status: StatusCode, text: &'static str) -> Response {
 #[derive(Clone)]
 struct Shared {
     service: Service,
-    turns: Arc<Semaphore>,
 }
 
 async fn request_voucher(
@@ -108,7 +99,10 @@ async fn voucher_status(
         &caller,
         "voucher-status",
         request,
-        async |_, body| shared.service.voucher_status(&caller, &body).await,
+        async |headers, body| {
+            let report = report(&headers, &body);
+            shared.service.voucher_status(&caller, report).await
+        },
     )
     .await
 }
@@ -124,9 +118,21 @@ async fn enrol_status(
         &caller,
         "enrol-status",
         request,
-        async |_, body| shared.service.enrol_status(&caller, &body).await,
+        async |headers, body| {
+            let report = report(&headers, &body);
+            shared.service.enrol_status(&caller, report).await
+        },
     )
     .await
+}
+
+/// A report by its media type. Whatever does not say CBOR is JSON, as it is before there was CBOR.
+fn report<'b>(headers: &HeaderMap, body: &'b [u8]) -> ReportBody<'b> {
+    match text(headers, &header::CONTENT_TYPE).map(brski::media::essence) {
+        // CBR-151: Over HTTPS the long names are used; telemetry stays CBOR capable.
+        Some(essence) if essence == "application/cbor" => ReportBody::Cbor(body),
+        _ => ReportBody::Json(body),
+    }
 }
 
 /// Reads the body within its limits and lets the step work on it.
@@ -139,19 +145,17 @@ async fn handle(
 ) -> Response {
     let service = &shared.service;
     let (parts, body) = request.into_parts();
-    // Under overload the newest wait for a moment and are then told to come back.
-    let turn = tokio::time::timeout(TURN_WAIT_MAX, shared.turns.acquire()).await;
-    let (answer, correlation) = match turn {
-        Ok(Ok(_turn)) => match read(service, body).await {
+    let (answer, correlation) = match service.turn().await {
+        Ok(_turn) => match read(service, body).await {
             Ok(body) => work(parts.headers, body).await,
             Err(error) => failed(service, caller, step, error).await,
         },
-        _ => failed(service, caller, step, Error::Busy).await,
+        Err(error) => failed(service, caller, step, error).await,
     };
     respond(answer, &correlation)
 }
 
-async fn failed(
+pub(crate) async fn failed(
     service: &Service,
     caller: &Caller,
     step: &'static str,

@@ -24,6 +24,7 @@ pub struct Running {
     service: Service,
     shutdown: CancellationToken,
     devices: Listener,
+    constrained: Option<crate::coap::Serving>,
     admin: Listener,
     device_address: SocketAddr,
     admin_address: SocketAddr,
@@ -47,8 +48,10 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     let metrics = Metrics::new("usher_registrar");
     let service = Service::open(config, clock, &metrics).await?;
     let shutdown = CancellationToken::new();
+    let est = crate::est::Shared::open(&service)?;
+    let resources = crate::coap::Resources::new(&service, est.clone());
     let router = crate::routes::brski(&service)
-        .merge(crate::est::routes(&service)?)
+        .merge(est.routes())
         .fallback(crate::routes::nothing_here)
         .method_not_allowed_fallback(crate::routes::other_method);
     let mut listener = service
@@ -64,6 +67,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     listener.limits.request_body_bytes_max = listener.limits.request_body_bytes_max.max(body_limit);
     listener.observer = Some(Arc::new(Witness(service.clone())));
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
+    let constrained = crate::coap::serve(resources, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
     let (ready, valid) = (service.clone(), service.clone());
     let admin = Admin::new(metrics)
@@ -120,6 +124,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
         service,
         shutdown,
         devices,
+        constrained,
         admin,
         device_address,
         admin_address,
@@ -173,6 +178,28 @@ impl Running {
         self.device_address
     }
 
+    /// Where devices connect that speak CoAP over DTLS.
+    #[must_use]
+    pub fn coap_addresses(&self) -> &[SocketAddr] {
+        self.constrained
+            .as_ref()
+            .map_or(&[], |serving| serving.addresses())
+    }
+
+    /// Where stateless join proxies connect.
+    #[must_use]
+    pub fn jpy_address(&self) -> Option<SocketAddr> {
+        self.constrained.as_ref()?.jpy_address()
+    }
+
+    /// Where CoAP in the clear says what there is.
+    #[must_use]
+    pub fn discovery_addresses(&self) -> &[SocketAddr] {
+        self.constrained
+            .as_ref()
+            .map_or(&[], |serving| serving.open_addresses())
+    }
+
     /// Where operators connect.
     #[must_use]
     pub const fn admin_address(&self) -> SocketAddr {
@@ -195,6 +222,9 @@ impl Running {
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.devices.stopped().await;
+        if let Some(constrained) = self.constrained {
+            constrained.stopped().await;
+        }
         self.admin.stopped().await;
         for task in self.tasks {
             // A task that ended early has said why in the log.

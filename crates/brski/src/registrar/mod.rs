@@ -30,7 +30,7 @@ pub use profile::{
 };
 pub use refusal::Refusal;
 pub use request::{Device, Inbound, PledgeRequest, identify, open_request};
-pub use telemetry::{Report, Reported, enrol_status, voucher_status};
+pub use telemetry::{Report, ReportBody, Reported, enrol_status, voucher_status};
 
 use artifacts::Envelope;
 use serde::{Deserialize, Serialize};

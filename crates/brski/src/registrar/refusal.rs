@@ -115,6 +115,9 @@ pub enum Refusal {
     /// Telemetry that is not the JSON it should be.
     #[error("the status report cannot be read: {0}")]
     TelemetryMalformed(Cause),
+    /// Telemetry in neither JSON nor CBOR.
+    #[error("the status report is neither JSON nor CBOR by its media type")]
+    TelemetryMediaType,
     /// Telemetry from a device that has no exchange here.
     #[error("no exchange is known for this device")]
     ExchangeUnknown,
@@ -153,7 +156,7 @@ impl Refusal {
             | Self::NotBootstrapped => 403,
             Self::DeviceDenied(_) | Self::ExchangeUnknown => 404,
             Self::RequestMalformed(_) | Self::NotAcceptable(_) | Self::AuditViolation(_) => 406,
-            Self::MediaType(_) | Self::AcceptNotUnderstood(_) => 415,
+            Self::MediaType(_) | Self::AcceptNotUnderstood(_) | Self::TelemetryMediaType => 415,
             Self::Internal(_) => 500,
             // The MASA's judgement about the request is handed on; its own troubles are a bad
             // gateway, because the pledge can do nothing about them but come back.
@@ -236,6 +239,7 @@ impl Coded for Refusal {
             Self::AuditViolation(_) => "registrar.audit-violation",
             Self::AuditUnavailable(_) => "registrar.audit-unavailable",
             Self::TelemetryMalformed(_) => "registrar.telemetry-malformed",
+            Self::TelemetryMediaType => "registrar.telemetry-media-type",
             Self::ExchangeUnknown => "registrar.exchange-unknown",
             Self::NotBootstrapped => "registrar.not-bootstrapped",
             Self::Internal(_) => "registrar.internal",
@@ -254,6 +258,7 @@ impl Coded for Refusal {
             | Self::DeviceDenied(_)
             | Self::MasaUrlMissing
             | Self::MasaUrlInvalid(_)
+            | Self::TelemetryMediaType
             | Self::ExchangeUnknown
             | Self::NotBootstrapped
             | Self::AuditViolation(_)

@@ -11,6 +11,29 @@ use crate::{cause::Cause, text::excerpt};
 /// How much of a pledge's reason is kept.
 const REASON_MAX_CHARS: usize = 500;
 
+/// A status report as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportBody<'a> {
+    /// JSON.
+    Json(&'a [u8]),
+    /// CBOR (draft-ietf-anima-constrained-voucher §6.5.1).
+    Cbor(&'a [u8]),
+    /// Of a media type that is neither.
+    Other,
+}
+
+impl<'a> From<&'a [u8]> for ReportBody<'a> {
+    fn from(json: &'a [u8]) -> Self {
+        Self::Json(json)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for ReportBody<'a> {
+    fn from(json: &'a [u8; N]) -> Self {
+        Self::Json(json)
+    }
+}
+
 /// A status report, for the timeline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -41,13 +64,13 @@ pub struct Reported {
 /// Reads a voucher status report.
 ///
 /// # Errors
-/// [`Refusal::TelemetryMalformed`]; the exchange does not move.
-pub fn voucher_status(
-    body: &[u8],
+/// [`Refusal::TelemetryMalformed`] or [`Refusal::TelemetryMediaType`]; the exchange does not move.
+pub fn voucher_status<'a>(
+    body: impl Into<ReportBody<'a>>,
     exchange: Option<&Exchange>,
     tolerances: &Tolerances,
 ) -> Result<Reported, Refusal> {
-    let report = read(body, tolerances)?;
+    let report = read(body.into(), tolerances)?;
     // A report moves the exchange only from the point at which a voucher was handed out: a late or
     // repeated one must not undo what came after it.
     let stage = match exchange.map(|exchange| &exchange.stage) {
@@ -70,14 +93,14 @@ pub fn voucher_status(
 /// authenticated with the certificate that was issued in this exchange.
 ///
 /// # Errors
-/// [`Refusal::TelemetryMalformed`]; the exchange does not move.
-pub fn enrol_status(
-    body: &[u8],
+/// [`Refusal::TelemetryMalformed`] or [`Refusal::TelemetryMediaType`]; the exchange does not move.
+pub fn enrol_status<'a>(
+    body: impl Into<ReportBody<'a>>,
     exchange: Option<&Exchange>,
     matching_certificate: bool,
     tolerances: &Tolerances,
 ) -> Result<Reported, Refusal> {
-    let report = read(body, tolerances)?;
+    let report = read(body.into(), tolerances)?;
     let stage = match exchange.map(|exchange| &exchange.stage) {
         Some(Stage::VoucherSent | Stage::VoucherAccepted | Stage::EnrolmentFailed { .. })
             if report.status =>
@@ -98,10 +121,15 @@ pub fn enrol_status(
     })
 }
 
-fn read(body: &[u8], tolerances: &Tolerances) -> Result<Report, Refusal> {
+fn read(body: ReportBody<'_>, tolerances: &Tolerances) -> Result<Report, Refusal> {
     // BRSKI-5.7-11: malformed telemetry changes nothing.
-    let (status, _) = VoucherStatus::from_json(body, tolerances)
-        .map_err(|error| Refusal::TelemetryMalformed(Cause::of(&error)))?;
+    let (status, _) = match body {
+        ReportBody::Json(json) => VoucherStatus::from_json(json, tolerances),
+        // CBR-042: /vs and /es accept content-format 60 (CBOR).
+        ReportBody::Cbor(cbor) => VoucherStatus::from_cbor(cbor, tolerances),
+        ReportBody::Other => return Err(Refusal::TelemetryMediaType),
+    }
+    .map_err(|error| Refusal::TelemetryMalformed(Cause::of(&error)))?;
     Ok(Report {
         status: status.status,
         reason: status

@@ -256,6 +256,38 @@ fn ca_certificates(certificates: &[pki::Certificate], format: u16) -> Result<Vec
     }
 }
 
+/// Orders CA certificates as a device wants them: the issuer of its own certificate (`current`, or
+/// the first of the list for one that has none yet), what leads up from there, and then the
+/// others; no more than `limit`, as far as the way up allows that.
+#[must_use]
+pub fn hierarchy(
+    certificates: &[pki::Certificate],
+    current: Option<&pki::Certificate>,
+    limit: usize,
+) -> Vec<pki::Certificate> {
+    let issuer_of = |issued: &pki::Certificate| {
+        certificates.iter().find(|candidate| {
+            candidate.subject_der() == issued.issuer_der()
+                && issued.verify_signature_by(candidate.public_key()).is_ok()
+        })
+    };
+    let mut ordered: Vec<pki::Certificate> = Vec::new();
+    let mut next = current.and_then(issuer_of).or(certificates.first());
+    // CBR-079: CA certificates are ordered from the issuer of the client's LDevID up to the highest
+    // domain CA, then any others.
+    while let Some(certificate) = next.filter(|next| !ordered.contains(next)) {
+        ordered.push(certificate.clone());
+        next = issuer_of(certificate);
+    }
+    for other in certificates {
+        // CBR-080: At most 3 CA certificates are returned unless configured otherwise.
+        if ordered.len() < limit && !ordered.contains(other) {
+            ordered.push(other.clone());
+        }
+    }
+    ordered
+}
+
 fn bag(certificate: &pki::Certificate, format: u16) -> Result<Vec<u8>, Error> {
     // ESC-019: Payloads are raw DER, never base64.
     match format {

@@ -1,34 +1,34 @@
 //! Carrying out what EST decided.
 
 use ::est::csrattrs::{ExtensionTemplate, RdnTemplate, oids};
-use ::est::server::{self, Answer, Enrolment, Policy, Refusal, Request, Standing, Step};
+use ::est::server::{self, Answer, Enrolment, Policy, Refusal, Request, Standing, Step, Transport};
 use ::est::{Operation, server::ChannelBinding};
 use der::Encode as _;
-use http::{HeaderMap, header};
 use pki::{Certificate, Coded as _, Signer as _, SoftwareKey};
 
+use super::Inner;
 use super::who::{self, Who};
-use super::{Inner, text};
 use crate::Error;
 use crate::ca::{CaError, Certified, Holder, Wanted, certify};
 use crate::records::{self, Entry, Outcome};
 use crate::service::{Attempt, Caller};
 
-/// One HTTP request.
+/// One request.
 pub(super) struct Call<'a> {
-    pub(super) method: &'a str,
     pub(super) label: Option<&'a str>,
-    pub(super) operation: &'a str,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
+    /// `None` if the path names no operation.
+    pub(super) request: Option<Request<'a>>,
+    /// The Authorization header.
+    pub(super) authorization: Option<&'a str>,
     pub(super) caller: &'a Caller,
 }
 
 /// Answers a request and writes down what happened.
 pub(super) async fn out(inner: &Inner, attempt: &mut Attempt, call: &Call<'_>) -> Answer {
-    let operation = Operation::from_segment(call.operation);
-    let step = operation.map_or("est", step_name);
-    match answer(inner, attempt, call, operation).await {
+    let step = call
+        .request
+        .map_or("est", |request| step_name(request.operation));
+    match answer(inner, attempt, call).await {
         Ok(answer) => answer,
         Err(error) => failed(inner, attempt, step, error).await,
     }
@@ -73,39 +73,33 @@ const fn step_name(operation: Operation) -> &'static str {
     }
 }
 
-async fn answer(
-    inner: &Inner,
-    attempt: &mut Attempt,
-    call: &Call<'_>,
-    operation: Option<Operation>,
-) -> Result<Answer, Error> {
-    let operation = operation.ok_or(Refusal::OperationUnknown)?;
+async fn answer(inner: &Inner, attempt: &mut Attempt, call: &Call<'_>) -> Result<Answer, Error> {
+    let request = call.request.ok_or(Refusal::OperationUnknown)?;
+    let operation = request.operation;
     if !inner.service.config().est.knows(call.label) {
         return Err(Refusal::LabelUnknown.into());
     }
     let mut policy = inner.policy();
-    let who = match operation {
-        // Nobody needs to be known for these.
-        Operation::CaCerts | Operation::FullCmc => Who {
+    let who = match (operation, request.transport) {
+        // Nobody needs to be known for these, except over CoAP.
+        (Operation::CaCerts | Operation::FullCmc, Transport::Https) => Who {
             standing: Standing::Anonymous {
                 credentials_offered: false,
             },
             holder: None,
             names: &inner.names,
         },
-        _ => {
-            who::asks(
-                inner,
-                attempt,
-                call.caller,
-                call.label,
-                call.headers,
-                operation,
-            )
-            .await?
-        }
+        _ => who::asks(inner, attempt, call, &request).await?,
     };
     demand_names(inner, &who, &mut policy)?;
+    if let Transport::Coaps { .. } = request.transport {
+        let current = match &who.standing {
+            Standing::Member { current, .. } => Some(current),
+            _ => None,
+        };
+        let limit = inner.service.config().coap.ca_certificates_max;
+        policy.ca_certificates = ::est::coaps::hierarchy(&policy.ca_certificates, current, limit);
+    }
     if who
         .holder
         .as_ref()
@@ -114,19 +108,6 @@ async fn answer(
         // RFC 7030 §3.7: a registration authority has verified the binding to its own connection.
         policy.channel_binding = ChannelBinding::Ignore;
     }
-    let request = Request {
-        method: call.method,
-        operation,
-        content_type: text(call.headers, &header::CONTENT_TYPE),
-        body: call.body,
-        transport: server::Transport::Https,
-        channel_binding: None,
-    };
-    let exporter = call.caller.exporter;
-    let request = Request {
-        channel_binding: exporter.as_ref().map(<[u8; 32]>::as_slice),
-        ..request
-    };
     let step = server::handle(&request, &who.standing, &policy).map_err(own_fault)?;
     let holder = || {
         who.holder.clone().ok_or_else(|| Error::Config {

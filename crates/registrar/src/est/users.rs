@@ -75,7 +75,7 @@ impl Users {
     /// thread for such work; an unknown user takes the same time as a known one. `None` if too many
     /// others are being checked.
     pub(super) async fn check(&self, name: &str, password: &str) -> Option<bool> {
-        let _turn = tokio::time::timeout(super::TURN_WAIT_MAX, self.checks.acquire())
+        let _turn = tokio::time::timeout(crate::service::TURN_WAIT_MAX, self.checks.acquire())
             .await
             .ok()?;
         let user = self.named(name);

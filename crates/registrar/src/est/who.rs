@@ -1,13 +1,13 @@
 //! Who asks, and what it may do.
 
 use ::est::Operation;
-use ::est::server::Standing;
+use ::est::server::{Request, Standing, Transport};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header};
 use pki::path::{PathOptions, Purpose};
 use pki::{Certificate, Coded as _};
 
-use super::{Inner, Plain, text};
+use super::carry::Call;
+use super::{Inner, Plain};
 use crate::Error;
 use crate::ca::records::{self as certificates, IssuedCertificate};
 use crate::ca::{Holder, NamePlan, Names};
@@ -45,11 +45,10 @@ impl<'a> Who<'a> {
 pub(super) async fn asks<'a>(
     inner: &'a Inner,
     attempt: &mut Attempt,
-    caller: &Caller,
-    label: Option<&str>,
-    headers: &HeaderMap,
-    operation: Operation,
+    call: &Call<'_>,
+    request: &Request<'_>,
 ) -> Result<Who<'a>, Error> {
+    let (caller, label) = (call.caller, call.label);
     // EST-3.2.2-04: without a label the same CA answers.
     let plain = inner
         .plain
@@ -67,7 +66,7 @@ pub(super) async fn asks<'a>(
         }
     }
     if let Some(plain) = plain {
-        if let Some(who) = user(plain, headers).await? {
+        if let Some(who) = user(plain, call.authorization).await? {
             return Ok(who);
         }
         // A client without certificate, or with one that says nothing to us here, is asked for
@@ -91,8 +90,13 @@ pub(super) async fn asks<'a>(
             names: &inner.names,
         });
     }
-    if operation == Operation::CsrAttrs {
-        return device_without_voucher(inner, attempt, caller);
+    if matches!(request.operation, Operation::CaCerts | Operation::CsrAttrs) {
+        return Ok(device_without_voucher(
+            inner,
+            attempt,
+            caller,
+            request.transport,
+        ));
     }
     device(inner, attempt, caller).await
 }
@@ -222,11 +226,11 @@ fn trusted_client<'a>(
 }
 
 /// A user with the right password.
-async fn user<'a>(plain: &'a Plain, headers: &HeaderMap) -> Result<Option<Who<'a>>, Error> {
+async fn user<'a>(plain: &'a Plain, authorization: Option<&str>) -> Result<Option<Who<'a>>, Error> {
     let Some(users) = &plain.users else {
         return Ok(None);
     };
-    let Some((name, password)) = text(headers, &header::AUTHORIZATION).and_then(basic) else {
+    let Some((name, password)) = authorization.and_then(basic) else {
         return Ok(None);
     };
     if !users.check(&name, &password).await.ok_or(Error::Busy)? {
@@ -259,36 +263,43 @@ fn basic(value: &str) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-/// A device that asks for CSR attributes: they are made for it, and they are no secret.
+/// A device that only reads: CSR attributes are made for it, and they are no secret. Over CoAP it
+/// has to be one that a vendor vouches for.
 fn device_without_voucher<'a>(
     inner: &'a Inner,
     attempt: &mut Attempt,
     caller: &Caller,
-) -> Result<Who<'a>, Error> {
-    let holder = inner
-        .service
-        .identify(attempt, caller)
-        .ok()
-        .map(|presented| Holder {
-            id: attempt.sighting.device_id.clone(),
-            is_device: true,
-            names_from_request: false,
-            scope: String::new(),
-            names: Names {
-                acp: inner.acp_names.name_of(&presented.device.key.serial),
-                serial: Some(presented.device.key.serial.clone()),
-                product: presented.product.clone(),
-                vendor: Some(presented.device.vendor.clone()),
-                name: None,
-            },
-        });
-    Ok(Who {
-        standing: Standing::Anonymous {
+    transport: Transport,
+) -> Who<'a> {
+    let presented = inner.service.identify(attempt, caller);
+    let standing = match (&presented, transport) {
+        (_, Transport::Https) => Standing::Anonymous {
             credentials_offered: false,
         },
+        (Ok(_), Transport::Coaps { .. }) => Standing::Known,
+        (Err(error), Transport::Coaps { .. }) => Standing::Refused {
+            code: error.code(),
+            reason: error.to_string(),
+        },
+    };
+    let holder = presented.ok().map(|presented| Holder {
+        id: attempt.sighting.device_id.clone(),
+        is_device: true,
+        names_from_request: false,
+        scope: String::new(),
+        names: Names {
+            acp: inner.acp_names.name_of(&presented.device.key.serial),
+            serial: Some(presented.device.key.serial.clone()),
+            product: presented.product.clone(),
+            vendor: Some(presented.device.vendor.clone()),
+            name: None,
+        },
+    });
+    Who {
+        standing,
         holder,
         names: &inner.names,
-    })
+    }
 }
 
 /// A device with a valid voucher exchange.

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use daemon::{Clock, Metrics};
@@ -24,7 +24,7 @@ use pki::path::Anchors;
 use pki::{Certificate, Identity};
 use store::Store;
 use store::audit::Log;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use attempt::{Attempt, Presented};
 pub use caller::Caller;
@@ -60,11 +60,16 @@ struct Inner {
     /// One lock for each exchange in progress: a request that is sent twice is worked on once.
     exchange_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     ca: Option<Arc<dyn CertificateAuthority>>,
+    /// How many requests of devices are worked on at once.
+    turns: Semaphore,
     /// When the window began, and how many strangers were written down in it.
     strangers: Mutex<Option<(Instant, u32)>>,
     /// Modification times of the files that a change reloads.
     stamps: Mutex<Vec<(PathBuf, Option<SystemTime>)>>,
 }
+
+/// How long a request waits for its turn before it is shed.
+pub(crate) const TURN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How many wait at a gate for each one that may pass; more are told to come back.
 const WAITING_PER_CALL: usize = 4;
@@ -185,6 +190,7 @@ impl Service {
         let audit = open_audit(&config, &store)?;
         let server_identities = ServerIdentities::new(&keys.identities)?;
         let ca = config.ca.open()?;
+        let turns = Semaphore::new(config.concurrency_max.max(1));
         let service = Self(Arc::new(Inner {
             stamps: Mutex::new(stamps(&config)),
             config,
@@ -200,6 +206,7 @@ impl Service {
             generation: AtomicU64::new(0),
             exchange_locks: Mutex::default(),
             strangers: Mutex::default(),
+            turns,
             ca,
         }));
         service.warn_about_anchors();
@@ -292,6 +299,18 @@ impl Service {
         };
         if changed && let Err(error) = self.reload() {
             tracing::error!(code = pki::Coded::code(&error), %error, "reload failed; the old state stays");
+        }
+    }
+
+    /// Waits for a place among the requests that are worked on. Under overload the newest wait for a
+    /// moment and are then told to come back.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        match tokio::time::timeout(TURN_WAIT_MAX, self.0.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(Error::Busy),
         }
     }
 

@@ -2,7 +2,7 @@
 //! ([RFC 8995 §5.7](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.7),
 //! [§5.9.4](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.9.4)).
 
-use brski::registrar::{Refusal, Reported, Stage};
+use brski::registrar::{Refusal, ReportBody, Reported, Stage};
 use pki::Certificate;
 
 use super::attempt::{Attempt, write};
@@ -28,16 +28,16 @@ impl Kind {
 
 impl Service {
     /// Carries out a `voucher_status`.
-    pub async fn voucher_status(&self, caller: &Caller, body: &[u8]) -> (Answer, String) {
+    pub async fn voucher_status(&self, caller: &Caller, body: ReportBody<'_>) -> (Answer, String) {
         self.status(caller, body, Kind::Voucher).await
     }
 
     /// Carries out an `enrollstatus`.
-    pub async fn enrol_status(&self, caller: &Caller, body: &[u8]) -> (Answer, String) {
+    pub async fn enrol_status(&self, caller: &Caller, body: ReportBody<'_>) -> (Answer, String) {
         self.status(caller, body, Kind::Enrolment).await
     }
 
-    async fn status(&self, caller: &Caller, body: &[u8], kind: Kind) -> (Answer, String) {
+    async fn status(&self, caller: &Caller, body: ReportBody<'_>, kind: Kind) -> (Answer, String) {
         let mut attempt = Attempt::new(caller, self.now());
         let answer = match self.try_status(&mut attempt, caller, body, kind).await {
             Ok(answer) => answer,
@@ -50,7 +50,7 @@ impl Service {
         &self,
         attempt: &mut Attempt,
         caller: &Caller,
-        body: &[u8],
+        body: ReportBody<'_>,
         kind: Kind,
     ) -> Result<Answer, Error> {
         let now = self.now();

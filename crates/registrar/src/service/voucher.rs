@@ -31,6 +31,8 @@ pub struct Answer {
     pub close: bool,
     /// Body.
     pub body: Bytes,
+    /// The code of a refusal or failure.
+    pub code: Option<&'static str>,
 }
 
 impl Answer {
@@ -43,6 +45,7 @@ impl Answer {
             retry_after: None,
             close: false,
             body: body.into(),
+            code: None,
         }
     }
 
@@ -56,6 +59,7 @@ impl Answer {
             retry_after: Some(retry_after),
             close: false,
             body: Bytes::from_static(b"registrar.pending: come back later with the same request\n"),
+            code: Some("registrar.pending"),
         }
     }
 
@@ -73,6 +77,7 @@ impl Answer {
             retry_after: error.is_transient().then_some(retry_after),
             close,
             body: text.into(),
+            code: Some(error.code()),
         }
     }
 }

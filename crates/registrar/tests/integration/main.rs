@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod ca_keys;
+mod coap;
 mod commands;
 mod engines;
 mod enrolment;
