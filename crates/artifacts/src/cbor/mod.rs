@@ -5,8 +5,8 @@ mod item;
 mod schema;
 
 pub use self::item::{CBOR_DEPTH_MAX, CBOR_ITEMS_MAX, Form, Item};
+pub use self::schema::{Named, SidLeaf, leaves_by_sid};
 pub(crate) use self::schema::{REQUEST, Schema, VOUCHER, absolute, document, sid_name, top_level};
-pub use self::schema::{SidLeaf, leaves_by_sid};
 
 use crate::error::{Document, Error, Fault};
 use crate::json::{JSON_SIZE_MAX_BYTES, shown};

@@ -3,6 +3,7 @@
 use super::{CBOR_SIZE_MAX_BYTES, Item, parse};
 use crate::error::{Document, Error, Fault};
 use crate::json::shown;
+use crate::leaf::{Assertion, encode_base64};
 use crate::read::{Leaf, Members, Reader};
 use crate::request::REQUEST_MEMBER;
 use crate::tolerances::{Oddity, Tolerances};
@@ -266,4 +267,66 @@ pub(crate) fn document(schema: &Schema, entries: Vec<(Item, Item)>) -> Vec<u8> {
 /// An absolute SID as a key.
 pub(crate) fn absolute(sid: u64) -> Item {
     Item::Tag(TAG_ABSOLUTE, Box::new(Item::Unsigned(sid)))
+}
+
+/// Voucher data in CBOR with the names of its leaves, for people and for tools. Nothing of it is
+/// checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name of the structure: `ietf-voucher:voucher` or `ietf-voucher-request:voucher`.
+    pub structure: &'static str,
+    /// The leaves in the order in which they came, and the octets that key and value take. A SID
+    /// that is no leaf is named `SID` with its number.
+    pub leaves: Vec<(String, Item, usize)>,
+}
+
+impl Named {
+    /// Reads voucher data or request data, if it is one of them.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (item, _) = Item::parse(bytes).ok()?;
+        let Item::Map(outer) = item else { return None };
+        outer.into_iter().find_map(|(top, inner)| {
+            let schemas = [&VOUCHER, &REQUEST].into_iter();
+            let (schema, reference) = schemas
+                .filter_map(|schema| Some((schema, schema.is_top(&top)?)))
+                .next()?;
+            let Item::Map(entries) = inner else {
+                return None;
+            };
+            let leaves = entries.into_iter().map(|(key, value)| {
+                let octets = key.encode().len() + value.encode().len();
+                let name = match schema.key(&key, reference) {
+                    Ok(Key::Leaf(name)) => name.to_owned(),
+                    Ok(Key::Sid(sid)) => sid_name(sid),
+                    Ok(Key::Name(name)) => name,
+                    Err(_) => key.to_string(),
+                };
+                (name, value, octets)
+            });
+            Some(Self {
+                structure: schema.member,
+                leaves: leaves.collect(),
+            })
+        })
+    }
+
+    /// The same as JSON has it: assertions by name, octets in base64.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let members = self.leaves.iter().map(|(name, value, _)| {
+            let assertion = match (name.as_str(), value) {
+                ("assertion", Item::Unsigned(number)) => Assertion::from_number(*number),
+                _ => None,
+            };
+            let value = match (assertion, value) {
+                (Some(assertion), _) => assertion.as_str().into(),
+                (None, Item::Bytes(bytes)) => encode_base64(bytes).into(),
+                (None, other) => other.to_json(),
+            };
+            (name.clone(), value)
+        });
+        let members: serde_json::Map<_, _> = members.collect();
+        serde_json::json!({ self.structure: members })
+    }
 }
