@@ -4,6 +4,7 @@ mod client;
 mod coap_open;
 mod coap_support;
 mod dtls;
+mod dtls_lossy;
 mod dtls_openssl;
 mod dtls_support;
 mod limits;
