@@ -6,6 +6,7 @@ mod coap_support;
 mod dtls;
 mod dtls_lossy;
 mod dtls_openssl;
+mod dtls_random;
 mod dtls_support;
 mod limits;
 mod matrix;
