@@ -21,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
             serial: SerialRule::default(),
             masa_url: MasaUrlRule::Extension,
             ignore_expiry: false,
+            cose_name: brski::media::CoseName::Current,
             tolerances,
         };
         let profiles = Profiles::new(vec![profile.clone()]);

@@ -260,6 +260,7 @@ fn load(path: &Path) -> Result<(Vendor, VendorProfile), Error> {
         serial: file.serial.clone(),
         masa_url: MasaUrlRule::Extension,
         ignore_expiry: file.accept_expired_idevid,
+        cose_name: brski::media::CoseName::Current,
         tolerances: tolerances.clone(),
     };
     let vendor = Vendor {

@@ -4,13 +4,55 @@
 //! MASAs to be flexible here, so lists, quality values, wildcards, parameters and any case are
 //! read, and a missing `Accept` means that everything is accepted.
 
-use artifacts::Envelope;
+use artifacts::{Envelope, OLD_COSE_MEDIA_TYPE};
+use serde::{Deserialize, Serialize};
 
 /// Entries of an `Accept` header beyond this count are ignored: a peer controls them.
 pub const ACCEPT_ENTRIES_MAX: usize = 16;
 
-/// Voucher media types that exist and that this implementation does not produce here.
-const KNOWN_ELSEWHERE: [&str; 2] = ["application/voucher-cose+cbor", "application/voucher+cose"];
+/// The name under which COSE vouchers go.
+///
+/// draft-ietf-anima-constrained-voucher renamed it after -22; deployed registrars and MASAs speak
+/// the old one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CoseName {
+    /// `application/voucher+cose`.
+    #[default]
+    Current,
+    /// `application/voucher-cose+cbor`.
+    Old,
+}
+
+impl CoseName {
+    /// The media type of an envelope, in this wording.
+    #[must_use]
+    pub fn of(self, envelope: Envelope) -> &'static str {
+        match (self, envelope) {
+            (Self::Old, Envelope::Cose) => OLD_COSE_MEDIA_TYPE,
+            _ => envelope.media_type(),
+        }
+    }
+
+    /// The wording in which a peer asks: that of its `Accept`, or else of what it sent.
+    #[must_use]
+    pub fn asked_for(content_type: Option<&str>, accept: Option<&str>) -> Self {
+        let names = |name: &str| {
+            accept
+                .unwrap_or_default()
+                .split(',')
+                .take(ACCEPT_ENTRIES_MAX)
+                .any(|entry| essence(entry) == name && quality(entry) > 0)
+        };
+        let sent = essence(content_type.unwrap_or_default());
+        let current = names(Envelope::Cose.media_type());
+        if !current && (names(OLD_COSE_MEDIA_TYPE) || sent == OLD_COSE_MEDIA_TYPE) {
+            Self::Old
+        } else {
+            Self::Current
+        }
+    }
+}
 
 /// The type and subtype of a media type, in lower case and without parameters.
 #[must_use]
@@ -27,7 +69,10 @@ pub fn essence(value: &str) -> String {
 #[must_use]
 pub fn envelope_of(content_type: &str) -> Option<Envelope> {
     let wanted = essence(content_type);
-    [Envelope::Cms, Envelope::Jws]
+    if wanted == OLD_COSE_MEDIA_TYPE {
+        return Some(Envelope::Cose);
+    }
+    Envelope::ALL
         .into_iter()
         .find(|envelope| envelope.media_type() == wanted)
 }
@@ -37,19 +82,23 @@ pub fn envelope_of(content_type: &str) -> Option<Envelope> {
 pub enum Acceptable {
     /// One of these, best first. Never empty.
     These(Vec<Envelope>),
-    /// Only voucher formats that exist and that we cannot produce for this device.
+    /// Only voucher formats that the peer does not want.
     NoneOfOurs,
     /// Nothing in the header is a voucher format that we know of.
     NotUnderstood,
 }
 
 /// Reads an `Accept` header; `preferred` is what the server would send if it may choose.
+///
+/// COSE is for devices that read nothing else, and what else there is, is not for them: where the
+/// peer leaves the choice, it is between COSE alone and the others.
 #[must_use]
 pub fn acceptable(accept: Option<&str>, preferred: Envelope) -> Acceptable {
-    let ours = if preferred == Envelope::Cms {
-        [Envelope::Cms, Envelope::Jws]
-    } else {
-        [Envelope::Jws, Envelope::Cms]
+    let (ours, on_request): (&[Envelope], &[Envelope]) = match preferred {
+        Envelope::Cms => (&[Envelope::Cms, Envelope::Jws], &[Envelope::Cose]),
+        Envelope::Jws => (&[Envelope::Jws, Envelope::Cms], &[Envelope::Cose]),
+        // CBR-035: without Accept the voucher has the format of the request.
+        Envelope::Cose => (&[Envelope::Cose], &[Envelope::Cms, Envelope::Jws]),
     };
     let Some(accept) = accept.filter(|value| !value.trim().is_empty()) else {
         return Acceptable::These(ours.to_vec());
@@ -59,31 +108,39 @@ pub fn acceptable(accept: Option<&str>, preferred: Envelope) -> Acceptable {
         .take(ACCEPT_ENTRIES_MAX)
         .map(|entry| (essence(entry), quality(entry)))
         .collect();
-    let mut scored: Vec<(u32, Envelope)> = Vec::new();
-    for envelope in ours {
-        // The most specific entry decides, whatever its place in the list (RFC 9110 §12.5.1).
-        let score = entries
+    let named = |envelope: Envelope| {
+        entries
             .iter()
-            .find(|(name, _)| name == envelope.media_type())
-            .or_else(|| entries.iter().find(|(name, _)| name == "application/*"))
+            .find(|(name, _)| envelope_of(name) == Some(envelope))
+    };
+    let any = || {
+        entries
+            .iter()
+            .find(|(name, _)| name == "application/*")
             .or_else(|| {
                 entries
                     .iter()
                     .find(|(name, _)| name == "*/*" || name == "*")
             })
+    };
+    let mut scored: Vec<(u32, Envelope)> = Vec::new();
+    // The most specific entry decides, whatever its place in the list (RFC 9110 §12.5.1).
+    for &envelope in ours {
+        let score = named(envelope)
+            .or_else(any)
             .map_or(0, |(_, quality)| *quality);
-        if score > 0 {
-            scored.push((score, envelope));
-        }
+        scored.push((score, envelope));
     }
+    for &envelope in on_request {
+        scored.push((named(envelope).map_or(0, |(_, quality)| *quality), envelope));
+    }
+    scored.retain(|(score, _)| *score > 0);
     // A stable sort keeps the server's preference among equals.
     scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     if !scored.is_empty() {
         return Acceptable::These(scored.into_iter().map(|(_, envelope)| envelope).collect());
     }
-    let known = entries
-        .iter()
-        .any(|(name, _)| KNOWN_ELSEWHERE.contains(&name.as_str()) || envelope_of(name).is_some());
+    let known = entries.iter().any(|(name, _)| envelope_of(name).is_some());
     if known {
         Acceptable::NoneOfOurs
     } else {
@@ -122,11 +179,12 @@ fn quality(entry: &str) -> u32 {
 mod tests {
     use super::*;
 
-    /// Requirements: BRSKI-5.2-17, VOUCHER-8.3-01
+    /// Requirements: BRSKI-5.2-17, VOUCHER-8.3-01, CBR-035
     #[test]
     fn accept_lists_wildcards_and_weights_are_read() {
         let both = Acceptable::These(vec![Envelope::Cms, Envelope::Jws]);
         let jws = Acceptable::These(vec![Envelope::Jws]);
+        let cose = Acceptable::These(vec![Envelope::Cose]);
         for (accept, expect) in [
             (None, both.clone()),
             (Some(""), both.clone()),
@@ -145,10 +203,10 @@ mod tests {
                 Some("application/voucher-cms+json;q=0.2, */*;q=0.9"),
                 Acceptable::These(vec![Envelope::Jws, Envelope::Cms]),
             ),
-            (
-                Some("application/voucher-cose+cbor"),
-                Acceptable::NoneOfOurs,
-            ),
+            (Some("application/voucher-cose+cbor"), cose.clone()),
+            (Some("application/voucher+cose, */*;q=0.1"), {
+                Acceptable::These(vec![Envelope::Cose, Envelope::Cms, Envelope::Jws])
+            }),
             (
                 Some("application/voucher-cms+json;q=0"),
                 Acceptable::NoneOfOurs,
@@ -156,6 +214,48 @@ mod tests {
             (Some("text/html"), Acceptable::NotUnderstood),
         ] {
             assert_eq!(acceptable(accept, Envelope::Cms), expect, "{accept:?}");
+        }
+        for (accept, expect) in [
+            (None, cose.clone()),
+            (Some("*/*"), cose.clone()),
+            (Some("application/voucher+cose"), cose.clone()),
+            (Some("application/voucher-cose+cbor;q=0.5"), cose),
+            (Some("application/voucher+cose;q=0"), Acceptable::NoneOfOurs),
+            (
+                Some("application/voucher-cms+json"),
+                Acceptable::These(vec![Envelope::Cms]),
+            ),
+            (Some("text/html"), Acceptable::NotUnderstood),
+        ] {
+            assert_eq!(acceptable(accept, Envelope::Cose), expect, "{accept:?}");
+        }
+    }
+
+    /// Requirements: CBR-092
+    #[test]
+    fn the_answer_is_named_as_the_peer_names_it() {
+        let (current, old) = ("application/voucher+cose", "application/voucher-cose+cbor");
+        for (content_type, accept, expect) in [
+            (current, None, current),
+            (old, None, old),
+            (old, Some(old), old),
+            (old, Some("*/*"), old),
+            (old, Some(current), current),
+            (current, Some(old), old),
+            (current, Some("application/voucher-cose+cbor;q=0"), current),
+            (
+                old,
+                Some("application/voucher+cose, application/voucher-cose+cbor"),
+                current,
+            ),
+        ] {
+            let name = CoseName::asked_for(Some(content_type), accept);
+            assert_eq!(
+                name.of(Envelope::Cose),
+                expect,
+                "{content_type}, {accept:?}"
+            );
+            assert_eq!(name.of(Envelope::Cms), "application/voucher-cms+json");
         }
     }
 
@@ -170,6 +270,9 @@ mod tests {
             envelope_of("application/voucher-jws+json"),
             Some(Envelope::Jws)
         );
+        for name in ["application/voucher+cose", "application/voucher-cose+cbor"] {
+            assert_eq!(envelope_of(name), Some(Envelope::Cose));
+        }
         assert_eq!(envelope_of("application/foo"), None);
     }
 }

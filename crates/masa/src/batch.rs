@@ -15,7 +15,7 @@ use artifacts::{
 };
 use aws_lc_rs::digest;
 use brski::DomainKey;
-use brski::masa::{AuditEvent, Grant, Holder, KeyClass};
+use brski::masa::{AuditEvent, Grant, Holder, KeyClass, KeyPin};
 use futures::FutureExt as _;
 use pki::{Certificate, Identity};
 use serde::Serialize;
@@ -46,6 +46,8 @@ pub struct BatchOptions {
     pub expires_on: OffsetDateTime,
     /// The certificate to pin; `None` for the owner's only CA certificate.
     pub pin: Option<Certificate>,
+    /// A key of the owner's registrar to pin instead; the certificate then only says whose it is.
+    pub key: Option<KeyPin>,
     /// Whether devices that nobody bought become this owner's.
     pub claim_unsold: bool,
     /// Sign new vouchers although valid ones are there.
@@ -466,8 +468,14 @@ async fn decide(
     let mut fields = VoucherFields::new(serial);
     fields.created_on = Some(shared.now);
     fields.assertion = Some(assertion);
-    fields.pinned_domain_cert = Some(shared.pinned.clone());
-    fields.domain_cert_revocation_checks = Some(false);
+    match &shared.options.key {
+        Some(KeyPin::Sha256(hash)) => fields.pinned_domain_pubk_sha256 = Some(*hash),
+        Some(KeyPin::PublicKey(key)) => fields.pinned_domain_pubk = Some(key.clone()),
+        None => {
+            fields.pinned_domain_cert = Some(shared.pinned.clone());
+            fields.domain_cert_revocation_checks = Some(false);
+        }
+    }
     fields.expires_on = Some(shared.options.expires_on);
     if rows.len() > 1 {
         fields.idevid_issuer = key_identifier(&issuer);
@@ -481,7 +489,11 @@ async fn decide(
             key: KeyClass::Nonceless,
             audit: AuditEvent {
                 date: shared.now,
-                domain_id: DomainId::of(&shared.pinned).as_bytes().to_vec(),
+                // BRSKI-5.8.2-01: of a bare key it is the SHA-256 SPKI fingerprint.
+                domain_id: match &shared.options.key {
+                    Some(key) => key.sha256().to_vec(),
+                    None => DomainId::of(&shared.pinned).as_bytes().to_vec(),
+                },
                 domain,
                 nonce: None,
                 assertion,
@@ -507,10 +519,15 @@ fn key_identifier(key_id: &[u8]) -> Option<IdevidIssuer> {
     IdevidIssuer::from_bytes(&octets)
 }
 
-/// What makes two batch vouchers the same: device, owner, pin and format.
+/// What makes two batch vouchers the same: device, owner, pin, format and key.
 fn fingerprint(shared: &Shared, place: &DeviceRow) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     let pinned = shared.pinned.sha256();
+    let key = match &shared.options.key {
+        Some(KeyPin::PublicKey(key)) => key.spki_der().to_vec(),
+        Some(KeyPin::Sha256(hash)) => hash.to_vec(),
+        None => Vec::new(),
+    };
     for part in [
         b"usher batch voucher 1".as_slice(),
         &place.issuer,
@@ -518,6 +535,7 @@ fn fingerprint(shared: &Shared, place: &DeviceRow) -> [u8; 32] {
         shared.options.owner.as_bytes(),
         &pinned,
         shared.options.envelope.name().as_bytes(),
+        key.as_slice(),
     ] {
         // Lengths keep neighbouring fields apart.
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

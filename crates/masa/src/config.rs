@@ -198,6 +198,10 @@ pub struct PolicyConfig {
     pub client_certificate: ClientCertificate,
     /// Which certificate is pinned for owners without a rule of their own.
     pub pin: Pin,
+    /// The same for vouchers in COSE with a nonce.
+    pub constrained_pin: Pin,
+    /// Whether a pledge that names its registrar by key, or by its hash, gets just that pinned.
+    pub key_pins: bool,
     /// Oldest `created-on` of a request, in seconds; 0 ignores it.
     pub request_age_seconds_max: u32,
     /// Whether registrars that no owner registered get nonced vouchers.
@@ -226,6 +230,8 @@ impl Default for PolicyConfig {
         Self {
             client_certificate: ClientCertificate::Optional,
             pin: policy.pin,
+            constrained_pin: policy.constrained_pin,
+            key_pins: policy.key_pins,
             request_age_seconds_max: policy.request_age_max.map_or(0, seconds),
             unknown_registrars: policy.unknown_registrars,
             prior_required: policy.prior_required,
@@ -250,6 +256,8 @@ impl PolicyConfig {
         let age = i64::from(self.request_age_seconds_max);
         Ok(Policy {
             pin: self.pin,
+            constrained_pin: self.constrained_pin,
+            key_pins: self.key_pins,
             request_age_max: (age > 0).then(|| Duration::seconds(age)),
             unknown_registrars: self.unknown_registrars,
             prior_required: self.prior_required,

@@ -270,7 +270,7 @@ async fn request_voucher(
         now,
         event: event.clone(),
     });
-    let answer = issue::issue(&service.store, &rules.keys, job).await;
+    let answer = issue::issue(&service.store, &rules.keys, Arc::clone(&job)).await;
     let reply = match answer {
         Ok(answer) => {
             let code = issue::code_of(&answer);
@@ -286,7 +286,7 @@ async fn request_voucher(
                         status: StatusCode::OK,
                         code,
                         outcome: if again { "again" } else { "granted" },
-                        content_type: envelope.media_type(),
+                        content_type: job.request.media_type_of(envelope),
                         body,
                     };
                     if !again {

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use brski::SerialRule;
+use brski::media::CoseName;
 use brski::registrar::{MasaUrlRule, Profiles, VendorProfile};
 use pki::Certificate;
 use pki::path::Anchors;
@@ -111,12 +112,23 @@ pub struct MasaRule {
     /// Call this MASA without presenting the registrar's certificate.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_client_certificate: bool,
+    /// The name under which this MASA knows COSE vouchers: `current` or `old`.
+    #[serde(skip_serializing_if = "is_current")]
+    pub cose_name: CoseName,
     /// User name for HTTP Basic authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// File with the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+fn is_current(name: &CoseName) -> bool {
+    *name == CoseName::Current
 }
 
 /// A profile with its anchors read.
@@ -307,6 +319,7 @@ impl Vendor {
             serial: profile.serial.clone(),
             masa_url,
             ignore_expiry: profile.accept_expired_idevid,
+            cose_name: profile.masa.cose_name,
             tolerances,
         };
         Ok(Self {

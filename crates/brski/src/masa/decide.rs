@@ -1,6 +1,6 @@
 //! The decision about a voucher.
 
-use artifacts::{Assertion, IdevidIssuer, SerialNumber, Voucher, VoucherFields};
+use artifacts::{Assertion, Envelope, IdevidIssuer, SerialNumber, Voucher, VoucherFields};
 use pki::{
     Certificate,
     path::{self, Anchors, PathOptions, Purpose},
@@ -8,8 +8,8 @@ use pki::{
 use time::OffsetDateTime;
 
 use super::{
-    Alarm, AuditEvent, Decision, DeviceRecord, Domain, Facts, Grant, Holder, KeyClass, OwnerRecord,
-    Pin, Policy, Refusal, Request, Revocation,
+    Alarm, AuditEvent, Decision, DeviceRecord, Domain, Facts, Grant, Holder, KeyClass, KeyPin,
+    OwnerRecord, Pin, Policy, Refusal, Request, Revocation,
 };
 use crate::{cause::Cause, domain::DomainKey};
 
@@ -98,13 +98,19 @@ fn try_decide(
         let proven = assertion;
         return Err(Refusal::AssertionTooWeak { wanted, proven }.into());
     }
-    let pinned = pinned(&request.domain, owner, policy);
+    let domain_certificate = at_pin(&request.domain, owner, pin_of(owner, policy.pin));
+    let key_pin = key_pin(request, policy);
+    let pinned = pinned(request, owner, policy, envelope, key_pin);
     if pinned.not_after() <= now {
         let cause = Cause::new("path.expired", "it has expired");
         return Err(Refusal::PinUnusable(cause).into());
     }
-    let voucher = voucher(request, device, pinned, assertion, facts, policy, now)?;
-    let domain = DomainKey::of(pinned);
+    let pins = Pins {
+        certificate: pinned,
+        key: key_pin,
+    };
+    let voucher = voucher(request, device, &pins, assertion, facts, policy, now)?;
+    let domain = DomainKey::of(domain_certificate);
     let holder = Holder {
         domain,
         owner: owner.map(|owner| owner.id.clone()),
@@ -291,12 +297,53 @@ fn strength(assertion: Assertion) -> u8 {
     }
 }
 
-/// The certificate to pin: always a member of the validated chain.
+/// What a voucher is to pin.
+struct Pins<'a> {
+    /// A certificate of the validated chain.
+    certificate: &'a Certificate,
+    /// Its key instead, if the pledge wants that.
+    key: Option<&'a KeyPin>,
+}
+
+/// The key to pin, if the pledge named its registrar by key and that was proven.
+fn key_pin<'a>(request: &'a Request, policy: &Policy) -> Option<&'a KeyPin> {
+    // VCB-033: of several pins the pledge uses the one that corresponds to the form in which it
+    // named its registrar, so that one is all it needs.
+    let prior = request.prior.as_ref().filter(|prior| prior.proximity)?;
+    prior.seen_key.as_ref().filter(|_| policy.key_pins)
+}
+
+/// The certificate to pin, or whose key is pinned.
+fn pinned<'a>(
+    request: &'a Request,
+    owner: Option<&OwnerRecord>,
+    policy: &Policy,
+    envelope: Envelope,
+    key_pin: Option<&KeyPin>,
+) -> &'a Certificate {
+    let domain = &request.domain;
+    if key_pin.is_some() {
+        // CBR-105: A pinned raw public key is the public key of the registrar EE certificate. The
+        // pledge saw that key, and it was found in the registrar's chain.
+        return at_pin(domain, owner, Pin::EndEntity);
+    }
+    let by_policy = match envelope {
+        Envelope::Cose if request.nonce().is_some() => policy.constrained_pin,
+        // CBR-104: A nonceless voucher pins the highest CA allowed by policy.
+        _ => policy.pin,
+    };
+    at_pin(domain, owner, pin_of(owner, by_policy))
+}
+
+fn pin_of(owner: Option<&OwnerRecord>, by_policy: Pin) -> Pin {
+    owner.and_then(|owner| owner.pin).unwrap_or(by_policy)
+}
+
+/// The certificate at that place: always a member of the validated chain.
 ///
 /// BRSKI-5.5.2-03: certificates that came along in the message and are not part of the chain are
 /// never considered, so nobody gets a foreign CA pinned by adding it.
-fn pinned<'a>(domain: &'a Domain, owner: Option<&OwnerRecord>, policy: &Policy) -> &'a Certificate {
-    let pin = owner.and_then(|owner| owner.pin).unwrap_or(policy.pin);
+fn at_pin<'a>(domain: &'a Domain, owner: Option<&OwnerRecord>, pin: Pin) -> &'a Certificate {
     // Invariant: a Domain's chain is never empty, see `chain_of` where it is built.
     let top = match pin {
         Pin::EndEntity => 0,
@@ -321,7 +368,7 @@ fn pinned<'a>(domain: &'a Domain, owner: Option<&OwnerRecord>, policy: &Policy) 
 fn voucher(
     request: &Request,
     device: &DeviceRecord,
-    pinned: &Certificate,
+    pins: &Pins<'_>,
     assertion: Assertion,
     facts: &Facts,
     policy: &Policy,
@@ -333,8 +380,15 @@ fn voucher(
     let mut fields = VoucherFields::new(serial);
     fields.created_on = Some(now);
     fields.assertion = Some(assertion);
-    fields.pinned_domain_cert = Some(pinned.clone());
-    fields.domain_cert_revocation_checks = Some(false);
+    match pins.key {
+        Some(KeyPin::Sha256(hash)) => fields.pinned_domain_pubk_sha256 = Some(*hash),
+        Some(KeyPin::PublicKey(key)) => fields.pinned_domain_pubk = Some(key.clone()),
+        None => {
+            fields.pinned_domain_cert = Some(pins.certificate.clone());
+            // A key has no revocation that anybody could be told to check.
+            fields.domain_cert_revocation_checks = Some(false);
+        }
+    }
     // BRSKI-5.6-21: "nonce: The nonce from the pledge if available", the same string.
     fields.nonce = request.content.nonce.clone();
     // VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02: idevid-issuer is included if the serial number is
@@ -350,7 +404,7 @@ fn voucher(
     if request.nonce().is_none() && device.has_clock {
         // BRSKI-5.6-26: "The expires-on field SHOULD be before the earliest of these three
         // values": voucher lifetime, registrar's certificate, CRL lifetime.
-        let mut limits = vec![now + policy.voucher_lifetime, pinned.not_after()];
+        let mut limits = vec![now + policy.voucher_lifetime, pins.certificate.not_after()];
         limits.extend(request.domain.chain.first().map(Certificate::not_after));
         if let Revocation::Good { until: Some(until) } = facts.revocation {
             limits.push(until);

@@ -17,7 +17,7 @@ mod request;
 pub use audit::{AuditTruncation, answer_audit, audit_log};
 pub use decide::decide;
 pub use refusal::Refusal;
-pub use request::{Devices, Inbound, Prior, Request, open_audit_request, open_request};
+pub use request::{Devices, Inbound, KeyPin, Prior, Request, open_audit_request, open_request};
 
 use artifacts::{Assertion, Envelope, Tolerances, Voucher};
 use pki::Certificate;
@@ -30,7 +30,14 @@ use crate::{domain::DomainKey, stored};
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Which certificate of the registrar's chain a voucher pins, unless the owner says otherwise.
+    /// It is also the one by which a holder is known, whatever a voucher in COSE pins.
     pub pin: Pin,
+    /// The same for vouchers in COSE with a nonce, which a constrained device checks against this
+    /// very connection: the closer to the registrar, the less it has to fetch and to verify.
+    pub constrained_pin: Pin,
+    /// Whether a pledge that names its registrar by key, or by the hash of it, gets just that
+    /// pinned, which makes the smallest voucher.
+    pub key_pins: bool,
     /// Oldest `created-on` of a voucher request that is still served; `None` ignores the leaf.
     pub request_age_max: Option<Duration>,
     /// Whether registrars that no owner registered get nonced vouchers (audit only).
@@ -52,6 +59,9 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             pin: Pin::TopOfChain,
+            // CBR-103: A nonced voucher pins the lowest CA of the registrar chain.
+            constrained_pin: Pin::Issuer,
+            key_pins: true,
             request_age_max: Some(Duration::minutes(15)),
             unknown_registrars: true,
             prior_required: true,
@@ -109,7 +119,7 @@ pub struct DeviceRecord {
 /// The domain that holds a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The key that was pinned.
+    /// The key of the domain, as [`Policy::pin`] says which one that is.
     pub domain: DomainKey,
     /// The owner behind it, if it is a registered one.
     pub owner: Option<String>,
@@ -272,7 +282,7 @@ pub struct Grant {
     pub idevid_key: Option<[u8; 32]>,
     /// Whether this renews an earlier voucher of the same domain.
     pub renewal: bool,
-    /// The certificate that the voucher pins.
+    /// The certificate that the voucher pins, or whose key it pins.
     pub pinned: Certificate,
 }
 
@@ -282,10 +292,10 @@ pub struct AuditEvent {
     /// When the voucher was issued.
     #[serde(with = "time::serde::rfc3339")]
     pub date: OffsetDateTime,
-    /// The domainID that the log shows.
+    /// The domainID that the log shows: of what was pinned.
     #[serde(with = "stored::bytes")]
     pub domain_id: Vec<u8>,
-    /// The key that was pinned, by which past owners are recognised.
+    /// The key of the domain, by which past owners are recognised.
     pub domain: DomainKey,
     /// The nonce, as the opaque string that it was; `None` for a nonceless voucher.
     pub nonce: Option<String>,

@@ -1,13 +1,14 @@
 //! Opening a registrar's voucher request: everything that needs no database.
 
 use artifacts::{
-    Assertion, Document, Envelope, Fault, SerialNumber, VoucherRequest, open,
+    Assertion, Document, Envelope, Fault, OLD_COSE_MEDIA_TYPE, Proximity, SerialNumber,
+    VoucherRequest, open,
     verify::{
         CheckResult, Outcome, RegistrarRequestContext, Trust, VerifiedRegistrarRequest,
         verify_registrar_request,
     },
 };
-use pki::{Certificate, path::Anchors};
+use pki::{Certificate, PublicKey, path::Anchors};
 use time::OffsetDateTime;
 
 use super::{DeviceKey, Domain, Policy, Refusal};
@@ -15,7 +16,7 @@ use crate::{
     cause::Cause,
     digest::sha256_fields,
     identity::{SerialRule, issuer_key_id},
-    media::{self, Acceptable},
+    media::{self, Acceptable, CoseName},
 };
 
 /// A request as it came in.
@@ -46,6 +47,7 @@ pub struct Request {
     pub(crate) content: VoucherRequest,
     pub(crate) envelope: Envelope,
     pub(crate) formats: Vec<Envelope>,
+    pub(crate) cose_name: CoseName,
     pub(crate) domain: Domain,
     pub(crate) device: DeviceKey,
     pub(crate) prior: Option<Prior>,
@@ -59,6 +61,28 @@ pub struct Prior {
     pub idevid: Certificate,
     /// Whether the registrar that the pledge saw is the one that signed the outer request.
     pub proximity: bool,
+    /// The registrar's key, if the pledge named it by that and not by a certificate.
+    pub seen_key: Option<KeyPin>,
+}
+
+/// A public key as requests name it and vouchers pin it.
+#[derive(Clone, Debug)]
+pub enum KeyPin {
+    /// The key itself.
+    PublicKey(PublicKey),
+    /// The SHA-256 of its SubjectPublicKeyInfo.
+    Sha256([u8; 32]),
+}
+
+impl KeyPin {
+    /// The SHA-256 of the SubjectPublicKeyInfo, whichever form it is.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        match self {
+            Self::PublicKey(key) => key.sha256(),
+            Self::Sha256(hash) => *hash,
+        }
+    }
 }
 
 impl Request {
@@ -115,6 +139,13 @@ impl Request {
     #[must_use]
     pub fn formats(&self) -> &[Envelope] {
         &self.formats
+    }
+
+    /// The media type of an answer in this format: COSE has two names, and the answer bears the one
+    /// in which the registrar asks.
+    #[must_use]
+    pub fn media_type_of(&self, envelope: Envelope) -> &'static str {
+        self.cose_name.of(envelope)
     }
 
     /// What was odd about the request and let pass by a named tolerance.
@@ -200,6 +231,10 @@ pub fn open_audit_request(
 
 fn envelope(inbound: Inbound<'_>, policy: &Policy) -> Result<Envelope, Refusal> {
     let content_type = inbound.content_type.unwrap_or_default();
+    // Deployed registrars know COSE vouchers by the old name only, and it says the same.
+    if media::essence(content_type) == OLD_COSE_MEDIA_TYPE {
+        return Ok(Envelope::Cose);
+    }
     Envelope::from_media_type(content_type, &policy.tolerances)
         .map(|(envelope, _)| envelope)
         .map_err(|_| Refusal::MediaType(content_type.to_owned()))
@@ -242,6 +277,16 @@ fn open_as(
         Some(Prior {
             idevid,
             proximity: verified.proximity_proven,
+            // VCB-035: the hash comes before the key, and the key before the certificate.
+            seen_key: prior
+                .request
+                .proximity()
+                .next()
+                .and_then(|seen| match seen {
+                    Proximity::PublicKeySha256(hash) => Some(KeyPin::Sha256(*hash)),
+                    Proximity::PublicKey(key) => Some(KeyPin::PublicKey(key.clone())),
+                    _ => None,
+                }),
         })
     });
     let device = match &verified.prior {
@@ -267,6 +312,7 @@ fn open_as(
         content: verified.request,
         envelope,
         formats,
+        cose_name: CoseName::asked_for(inbound.content_type, inbound.accept),
         domain: Domain::new(registrar, path),
         device,
         prior,

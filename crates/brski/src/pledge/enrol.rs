@@ -16,8 +16,8 @@ use pki::{
 use time::OffsetDateTime;
 
 use super::{
-    ClientCertificate, EnrolStep, Enrolled, Failure, PENDING_MAX, Phase, RETRY_AFTER_MAX, Request,
-    Step, What,
+    ClientCertificate, EnrolPhase, EnrolStep, Enrolled, Failure, PENDING_MAX, Phase, Procedure,
+    Request, Step, What,
     machine::{Answer, Machine, certificates, honoured, telemetry},
     voucher::{chain_is_pinned, stored_voucher},
 };
@@ -36,7 +36,7 @@ impl Machine {
                 }
                 if let Some(until) = phase.not_before.filter(|until| *until > now) {
                     return Step::Pause {
-                        until: until.min(now + RETRY_AFTER_MAX),
+                        until: until.min(now + self.longest_wait()),
                     };
                 }
                 // Making the key and the request needs no connection, but the connection's channel
@@ -181,14 +181,22 @@ impl Machine {
             location: answer.header("location"),
             body: answer.body,
         };
+        let procedure = self.config.procedure;
         match what {
             // BRSKI-5.7-08: "The client ignores any response."
-            What::VoucherStatus => self.advance(EnrolStep::CaCertificates),
+            What::VoucherStatus => self.voucher_reported(),
             What::CaCertificates => match self.take_ca_certificates(&http, answer, now) {
                 Ok(ders) => {
                     if let Phase::Enrol(phase) = &mut self.state.phase {
                         phase.ca_certificates = ders;
-                        phase.next = EnrolStep::CsrAttributes;
+                        // CBR-059: A pledge does not request /att.
+                        phase.next = match procedure {
+                            Procedure::Full => EnrolStep::CsrAttributes,
+                            Procedure::Constrained => EnrolStep::MakeRequest,
+                        };
+                        if let Some(body) = phase.issued.take() {
+                            return self.judge_issued(&body, now, random);
+                        }
                     }
                 }
                 Err(failure) => return self.enrolment_failed(failure, now, random),
@@ -213,10 +221,40 @@ impl Machine {
         self.proceed(now, random)
     }
 
-    fn advance(&mut self, next: EnrolStep) {
+    fn voucher_reported(&mut self) {
+        let procedure = self.config.procedure;
         if let Phase::Enrol(phase) = &mut self.state.phase {
-            phase.next = next;
+            phase.next = EnrolStep::CaCertificates;
+            // CBR-064: If the pinned CA is a root and signed the LDevID, /crts is skipped.
+            if procedure == Procedure::Constrained
+                && let Some(root) = pinned_root(phase)
+            {
+                phase.ca_certificates = vec![root];
+                phase.provisional = true;
+                phase.next = EnrolStep::MakeRequest;
+            }
         }
+    }
+
+    /// The CA certificates are there; the certificate has been since before.
+    fn judge_issued(&mut self, body: &[u8], now: OffsetDateTime, random: &[u8; 32]) -> Step {
+        let headers = [(
+            "content-type".to_owned(),
+            est::body::PKCS7_MIME_CERTS_ONLY.to_owned(),
+        )];
+        let answer = Answer {
+            status: 200,
+            headers: &headers,
+            body,
+        };
+        let http = HttpAnswer {
+            status: answer.status,
+            content_type: answer.header("content-type"),
+            retry_after: None,
+            location: None,
+            body,
+        };
+        self.enrol_answered(&http, &answer, now, random)
     }
 
     fn take_ca_certificates(
@@ -298,15 +336,30 @@ impl Machine {
                 self.proceed(now, random)
             }
             Ok(None) => {
-                let wait = honoured(answer.header("retry-after"), now);
+                let wait = honoured(answer.header("retry-after"), now, self.longest_wait());
                 if let Phase::Enrol(phase) = &mut self.state.phase {
                     phase.begun_at.get_or_insert(now);
                     phase.not_before = Some(now + wait);
                 }
                 Step::Pause { until: now + wait }
             }
+            // CBR-062: If the pinned CA is not both a root CA and signer of the LDevID, the pledge
+            // does GET /crts and chains the LDevID to one of the returned CAs.
+            Err(Failure::Certificate(_) | Failure::CaCertificates(_)) if self.is_provisional() => {
+                if let Phase::Enrol(phase) = &mut self.state.phase {
+                    phase.issued = Some(answer.body.to_vec());
+                    phase.provisional = false;
+                    phase.ca_certificates.clear();
+                    phase.next = EnrolStep::CaCertificates;
+                }
+                self.proceed(now, random)
+            }
             Err(failure) => self.enrolment_failed(failure, now, random),
         }
+    }
+
+    fn is_provisional(&self) -> bool {
+        matches!(&self.state.phase, Phase::Enrol(phase) if phase.provisional)
     }
 
     fn current_registrar(&mut self) -> Option<&mut super::RegistrarMemory> {
@@ -395,6 +448,13 @@ impl Machine {
             BodyTolerances::default()
         }
     }
+}
+
+/// What the voucher pins, if it is the certificate of a root CA.
+fn pinned_root(phase: &EnrolPhase) -> Option<Vec<u8>> {
+    let pinned = Certificate::from_der(phase.pinned.as_deref()?).ok()?;
+    let is_root = pinned.is_ca() && pinned.subject_der() == pinned.issuer_der();
+    is_root.then(|| pinned.der().to_vec())
 }
 
 fn from_est(what: What, request: HttpRequest) -> Request {

@@ -20,7 +20,7 @@ pub enum Failure {
     #[error("the registrar's certificate changed between connections")]
     RegistrarChanged,
     /// The registrar answered with a status that ends the attempt.
-    #[error("the registrar answered {what} with HTTP status {status}: {text}")]
+    #[error("the registrar answered {what} with status {status}: {text}")]
     Refused {
         /// The request.
         what: String,

@@ -1,7 +1,10 @@
 //! The state machine: attempts, connections, back-off, and the request for the voucher. The
 //! enrolment that follows is in `enrol.rs`.
 
-use artifacts::{Assertion, Nonce, RequestFields, VoucherRequest, VoucherStatus, sign_request};
+use artifacts::{
+    Assertion, Envelope, Nonce, PinnedDomainCert, RequestFields, VoucherRequest, VoucherStatus,
+    sign_request,
+};
 use est::client::{Redirect, redirect, retry_after};
 use pki::Certificate;
 use time::{Duration, OffsetDateTime};
@@ -9,9 +12,9 @@ use url::Url;
 
 use super::{
     ANSWER_SIZE_MAX_BYTES, BACK_OFF_MAX, BACK_OFF_MIN, CHAIN_LENGTH_MAX, ClientCertificate, Config,
-    EnrolPhase, EnrolStep, Expected, Failure, Input, PENDING_MAX, Phase, REFUSAL_TEXT_MAX_CHARS,
-    RETRY_AFTER_DEFAULT, RETRY_AFTER_MAX, RegistrarMemory, Request, State, Step, VoucherPhase,
-    WaitReason, What, judge_voucher, voucher,
+    EnrolPhase, EnrolStep, Expected, Failure, Input, MAX_AGE_MAX, PENDING_MAX, Phase, Procedure,
+    ProximityForm, REFUSAL_TEXT_MAX_CHARS, RETRY_AFTER_DEFAULT, RETRY_AFTER_MAX, RegistrarMemory,
+    Request, State, Step, VoucherPhase, WaitReason, What, judge_voucher, voucher,
 };
 use crate::{cause::Cause, paths, text::excerpt};
 
@@ -145,7 +148,7 @@ impl Machine {
                     // up to 4 days, after which time the enrollment attempt fails".
                     return self.fail(Failure::PendingTooLong, now, random);
                 }
-                if let Some(until) = soon(phase.not_before, now, RETRY_AFTER_MAX) {
+                if let Some(until) = soon(phase.not_before, now, self.longest_wait()) {
                     return Step::Pause { until };
                 }
                 if self.is_connected(ClientCertificate::Idevid) {
@@ -266,14 +269,25 @@ impl Machine {
             fields.created_on = self.config.at(now);
             // BRSKI-5.2-08, BRSKI-5.2-09: "Different nonces MUST be generated for each
             // bootstrapping attempt, whether in series or concurrently."
-            let nonce = Nonce::from_octets(random)
+            let nonce = Nonce::from_octets(nonce_octets(self.config.envelope, random))
                 .ok_or_else(|| internal("request.bad-nonce", "the nonce"))?;
             fields.nonce = Some(nonce);
             // BRSKI-5.2-10: assertion is "proximity" in the voucher request, and the pledge MUST
             // include the proximity-registrar-cert field.
             fields.assertion = Some(Assertion::Proximity);
             // BRSKI-3.4-08: the first certificate in the TLS server's certificate_list.
-            fields.proximity_registrar_cert = chain.first().cloned();
+            // CBR-154: proximity-registrar-pubk equals the SPKI of the server byte for byte.
+            let server = chain.first();
+            match self.config.proximity {
+                ProximityForm::Certificate => fields.proximity_registrar_cert = server.cloned(),
+                ProximityForm::PublicKey => {
+                    fields.proximity_registrar_pubk = server.map(|one| one.public_key().clone());
+                }
+                ProximityForm::PublicKeySha256 => {
+                    fields.proximity_registrar_pubk_sha256 =
+                        server.map(|one| one.public_key().sha256());
+                }
+            }
             let request = VoucherRequest::new(fields)
                 .map_err(|error| Failure::Internal(Cause::of(&error)))?;
             let signing_time = self.config.at(now);
@@ -372,6 +386,7 @@ impl Machine {
         now: OffsetDateTime,
         random: &[u8; 32],
     ) -> Step {
+        let longest = self.longest_wait();
         let Phase::Voucher(phase) = &mut self.state.phase else {
             return self.proceed(now, random);
         };
@@ -390,7 +405,7 @@ impl Machine {
                 }
             },
             202 => {
-                let wait = honoured(answer.header("retry-after"), now);
+                let wait = honoured(answer.header("retry-after"), now, longest);
                 phase.not_before = Some(now + wait);
                 Step::Pause { until: now + wait }
             }
@@ -427,6 +442,16 @@ impl Machine {
             envelope,
         };
         let voucher = judge_voucher(&self.config, answer.body, expected, now)?;
+        // CBR-028: after voucher verification, a registrar certificate without id-kp-cmcRA is
+        // refused as RA.
+        if self.config.procedure == Procedure::Constrained
+            && !chain.first().is_some_and(Certificate::has_cmc_ra)
+        {
+            return Err(Failure::RegistrarChain(Cause::new(
+                "pledge.registrar-not-ra",
+                "it is not marked as a registration authority",
+            )));
+        }
         Ok(EnrolPhase {
             registrar: phase.registrar,
             origin: phase.origin.clone(),
@@ -435,11 +460,14 @@ impl Machine {
             assertion: voucher
                 .assertion
                 .map(|assertion| assertion.as_str().to_owned()),
-            pinned: voucher
-                .pinned_domain_cert
-                .as_ref()
-                .map(|pinned| pinned.der().to_vec()),
+            // VCB-033: the pins that the pledge did not ask for are ignored.
+            pinned: match voucher::effective_pin(&self.config, &voucher) {
+                Some(PinnedDomainCert::Certificate(pinned)) => Some(pinned.der().to_vec()),
+                _ => None,
+            },
             ca_certificates: Vec::new(),
+            provisional: false,
+            issued: None,
             attributes: None,
             csr: None,
             begun_at: None,
@@ -536,6 +564,17 @@ impl Machine {
         self.begin_attempt(now)
     }
 
+    /// How long "later" is honoured.
+    pub(super) fn longest_wait(&self) -> Duration {
+        match self.config.procedure {
+            // BRSKI-5.6-07: "the pledge MUST limit the Retry-After time to 60 seconds."
+            Procedure::Full => RETRY_AFTER_MAX,
+            // CBR-057: On 5.03 with Max-Age the pledge waits Max-Age seconds. Somebody who is not
+            // authenticated yet cannot send it to sleep for days.
+            Procedure::Constrained => MAX_AGE_MAX,
+        }
+    }
+
     fn last_failure(&self) -> Failure {
         self.state
             .last_failure
@@ -568,6 +607,16 @@ impl Answer<'_> {
     }
 }
 
+/// So much of the random octets as a nonce has in this envelope: where each octet counts, half of
+/// them are still far more than anybody can guess.
+fn nonce_octets(envelope: Envelope, random: &[u8; 32]) -> &[u8] {
+    let (half, _) = random.split_at(16);
+    match envelope {
+        Envelope::Cose => half,
+        Envelope::Cms | Envelope::Jws => random,
+    }
+}
+
 /// A status report: `POST` of JSON.
 pub(super) fn telemetry(what: What, status: &VoucherStatus) -> Request {
     Request {
@@ -591,14 +640,13 @@ pub(super) fn certificates(ders: &[Vec<u8>]) -> Result<Vec<Certificate>, Failure
 }
 
 /// How long the pledge really waits after a 202.
-pub(super) fn honoured(header: Option<&str>, now: OffsetDateTime) -> Duration {
+pub(super) fn honoured(header: Option<&str>, now: OffsetDateTime, longest: Duration) -> Duration {
     // BRSKI-5.6-31: a date, a negative number or garbage is no reason to fail.
     let Some(value) = header else {
         return RETRY_AFTER_DEFAULT;
     };
-    let wait = Duration::try_from(retry_after(Some(value), now)).unwrap_or(RETRY_AFTER_MAX);
-    // BRSKI-5.6-07: "the pledge MUST limit the Retry-After time to 60 seconds."
-    wait.clamp(Duration::SECOND, RETRY_AFTER_MAX)
+    let wait = Duration::try_from(retry_after(Some(value), now)).unwrap_or(longest);
+    wait.clamp(Duration::SECOND, longest)
 }
 
 /// The moment to wait for, if it lies ahead. A clock that was set back must not make a pause

@@ -27,6 +27,9 @@ use crate::{identity::SerialRule, stored};
 ///
 /// BRSKI-5.6-07: "the pledge MUST limit the Retry-After time to 60 seconds."
 pub const RETRY_AFTER_MAX: Duration = Duration::seconds(60);
+/// The same where the procedure is [`Procedure::Constrained`]: what is called Max-Age there is waited
+/// out, up to the longest pause between attempts.
+pub const MAX_AGE_MAX: Duration = Duration::hours(1);
 /// The wait after a 202 whose `Retry-After` is missing or cannot be read.
 pub const RETRY_AFTER_DEFAULT: Duration = Duration::seconds(30);
 /// How long "later" is accepted before the attempt is given up.
@@ -62,6 +65,33 @@ impl Clock {
     }
 }
 
+/// In which steps a pledge enrols.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Procedure {
+    /// Those of RFC 8995.
+    #[default]
+    Full,
+    /// Those of draft-ietf-anima-constrained-voucher §6.7.1, with fewer round trips: no attributes
+    /// are asked for, and the CA certificates only if the voucher does not pin the root that
+    /// issues. A registrar has to be marked as registration authority.
+    Constrained,
+}
+
+/// How a pledge names the registrar that it saw in its voucher request, and so what it wants
+/// pinned ([rfc8366bis §8](https://datatracker.ietf.org/doc/html/draft-ietf-anima-rfc8366bis#section-8)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProximityForm {
+    /// The registrar's certificate: `proximity-registrar-cert`.
+    #[default]
+    Certificate,
+    /// Its public key: `proximity-registrar-pubk`.
+    PublicKey,
+    /// The SHA-256 of its public key: `proximity-registrar-pubk-sha256`, the smallest.
+    PublicKeySha256,
+}
+
 /// What the manufacturer built into the device.
 #[derive(Clone)]
 pub struct Config {
@@ -75,6 +105,8 @@ pub struct Config {
     pub masa_anchors: Anchors,
     /// The envelope that the device speaks.
     pub envelope: Envelope,
+    /// How it names the registrar that it saw.
+    pub proximity: ProximityForm,
     /// Whether the clock is trusted.
     pub clock: Clock,
     /// Whether nonceless vouchers are accepted.
@@ -85,6 +117,8 @@ pub struct Config {
     pub tolerances: Tolerances,
     /// Label of the EST resources, if any.
     pub est_label: Option<String>,
+    /// In which steps the device enrols.
+    pub procedure: Procedure,
     /// Give up after this many attempts; `None` for never.
     pub attempts_max: Option<u32>,
     /// For rehearsals of an attack: send these bytes instead of a fresh voucher request.
@@ -180,6 +214,12 @@ pub struct EnrolPhase {
     /// The domain's CA certificates, once fetched.
     #[serde(with = "stored::bytes::list", default)]
     pub ca_certificates: Vec<Vec<u8>>,
+    /// Whether they are only what the voucher pins, and not fetched yet.
+    #[serde(default)]
+    pub provisional: bool,
+    /// The body of an answer to the enrolment that is judged once the CA certificates are there.
+    #[serde(with = "stored::bytes::option", default)]
+    pub issued: Option<Vec<u8>>,
     /// The CSR attributes (DER), once fetched and if there are any.
     #[serde(with = "stored::bytes::option", default)]
     pub attributes: Option<Vec<u8>>,

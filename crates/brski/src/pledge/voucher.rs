@@ -17,7 +17,7 @@ use pki::{
 };
 use time::{Duration, OffsetDateTime};
 
-use super::{Clock, Config, Failure};
+use super::{Clock, Config, Failure, ProximityForm};
 use crate::cause::Cause;
 
 /// How far in the future a voucher's `created-on` may lie: clocks differ.
@@ -124,7 +124,7 @@ fn own_request(config: &Config, bytes: &[u8]) -> Result<VoucherRequest, Failure>
             "our own request is empty",
         ))
     })?;
-    VoucherRequest::from_json(payload, &config.tolerances)
+    VoucherRequest::from_payload(payload, config.envelope, &config.tolerances)
         .map(|(request, _)| request)
         .map_err(|error| internal(Cause::of(&error)))
 }
@@ -178,9 +178,32 @@ pub(super) fn stored_voucher(config: &Config, bytes: &[u8]) -> Result<Voucher, F
             "the stored voucher is empty",
         ))
     })?;
-    Voucher::from_json(payload, &config.tolerances)
+    let envelope = signed.dangerous_peek().envelope();
+    Voucher::from_payload(payload, envelope, &config.tolerances)
         .map(|(voucher, _)| voucher)
         .map_err(|error| Failure::Internal(Cause::of(&error)))
+}
+
+/// Which pin counts for this device.
+pub(super) fn effective_pin<'v>(
+    config: &Config,
+    voucher: &'v Voucher,
+) -> Option<PinnedDomainCert<'v>> {
+    // VCB-033: If several pinned-* attributes are present the pledge uses the one corresponding to
+    // the proximity-* form it sent and ignores the others.
+    let asked_for = voucher.pins().find(|pin| {
+        matches!(
+            (pin, config.proximity),
+            (PinnedDomainCert::Certificate(_), ProximityForm::Certificate)
+                | (PinnedDomainCert::PublicKey(_), ProximityForm::PublicKey)
+                | (
+                    PinnedDomainCert::PublicKeySha256(_),
+                    ProximityForm::PublicKeySha256
+                )
+        )
+    });
+    // VCB-034: otherwise the first understood of hash, key, certificate.
+    asked_for.or_else(|| voucher.pins().next())
 }
 
 /// Whether a chain that is shown on a later connection leads to what the voucher pinned.
@@ -190,10 +213,7 @@ pub(super) fn chain_is_pinned(
     chain: &[Certificate],
     now: OffsetDateTime,
 ) -> Result<(), Failure> {
-    let pin = voucher
-        .pins()
-        .find(|pin| matches!(pin, PinnedDomainCert::Certificate(_)))
-        .or_else(|| voucher.pins().next())
+    let pin = effective_pin(config, voucher)
         .ok_or_else(|| Failure::VoucherNoPin(Cause::new("voucher.no-pin", "nothing is pinned")))?;
     check_pin(&pin, chain, config.at(now), &[], Revocation::BestEffort)
         .map(|_| ())

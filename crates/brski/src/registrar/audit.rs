@@ -102,7 +102,7 @@ pub fn audit_call(exchange: &Exchange) -> Result<MasaCall, Refusal> {
     let base = Url::parse(masa).map_err(|error| Refusal::MasaUrlInvalid(error.to_string()))?;
     Ok(MasaCall {
         url: resource(&base, "requestauditlog"),
-        content_type: exchange.envelope.media_type(),
+        content_type: exchange.cose_name.of(exchange.envelope),
         accept: "application/json".to_owned(),
         body: body.clone(),
     })

@@ -4,7 +4,7 @@ use artifacts::Envelope;
 use time::{Duration, OffsetDateTime};
 
 use super::{Device, Exchange, PledgeRequest, Refusal, Stage};
-use crate::media::{self, Acceptable};
+use crate::media::{self, Acceptable, CoseName};
 
 /// What policy (an allow list, a human, a webhook) says about a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,8 @@ pub enum Step {
     },
     /// Keep the exchange and answer 200 with the voucher.
     Voucher {
-        /// The signed voucher, byte for byte as it came.
+        /// The signed voucher as the pledge gets it: byte for byte as it came, but for what
+        /// [`masa_answered`](super::masa_answered) takes off COSE.
         voucher: Vec<u8>,
         /// Its format, for `Content-Type`.
         envelope: Envelope,
@@ -148,6 +149,7 @@ pub fn decide(
             accept: request.accept.clone(),
             begun_at: now,
             registrar_request: None,
+            cose_name: CoseName::Current,
             masa: None,
             voucher: None,
             voucher_envelope: None,
@@ -198,11 +200,12 @@ pub fn use_preloaded(
     {
         return None;
     }
+    let voucher = super::masa_call::for_pledge(&preloaded.voucher, preloaded.envelope).ok()?;
     Some(Step::Voucher {
-        voucher: preloaded.voucher.clone(),
+        voucher: voucher.clone(),
         envelope: preloaded.envelope,
         exchange: Exchange {
-            voucher: Some(preloaded.voucher.clone()),
+            voucher: Some(voucher),
             voucher_envelope: Some(preloaded.envelope),
             preloaded: true,
             pinned: super::masa_call::pinned_in(&preloaded.voucher, preloaded.envelope),

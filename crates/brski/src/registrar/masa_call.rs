@@ -2,8 +2,8 @@
 
 use artifacts::{
     ARTIFACT_SIZE_MAX_BYTES, Assertion, Document, DomainId, Envelope, IdevidIssuer, Nonce,
-    RequestFields, SerialNumber, Tolerances, Voucher, VoucherRequest, open, sign_request_with,
-    verify::check_pin,
+    PinnedDomainCert, RequestFields, SerialNumber, Tolerances, Voucher, VoucherRequest, open,
+    sign_request_with, verify::check_pin,
 };
 use pki::{Certificate, Identity, IncludeCertificates, SignOptions, path::Revocation};
 use time::OffsetDateTime;
@@ -23,6 +23,10 @@ use crate::{
 
 /// How much of a MASA's explanation is kept.
 const EXPLANATION_MAX_CHARS: usize = 500;
+
+/// How many certificates of a pledge go along with a request in COSE: there are readers that take
+/// 32 in all.
+const PLEDGE_CERTIFICATES_MAX: usize = 16;
 
 /// Which certificates go along with the registrar's request, and so what the MASA may pin
 /// ([RFC 8995 §5.5](https://www.rfc-editor.org/rfc/rfc8995.html#section-5.5)).
@@ -132,21 +136,54 @@ pub fn masa_call(
     // BRSKI-5.5-13: "The entire CMS-signed structure is to be included".
     fields.prior_signed_voucher_request = Some(request.bytes.clone());
     // BRSKI-5.5-14: proximity-registrar-cert stays out.
-    let body = sign(fields, exchange.envelope, identity, chain, now)?;
+    let body = sign(
+        fields,
+        exchange.envelope,
+        identity,
+        chain,
+        &certificates_of(device, exchange.envelope),
+        now,
+    )?;
+    exchange.cose_name = profile.cose_name;
     exchange.registrar_request = Some(body.clone());
     exchange.masa = Some(base.to_string());
     exchange.stage = Stage::AskedMasa;
     Ok(MasaCall {
         url: resource(&base, "requestvoucher"),
-        content_type: exchange.envelope.media_type(),
-        // BRSKI-5.5-07: "This list SHOULD be the entire list presented to the registrar in the
-        // pledge's original request".
-        accept: exchange
-            .accept
-            .clone()
-            .unwrap_or_else(|| exchange.envelope.media_type().to_owned()),
+        content_type: exchange.cose_name.of(exchange.envelope),
+        accept: accept_of(exchange),
         body,
     })
+}
+
+/// What the MASA is told that the pledge accepts.
+fn accept_of(exchange: &Exchange) -> String {
+    match (exchange.envelope, &exchange.accept) {
+        // BRSKI-5.5-07: "This list SHOULD be the entire list presented to the registrar in the
+        // pledge's original request".
+        (Envelope::Cms | Envelope::Jws, Some(accept)) => accept.clone(),
+        // CBR-091: The HTTP Accept header asks for the same media type as the PVR format.
+        (envelope, _) => exchange.cose_name.of(envelope).to_owned(),
+    }
+}
+
+/// What goes along of the pledge's own certificates: COSE requests of a pledge have none in them.
+fn certificates_of(device: &Device, envelope: Envelope) -> Vec<Certificate> {
+    match envelope {
+        Envelope::Cms | Envelope::Jws => Vec::new(),
+        // CBR-116: The RVR x5bag also contains all certificates the pledge presented in DTLS,
+        // IDevID EE and all CAs. What the pledge left out and its vendor's profile knows is no
+        // secret to the vendor's MASA.
+        Envelope::Cose => {
+            let mut all: Vec<Certificate> = Vec::new();
+            for certificate in device.shown.iter().chain(&device.path) {
+                if !all.contains(certificate) && all.len() < PLEDGE_CERTIFICATES_MAX {
+                    all.push(certificate.clone());
+                }
+            }
+            all
+        }
+    }
 }
 
 /// The POST for a request that was built and stored before: the same bytes again.
@@ -158,10 +195,7 @@ pub fn repeat_call(exchange: &Exchange) -> Result<MasaCall, Refusal> {
     let base = exchange.masa.as_deref().unwrap_or_default();
     let base = Url::parse(base).map_err(|error| Refusal::MasaUrlInvalid(error.to_string()))?;
     call.url = resource(&base, "requestvoucher");
-    call.accept = exchange
-        .accept
-        .clone()
-        .unwrap_or_else(|| exchange.envelope.media_type().to_owned());
+    call.accept = accept_of(exchange);
     Ok(call)
 }
 
@@ -189,7 +223,14 @@ pub fn nonceless_call(
     };
     // BRSKI-5.5: a registrar that seeks a nonceless voucher benefits from a less specific
     // certificate, because the registrar that uses it later may have another key.
-    let body = sign(fields, wanted.envelope, identity, ChainToSend::Whole, now)?;
+    let body = sign(
+        fields,
+        wanted.envelope,
+        identity,
+        ChainToSend::Whole,
+        &[],
+        now,
+    )?;
     Ok(MasaCall {
         url: resource(&wanted.masa, "requestvoucher"),
         content_type: wanted.envelope.media_type(),
@@ -237,7 +278,14 @@ pub fn owners_nonced_call(
         })?),
         None => None,
     };
-    let body = sign(fields, wanted.envelope, identity, ChainToSend::Whole, now)?;
+    let body = sign(
+        fields,
+        wanted.envelope,
+        identity,
+        ChainToSend::Whole,
+        &[],
+        now,
+    )?;
     Ok(MasaCall {
         url: resource(&wanted.masa, "requestvoucher"),
         content_type: wanted.envelope.media_type(),
@@ -266,6 +314,7 @@ fn sign(
     envelope: Envelope,
     identity: &Identity,
     chain: ChainToSend,
+    others: &[Certificate],
     now: OffsetDateTime,
 ) -> Result<Vec<u8>, Refusal> {
     let request =
@@ -278,13 +327,17 @@ fn sign(
             ChainToSend::EndEntity => IncludeCertificates::Signer,
             ChainToSend::Whole => IncludeCertificates::Chain,
         },
+        // CBR-101: The RVR x5bag contains every certificate the MASA needs to build the chain of
+        // the RVR signature.
+        extra_certs: others.to_vec(),
         ..SignOptions::default()
     };
     sign_request_with(&request, envelope, identity, &options)
         .map_err(|error| Refusal::Internal(Cause::of(&error)))
 }
 
-/// Judges the MASA's answer: hands the voucher on byte for byte, or says why not.
+/// Judges the MASA's answer: hands the voucher on, or says why not. It goes on byte for byte, but
+/// for the certificates beside a COSE signature, which are for registrars only.
 ///
 /// `own_chain` is the chain that the pledge sees on its TLS connection. The registrar cannot
 /// vouch for the voucher's signature, that is between the MASA and its device
@@ -299,11 +352,11 @@ pub fn masa_answered(
     now: OffsetDateTime,
 ) -> Step {
     match judge(exchange, answer, own_chain, profile, now) {
-        Ok((envelope, body, pinned)) => Step::Voucher {
-            voucher: body.to_vec(),
+        Ok((envelope, voucher, pinned)) => Step::Voucher {
+            voucher: voucher.clone(),
             envelope,
             exchange: Exchange {
-                voucher: Some(body.to_vec()),
+                voucher: Some(voucher),
                 voucher_envelope: Some(envelope),
                 pinned,
                 stage: Stage::VoucherSent,
@@ -314,15 +367,15 @@ pub fn masa_answered(
     }
 }
 
-type Judged<'a> = (Envelope, &'a [u8], Option<Pinned>);
+type Judged = (Envelope, Vec<u8>, Option<Pinned>);
 
-fn judge<'a>(
+fn judge(
     exchange: &Exchange,
-    answer: &MasaAnswer<'a>,
+    answer: &MasaAnswer<'_>,
     own_chain: &[Certificate],
     profile: &VendorProfile,
     now: OffsetDateTime,
-) -> Result<Judged<'a>, Refusal> {
+) -> Result<Judged, Refusal> {
     let (status, content_type, body) = match *answer {
         MasaAnswer::Unreachable(why) => {
             return Err(Refusal::MasaUnreachable(excerpt(
@@ -353,9 +406,16 @@ fn judge<'a>(
             "the voucher",
         )));
     }
-    let (envelope, _) =
-        Envelope::from_media_type(content_type.unwrap_or_default(), &profile.tolerances)
-            .map_err(|error| Refusal::MasaAnswer(Cause::of(&error)))?;
+    let content_type = content_type.unwrap_or_default();
+    // A MASA that was asked under the old name answers under it.
+    let asked_so = media::essence(content_type) == exchange.cose_name.of(exchange.envelope);
+    let envelope = if asked_so {
+        exchange.envelope
+    } else {
+        Envelope::from_media_type(content_type, &profile.tolerances)
+            .map_err(|error| Refusal::MasaAnswer(Cause::of(&error)))?
+            .0
+    };
     let wanted = media::acceptable(exchange.accept.as_deref(), exchange.envelope);
     if !matches!(wanted, Acceptable::These(formats) if formats.contains(&envelope)) {
         let text = format!("the pledge did not ask for {}", envelope.media_type());
@@ -377,11 +437,45 @@ fn judge<'a>(
         ));
     }
     // BRSKI-5.6.2-06: the registrar's TLS server certificate chains to the pinned-domain-cert.
-    for pin in voucher.pins().take(1) {
-        check_pin(&pin, own_chain, Some(now), &[], Revocation::BestEffort)
-            .map_err(|error| Refusal::VoucherUnfit(Cause::of(&error)))?;
+    // Which of several pins counts is the pledge's to know.
+    let mut fits = Ok(());
+    for pin in voucher.pins() {
+        match check_pin(&pin, own_chain, Some(now), &[], Revocation::BestEffort) {
+            Ok(_) => {
+                fits = Ok(());
+                break;
+            }
+            Err(error) => fits = Err(Refusal::VoucherUnfit(Cause::of(&error))),
+        }
     }
-    Ok((envelope, body, pinned_of(&voucher)))
+    fits?;
+    let pinned = pinned_of(&voucher, own_chain);
+    let voucher = for_pledge(body, envelope).map_err(Refusal::MasaAnswer)?;
+    Ok((envelope, voucher, pinned))
+}
+
+/// A voucher as the pledge gets it.
+pub(super) fn for_pledge(voucher: &[u8], envelope: Envelope) -> Result<Vec<u8>, Cause> {
+    if envelope != Envelope::Cose {
+        return Ok(voucher.to_vec());
+    }
+    let signed = open(
+        Document::Voucher,
+        voucher,
+        Some(envelope),
+        &Tolerances::lenient(),
+    )
+    .map_err(|error| Cause::of(&error))?;
+    match signed.dangerous_peek().cose() {
+        // CBR-083: Before forwarding a voucher to the pledge any unprotected x5bag (32) and x5chain
+        // (33) header is removed.
+        // CBR-084: Removing unprotected headers leaves protected bytes, payload and signature
+        // unchanged.
+        Some(cose) if !cose.certificates().is_empty() || !cose.is_tagged() => cose
+            .without_certificates()
+            .map_err(|error| Cause::of(&error)),
+        _ => Ok(voucher.to_vec()),
+    }
 }
 
 /// Looks inside a voucher without believing it.
@@ -392,13 +486,26 @@ fn read(body: &[u8], envelope: Envelope, tolerances: &Tolerances) -> Result<Vouc
         .dangerous_peek()
         .payload()
         .ok_or_else(|| Cause::new("cms.content-missing", "there is no content"))?;
-    Voucher::from_json(payload, tolerances)
+    Voucher::from_payload(payload, envelope, tolerances)
         .map(|(voucher, _)| voucher)
         .map_err(|error| Cause::of(&error))
 }
 
-fn pinned_of(voucher: &Voucher) -> Option<Pinned> {
-    let certificate = voucher.pinned_domain_cert.as_ref()?;
+/// What a voucher pins, as the audit log calls it. Of a key it is the certificate in the chain that
+/// the pledge sees.
+fn pinned_of(voucher: &Voucher, own_chain: &[Certificate]) -> Option<Pinned> {
+    let pinned = voucher.pins().find_map(|pin| match pin {
+        PinnedDomainCert::Certificate(certificate) => Some(certificate.clone()),
+        PinnedDomainCert::PublicKey(_) | PinnedDomainCert::PublicKeySha256(_) => own_chain
+            .first()
+            .filter(|own| {
+                let chain = std::slice::from_ref(*own);
+                check_pin(&pin, chain, None, &[], Revocation::BestEffort).is_ok()
+            })
+            .cloned(),
+        _ => None,
+    });
+    let certificate = &pinned?;
     Some(Pinned {
         domain_id: DomainId::of(certificate).as_bytes().to_vec(),
         key: DomainKey::of(certificate),
@@ -407,5 +514,5 @@ fn pinned_of(voucher: &Voucher) -> Option<Pinned> {
 
 /// What a voucher pins that was loaded before; `None` if it cannot be read.
 pub(super) fn pinned_in(body: &[u8], envelope: Envelope) -> Option<Pinned> {
-    pinned_of(&read(body, envelope, &Tolerances::lenient()).ok()?)
+    pinned_of(&read(body, envelope, &Tolerances::lenient()).ok()?, &[])
 }

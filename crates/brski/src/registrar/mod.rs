@@ -36,7 +36,7 @@ use artifacts::Envelope;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{domain::DomainKey, masa::DeviceKey, stored};
+use crate::{domain::DomainKey, masa::DeviceKey, media::CoseName, stored};
 
 /// What has to be kept of the exchange with one device between its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct Exchange {
         skip_serializing_if = "Option::is_none"
     )]
     pub registrar_request: Option<Vec<u8>>,
+    /// The name of COSE in calls to the MASA.
+    #[serde(default)]
+    pub cose_name: CoseName,
     /// The address of the MASA, up to and including `/.well-known/brski`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masa: Option<String>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Refusal;
-use crate::{identity::SerialRule, paths::BRSKI};
+use crate::{identity::SerialRule, media::CoseName, paths::BRSKI};
 
 /// The vendor profiles as written in TOML: `[[vendor]]` tables.
 ///
@@ -53,6 +53,8 @@ pub struct ProfileSpec {
     /// Whether the IDevID's validity period is ignored
     /// ([RFC 8995 §2.6.2](https://www.rfc-editor.org/rfc/rfc8995.html#section-2.6.2)).
     pub ignore_expiry: bool,
+    /// The name under which this vendor's MASA knows COSE vouchers.
+    pub cose_name: CoseName,
     /// Names of the tolerances towards this vendor's devices and MASA.
     pub tolerances: Vec<String>,
     /// Anything else that policy wants to match on.
@@ -76,6 +78,8 @@ pub struct VendorProfile {
     pub masa_url: MasaUrlRule,
     /// Whether the IDevID's validity period is ignored.
     pub ignore_expiry: bool,
+    /// The name under which the MASA knows COSE vouchers.
+    pub cose_name: CoseName,
     /// What is let pass.
     pub tolerances: Tolerances,
 }

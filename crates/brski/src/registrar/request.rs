@@ -20,7 +20,7 @@ use crate::{
     digest::sha256,
     identity::issuer_key_id,
     masa::DeviceKey,
-    media::{self, Acceptable},
+    media::{self, Acceptable, CoseName},
 };
 
 /// How far in the future a pledge's `created-on` may lie before its clock is called wrong.
@@ -36,6 +36,8 @@ pub struct Device {
     pub certificate: Certificate,
     /// The validated path, the IDevID first, the anchor last.
     pub path: Vec<Certificate>,
+    /// What the device showed on its connection, the IDevID first.
+    pub shown: Vec<Certificate>,
     /// The name of the vendor profile.
     pub vendor: String,
 }
@@ -89,6 +91,7 @@ pub fn identify(
                     },
                     certificate: leaf.clone(),
                     path,
+                    shown: chain.to_vec(),
                     vendor: profile.name.clone(),
                 });
             }
@@ -122,6 +125,8 @@ pub struct PledgeRequest {
     pub envelope: Envelope,
     /// The voucher formats that the pledge accepts, best first.
     pub formats: Vec<Envelope>,
+    /// The name of COSE in the answer.
+    pub cose_name: CoseName,
     /// The pledge's `Accept` header, to be handed on to the MASA.
     pub accept: Option<String>,
     /// What was odd about the request and let pass by a named tolerance.
@@ -129,6 +134,13 @@ pub struct PledgeRequest {
 }
 
 impl PledgeRequest {
+    /// The media type of an answer in this format: COSE has two names, and the answer bears the one
+    /// in which the pledge asks.
+    #[must_use]
+    pub fn media_type_of(&self, envelope: Envelope) -> &'static str {
+        self.cose_name.of(envelope)
+    }
+
     /// The nonce, as the opaque string that it is.
     #[must_use]
     pub fn nonce(&self) -> Option<&str> {
@@ -160,6 +172,12 @@ pub fn open_request(
         .map_err(|_| Refusal::MediaType(content_type.to_owned()))?;
     let shown = || inbound.accept.unwrap_or_default().to_owned();
     let formats = match media::acceptable(inbound.accept, envelope) {
+        // The MASA is asked in the format of the pledge and for that format only.
+        Acceptable::These(formats)
+            if envelope == Envelope::Cose && !formats.contains(&envelope) =>
+        {
+            return Err(Refusal::NotAcceptable(shown()));
+        }
         Acceptable::These(formats) => formats,
         Acceptable::NoneOfOurs => return Err(Refusal::NotAcceptable(shown())),
         Acceptable::NotUnderstood => return Err(Refusal::AcceptNotUnderstood(shown())),
@@ -191,6 +209,7 @@ pub fn open_request(
         content: verified.request,
         envelope,
         formats,
+        cose_name: CoseName::asked_for(inbound.content_type, inbound.accept),
         accept: inbound.accept.map(str::to_owned),
         oddities,
     })

@@ -163,6 +163,7 @@ fn exchange(own: &Ca) -> Exchange {
         accept: None,
         begun_at: NOW,
         registrar_request: Some(b"the request".to_vec()),
+        cose_name: brski::media::CoseName::Current,
         masa: Some("https://masa.example/.well-known/brski".to_owned()),
         voucher: None,
         voucher_envelope: None,

@@ -115,6 +115,7 @@ fn the_seeds_of_the_fuzz_targets_are_messages_that_are_accepted() {
             serial: SerialRule::default(),
             masa_url: MasaUrlRule::Extension,
             ignore_expiry: false,
+            cose_name: brski::media::CoseName::Current,
             tolerances: Tolerances::strict(),
         };
         let profiles = Profiles::new(vec![profile.clone()]);
@@ -139,6 +140,8 @@ fn the_seeds_of_the_fuzz_targets_are_messages_that_are_accepted() {
             assertions: vec![artifacts::Assertion::Proximity],
             tolerances: Tolerances::strict(),
             est_label: None,
+            procedure: pledge::Procedure::Full,
+            proximity: pledge::ProximityForm::Certificate,
             attempts_max: None,
             replay: None,
         };

@@ -4,6 +4,9 @@
 
 mod audit_log;
 mod bad_input;
+mod constrained;
+mod constrained_masa;
+mod constrained_pledge;
 mod flow;
 mod fuzz_seeds;
 mod lossy;

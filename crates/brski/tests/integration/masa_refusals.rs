@@ -191,7 +191,7 @@ const ROWS: &[Row] = &[
         s.accept = Some("text/html".to_owned());
     }),
     ("masa.not-acceptable", 406, "BRSKI-5.6-17", |s| {
-        s.accept = Some("application/voucher-cose+cbor".to_owned());
+        s.accept = Some("application/voucher-cms+json;q=0".to_owned());
     }),
     ("masa.request-malformed", 400, "BRSKI-5.6-03", |s| {
         s.tamper = |bytes| bytes.truncate(40);

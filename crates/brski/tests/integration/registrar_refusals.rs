@@ -152,7 +152,7 @@ const ROWS: &[Row] = &[
         },
     ),
     ("registrar.not-acceptable", 406, "BRSKI-5.6-17", |s| {
-        s.accept = Some("application/voucher-cose+cbor".to_owned());
+        s.accept = Some("application/voucher-cms+json;q=0".to_owned());
     }),
     (
         "registrar.no-client-certificate",
@@ -436,6 +436,7 @@ fn vendor_profiles_say_how_a_device_is_recognised() {
             serial: rule.clone(),
             masa_url: MasaUrlRule::Fallback("masa.fallback.example".to_owned()),
             ignore_expiry: false,
+            cose_name: brski::media::CoseName::Current,
             tolerances: Tolerances::strict(),
         };
         let profiles = Profiles::new(vec![

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use artifacts::{Envelope, Tolerances, sign_voucher};
+use artifacts::{
+    Assertion::{Logged, Proximity, Verified},
+    Envelope, Tolerances, sign_voucher,
+};
 use brski::{
     SerialRule,
     masa::{self, AuditEvent, AuditTruncation, Decision, DeviceRecord, OwnerRecord},
@@ -148,12 +151,12 @@ impl Masa {
                 let entry = (issued, grant.envelope, bytes.clone());
                 self.issued.insert(request.fingerprint(), entry);
                 self.log.push("granted".to_owned());
-                Response::new(200, grant.envelope.media_type(), bytes)
+                Response::new(200, request.media_type_of(grant.envelope), bytes)
             }
             Decision::Again => {
                 let (_, envelope, bytes) = &self.issued[&request.fingerprint()];
                 self.log.push("again".to_owned());
-                Response::new(200, envelope.media_type(), bytes.clone())
+                Response::new(200, request.media_type_of(*envelope), bytes.clone())
             }
             Decision::Refuse { refusal, alarm } => {
                 self.alarms.extend(alarm);
@@ -181,11 +184,7 @@ impl Masa {
 
     fn refuse(&mut self, refusal: &masa::Refusal) -> Response {
         self.log.push(refusal.code().to_owned());
-        Response::new(
-            refusal.http_status(),
-            "text/plain; charset=utf-8",
-            refusal.body(),
-        )
+        Response::new(refusal.http_status(), "text/plain", refusal.body())
     }
 }
 
@@ -237,6 +236,7 @@ impl Registrar {
             serial: SerialRule::default(),
             masa_url: MasaUrlRule::Extension,
             ignore_expiry: false,
+            cose_name: brski::media::CoseName::Current,
             tolerances: Tolerances::strict(),
         };
         Self {
@@ -379,7 +379,8 @@ impl Registrar {
             } => {
                 self.known_keys.insert(serial.clone(), device.key_digest());
                 self.exchanges.insert(serial, stored(&exchange));
-                Ok(Response::new(200, envelope.media_type(), voucher))
+                let name = request.media_type_of(envelope);
+                Ok(Response::new(200, name, voucher))
             }
             registrar::Step::Refuse(refusal) => Err(refusal),
             registrar::Step::AskMasa { .. } => unreachable!("carried out above"),
@@ -447,7 +448,7 @@ impl Registrar {
         let serial = self.serial_of(client, now)?;
         let exchange = self.exchanges.get(&serial).cloned();
         let strict = Tolerances::strict();
-        let reported = registrar::voucher_status(inbound.body, exchange.as_ref(), &strict)?;
+        let reported = registrar::voucher_status(report(&inbound), exchange.as_ref(), &strict)?;
         if let (Some(stage), Some(exchange)) = (reported.stage, self.exchanges.get_mut(&serial)) {
             exchange.stage = stage;
         }
@@ -492,7 +493,7 @@ impl Registrar {
         let matching = self.issued.get(&serial) == client.first();
         let exchange = self.exchanges.get(&serial).cloned();
         let strict = Tolerances::strict();
-        let reported = registrar::enrol_status(inbound.body, exchange.as_ref(), matching, &strict)?;
+        let reported = registrar::enrol_status(report(&inbound), exchange.as_ref(), matching, &strict)?;
         if let (Some(stage), Some(exchange)) = (reported.stage, self.exchanges.get_mut(&serial)) {
             exchange.stage = stage;
         }
@@ -557,6 +558,13 @@ impl Registrar {
     }
 }
 
+fn report<'a>(inbound: &masa::Inbound<'a>) -> registrar::ReportBody<'a> {
+    match inbound.content_type {
+        Some("application/cbor") => registrar::ReportBody::Cbor(inbound.body),
+        _ => registrar::ReportBody::Json(inbound.body),
+    }
+}
+
 /// Through storage and back, as between two requests in a real registrar.
 fn stored(exchange: &Exchange) -> Exchange {
     let text = serde_json::to_string(exchange).unwrap();
@@ -594,13 +602,11 @@ impl Device {
             envelope: Envelope::Cms,
             clock: pledge::Clock::Trusted,
             nonceless: true,
-            assertions: vec![
-                artifacts::Assertion::Verified,
-                artifacts::Assertion::Proximity,
-                artifacts::Assertion::Logged,
-            ],
+            assertions: vec![Verified, Proximity, Logged],
             tolerances: Tolerances::strict(),
             est_label: None,
+            procedure: pledge::Procedure::Full,
+            proximity: pledge::ProximityForm::Certificate,
             attempts_max: Some(1),
             replay: None,
         }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use artifacts::Envelope;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use brski::masa::KeyPin;
 use clap::{Args, Subcommand, ValueEnum};
 use daemon::Outcome;
 use daemon::cli::Progress;
-use pki::Certificate;
+use pki::{Certificate, PublicKey};
 use serde_json::{Value, json};
 use store::{AssertSqlSafe, Store, params};
 use time::format_description::well_known::Rfc3339;
@@ -32,6 +35,7 @@ pub(super) enum VoucherCommand {
 enum Form {
     Cms,
     Jws,
+    Cose,
 }
 
 #[derive(Debug, Args)]
@@ -45,7 +49,7 @@ pub(super) struct IssueArguments {
     /// The folder for the vouchers and the manifest.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Format: `.vcj` for CMS, `.vjj` for JWS.
+    /// Format: `.vcj` for CMS, `.vjj` for JWS, `.vch` for COSE.
     #[arg(long, value_enum, default_value = "cms")]
     format: Form,
     /// Lifetime in days.
@@ -57,6 +61,13 @@ pub(super) struct IssueArguments {
     /// PEM file with the certificate of the owner to pin, if it has several.
     #[arg(long, value_name = "FILE")]
     pin: Option<PathBuf>,
+    /// PEM file with a public key, or with a certificate, of the owner's registrar: the voucher pins
+    /// this key instead of a certificate.
+    #[arg(long, value_name = "FILE")]
+    pin_key: Option<PathBuf>,
+    /// Pin the SHA-256 of that key, which is smaller.
+    #[arg(long, requires = "pin_key")]
+    pin_hash: bool,
     /// Give devices that nobody bought to this owner.
     #[arg(long)]
     claim_unsold: bool,
@@ -145,6 +156,34 @@ pub(super) async fn run(context: &Context, command: &VoucherCommand) -> Result<O
     }
 }
 
+impl IssueArguments {
+    fn key_pin(&self) -> Result<Option<KeyPin>, Error> {
+        let Some(path) = &self.pin_key else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
+        let body = text
+            .split_once("-----BEGIN PUBLIC KEY-----")
+            .and_then(|(_, rest)| rest.split_once("-----END PUBLIC KEY-----"))
+            .map(|(body, _)| body.split_whitespace().collect::<String>());
+        let key = if let Some(body) = body {
+            let der = STANDARD
+                .decode(body)
+                .map_err(|error| Error::malformed(path, error))?;
+            PublicKey::from_spki_der(&der).map_err(|error| Error::malformed(path, error))?
+        } else {
+            let certificate =
+                Certificate::load(path).map_err(|error| Error::malformed(path, error))?;
+            certificate.public_key().clone()
+        };
+        Ok(Some(if self.pin_hash {
+            KeyPin::Sha256(key.sha256())
+        } else {
+            KeyPin::PublicKey(key)
+        }))
+    }
+}
+
 async fn issue(context: &Context, arguments: &IssueArguments) -> Result<Outcome, Error> {
     let now = context.clock.now();
     let expires_on = match &arguments.expires_on {
@@ -162,10 +201,12 @@ async fn issue(context: &Context, arguments: &IssueArguments) -> Result<Outcome,
         envelope: match arguments.format {
             Form::Cms => Envelope::Cms,
             Form::Jws => Envelope::Jws,
+            Form::Cose => Envelope::Cose,
         },
         // Whole seconds: that is what people write and compare.
         expires_on: expires_on.replace_nanosecond(0).unwrap_or(expires_on),
         pin,
+        key: arguments.key_pin()?,
         claim_unsold: arguments.claim_unsold,
         renew: arguments.renew,
         dry_run: arguments.dry_run,
@@ -313,7 +354,7 @@ async fn one(store: &Store, id: i64) -> Result<(Value, Vec<u8>), Error> {
     Ok((summary(&row)?, row.bytes("body")?))
 }
 
-/// The signed JSON inside, for people.
+/// The signed content, for people: CBOR is shown with the names of its leaves.
 fn payload(body: &[u8]) -> Value {
     let tolerances = artifacts::Tolerances::lenient();
     let signed = artifacts::open(artifacts::Document::Voucher, body, None, &tolerances);
@@ -321,7 +362,12 @@ fn payload(body: &[u8]) -> Value {
         .ok()
         .and_then(|signed| {
             let signed = signed.dangerous_peek();
-            serde_json::from_slice(signed.payload()?).ok()
+            let payload = signed.payload()?;
+            if signed.envelope() != Envelope::Cose {
+                return serde_json::from_slice(payload).ok();
+            }
+            let (voucher, _) = artifacts::Voucher::from_cbor(payload, &tolerances).ok()?;
+            serde_json::from_slice(&voucher.to_json()).ok()
         })
         .unwrap_or(Value::Null)
 }

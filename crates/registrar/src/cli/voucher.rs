@@ -73,6 +73,9 @@ pub(super) struct RequestArguments {
     /// Ask for JWS instead of CMS.
     #[arg(long)]
     jws: bool,
+    /// Ask for COSE instead of CMS.
+    #[arg(long, conflicts_with = "jws")]
+    cose: bool,
 }
 
 pub(super) async fn run(context: &Context, command: &VoucherCommand) -> Result<Outcome, Error> {
@@ -397,6 +400,8 @@ async fn request(context: &Context, arguments: &RequestArguments) -> Result<Outc
     let issuer_key_id = issuer.and_then(|certificate| certificate.subject_key_id());
     let envelope = if arguments.jws {
         Envelope::Jws
+    } else if arguments.cose {
+        Envelope::Cose
     } else {
         Envelope::Cms
     };

@@ -37,6 +37,11 @@ impl Answered {
         }
     }
 
+    /// The body.
+    pub(super) fn body(&self) -> Bytes {
+        self.response.body.clone()
+    }
+
     /// For the timeline.
     pub(super) fn detail(&self, call: &MasaCall) -> serde_json::Value {
         let mut detail = call_detail(call);
@@ -296,9 +301,16 @@ pub(super) struct VoucherChecked {
 
 impl VoucherChecked {
     /// The line in the timeline.
-    pub(super) fn entry(&self, voucher: &[u8], envelope: Envelope, now: OffsetDateTime) -> Entry {
+    pub(super) fn entry(
+        &self,
+        voucher: &[u8],
+        handed_on_length: usize,
+        envelope: Envelope,
+        now: OffsetDateTime,
+    ) -> Entry {
         let mut detail = voucher_detail(voucher, envelope);
         if let Some(object) = detail.as_object_mut() {
+            object.insert("handed_on_length".into(), handed_on_length.into());
             object.insert("checks".into(), self.checks.clone().into());
             object.insert("signer".into(), self.signer.clone().into());
         }
@@ -338,12 +350,45 @@ pub(super) fn voucher_signer(
     let tolerances = &vendor.rules.tolerances;
     let signed = artifacts::open(Document::Voucher, voucher, Some(envelope), tolerances)
         .map_err(|error| unfit(&error))?;
+    if cannot_be_judged(&signed, vendor) {
+        return Ok(VoucherChecked {
+            checks: Vec::new(),
+            signer: None,
+        });
+    }
     let trust = Trust::new(&vendor.voucher.anchors, Some(now));
     let outcome = verify_voucher(&signed, &VoucherContext::new(trust), tolerances);
     let checks = outcome.checks().iter().map(check_detail).collect();
     let verified = outcome.into_result().map_err(|error| unfit(&error))?;
     let signer = verified.signer_path.first().map(pki::Certificate::subject);
     Ok(VoucherChecked { checks, signer })
+}
+
+/// Whether a COSE voucher brings nothing by which its signer could be led to the vendor's anchors.
+fn cannot_be_judged(signed: &pki::Unverified<artifacts::Signed>, vendor: &Vendor) -> bool {
+    let Some(cose) = signed.dangerous_peek().cose() else {
+        return false;
+    };
+    let by =
+        |certificate: &pki::Certificate| cose.verify_with_key(certificate.public_key()).is_ok();
+    match cose.certificates() {
+        // A MASA of the drafts before -27 sends no certificates. If none of the anchors signed
+        // it, nobody can tell here who did.
+        [] => !vendor.voucher.anchors.iter().any(by),
+        // CBR-129: the other case that is accepted is one self-signed certificate whose key
+        // verifies the voucher: it was signed with a bare key, which no anchor can vouch for.
+        [one] => {
+            one.subject_der() == one.issuer_der()
+                && one.verify_signature_by(one.public_key()).is_ok()
+                && by(one)
+                && !vendor
+                    .voucher
+                    .anchors
+                    .iter()
+                    .any(|anchor| anchor.public_key().spki_der() == one.public_key().spki_der())
+        }
+        _ => false,
+    }
 }
 
 fn check_detail(check: &Check) -> serde_json::Value {
@@ -369,7 +414,14 @@ pub(super) fn voucher_detail(voucher: &[u8], envelope: Envelope) -> serde_json::
     .ok()
     // Shown, not believed.
     .and_then(|signed| {
-        serde_json::from_slice::<serde_json::Value>(signed.dangerous_peek().payload()?).ok()
+        let signed = signed.dangerous_peek();
+        let payload = signed.payload()?;
+        if envelope != Envelope::Cose {
+            return serde_json::from_slice::<serde_json::Value>(payload).ok();
+        }
+        let lenient = artifacts::Tolerances::lenient();
+        let (voucher, _) = artifacts::Voucher::from_cbor(payload, &lenient).ok()?;
+        serde_json::from_slice(&voucher.to_json()).ok()
     });
     serde_json::json!({
         "format": envelope.name(),

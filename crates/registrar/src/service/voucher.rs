@@ -167,7 +167,7 @@ impl Service {
             )),
             Step::Voucher {
                 voucher, envelope, ..
-            } => Ok(Answer::ok(envelope.media_type(), voucher)),
+            } => Ok(Answer::ok(request.media_type_of(envelope), voucher)),
             Step::AskMasa { exchange } => {
                 self.ask_masa(attempt, &presented, &request, exchange, &own)
                     .await
@@ -294,6 +294,7 @@ impl Service {
         let began = self.now();
         let outcome = self.call_masa(vendor, &call).await;
         let own_chain = own_chain(&keys, own);
+        let received = outcome.as_ref().ok().map(masa::Answered::body);
         let (step, detail) = match outcome {
             Ok(answer) => {
                 let step = brski::registrar::masa_answered(
@@ -322,11 +323,13 @@ impl Service {
                 envelope,
                 exchange,
             } => {
-                let signer = masa::voucher_signer(&voucher, envelope, vendor, self.now());
+                // The certificates that the MASA sends along with COSE are for this very check.
+                let received = received.as_deref().unwrap_or(&voucher);
+                let signer = masa::voucher_signer(received, envelope, vendor, self.now());
                 match signer {
                     Ok(checked) => {
                         attempt.note(entry);
-                        let note = checked.entry(&voucher, envelope, self.now());
+                        let note = checked.entry(received, voucher.len(), envelope, self.now());
                         attempt.note(note);
                     }
                     Err(error) => {
@@ -337,13 +340,13 @@ impl Service {
                     }
                 }
                 let voucher = self.save_voucher(attempt, exchange, false).await?;
-                Ok(Answer::ok(envelope.media_type(), voucher))
+                Ok(Answer::ok(request.media_type_of(envelope), voucher))
             }
             Step::Refuse(refusal) => {
                 let error = Error::from(refusal);
                 if matches!(error, Error::Refused(Refusal::MasaUnreachable(_)))
                     && let Some(answer) = self
-                        .fall_back(attempt, presented, &exchange, &error)
+                        .fall_back(attempt, presented, request, &exchange, &error)
                         .await?
                 {
                     return Ok(answer);
@@ -388,6 +391,7 @@ impl Service {
         &self,
         attempt: &mut Attempt,
         presented: &Presented,
+        request: &PledgeRequest,
         exchange: &Exchange,
         error: &Error,
     ) -> Result<Option<Answer>, Error> {
@@ -424,7 +428,7 @@ impl Service {
                     .detail(masa::voucher_detail(&candidate.voucher, envelope)),
                 );
                 let voucher = self.save_voucher(attempt, exchange, true).await?;
-                return Ok(Some(Answer::ok(envelope.media_type(), voucher)));
+                return Ok(Some(Answer::ok(request.media_type_of(envelope), voucher)));
             }
         }
         Ok(None)
@@ -747,6 +751,7 @@ fn own_chain(keys: &super::Keys, own: &[pki::Certificate]) -> Vec<pki::Certifica
 
 /// The device's request, decoded for the timeline.
 fn request_detail(request: &PledgeRequest) -> serde_json::Value {
+    // The leaves are shown by name, also where they came by number.
     let content: serde_json::Value =
         serde_json::from_slice(&request.content.to_json()).unwrap_or_default();
     serde_json::json!({
