@@ -172,6 +172,7 @@ pub async fn serve(
             handler: Arc::clone(&handler),
             shared: Arc::clone(&server.shared),
             tracker: server.tracker.clone(),
+            ended: CancellationToken::new(),
             start,
         };
         server.tracker.spawn(task.run(shutdown.clone()));
@@ -268,6 +269,8 @@ struct Task {
     handler: Arc<dyn Handler>,
     shared: Arc<Shared>,
     tracker: TaskTracker,
+    /// Nobody takes answers any more.
+    ended: CancellationToken,
     start: Instant,
 }
 
@@ -304,6 +307,7 @@ impl Task {
             {
                 self.shard.close(now);
                 self.write();
+                self.ended.cancel();
                 return;
             }
             if self.shard.has_work() {
@@ -366,6 +370,7 @@ impl Task {
     fn ask(&self, asked: Asked, answer: mpsc::UnboundedSender<Answer>) {
         let handler = Arc::clone(&self.handler);
         let shared = Arc::clone(&self.shared);
+        let ended = self.ended.clone();
         self.tracker.spawn(async move {
             let Asked {
                 peer,
@@ -374,8 +379,11 @@ impl Task {
             } = asked;
             let work = async move { handler.handle(peer, request).await };
             let work = AssertUnwindSafe(work).catch_unwind();
-            let limit = shared.limits.request_time_max;
-            let response = match tokio::time::timeout(limit, work).await {
+            let work = tokio::time::timeout(shared.limits.request_time_max, work);
+            let Some(result) = ended.run_until_cancelled(work).await else {
+                return;
+            };
+            let response = match result {
                 Ok(Ok(response)) => response,
                 Ok(Err(_)) => {
                     Counters::add(&shared.counters.panics);

@@ -121,6 +121,8 @@ pub(super) struct Shard {
     waiting: Fair<Place>,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
     asked: VecDeque<Asked>,
+    /// Requests that are being answered.
+    answering: usize,
 }
 
 impl Shard {
@@ -145,6 +147,7 @@ impl Shard {
             waiting,
             out: VecDeque::new(),
             asked: VecDeque::new(),
+            answering: 0,
         }
     }
 
@@ -589,6 +592,7 @@ impl Shard {
     /// The handler's answer.
     pub(super) fn answer(&mut self, now: Moment, ticket: Ticket, response: Response) {
         let counters = &self.shared.counters;
+        self.answering = self.answering.saturating_sub(1);
         match ticket.name.what() {
             Named::Session(id) => {
                 Counters::give_back(&counters.requests);
@@ -677,6 +681,7 @@ impl Shard {
         match taken {
             Ok(peer) => {
                 Counters::add(&counters.requests_taken);
+                self.answering += 1;
                 let ticket = Ticket { exchange, name };
                 self.asked.push_back(Asked {
                     peer,
@@ -707,7 +712,7 @@ impl Shard {
 
     /// Requests that are being answered.
     pub(super) fn is_answering(&self) -> bool {
-        !self.asked.is_empty() || self.associations.values().any(|a| a.open > 0)
+        self.answering > 0
     }
 
     /// Ends all associations.
@@ -774,3 +779,6 @@ pub(super) fn block_exponent(payload_max: usize) -> Option<u8> {
             .unwrap_or_default()
     })
 }
+
+#[cfg(test)]
+mod tests;

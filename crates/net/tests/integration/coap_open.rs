@@ -150,7 +150,11 @@ async fn a_handler_that_panics_or_hangs_costs_one_answer() {
 
 #[tokio::test]
 async fn requests_in_the_clear_have_a_limit_of_their_own() {
-    let server = Server::with(|config| config.limits.open_requests_max = 3).await;
+    let server = Server::with(|config| {
+        config.limits.open_requests_max = 3;
+        config.limits.drain_time_max = Duration::from_millis(50);
+    })
+    .await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let to = server.open_address();
     let request = get(Kind::NonConfirmable, "never");
@@ -162,6 +166,7 @@ async fn requests_in_the_clear_have_a_limit_of_their_own() {
         .until("the rest is refused", |s| s.requests_refused == 17)
         .await;
     assert_eq!(server.statistics().open_requests_now, 3);
+    // It does not wait for those for ever.
     server.stop().await;
 }
 
