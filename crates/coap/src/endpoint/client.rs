@@ -308,7 +308,6 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         let Some(call) = self.calls.get_mut(&handle) else {
             return;
         };
-        call.round += 1;
         let payload = std::mem::take(&mut message.payload);
         let response = Response::read(&message, Vec::new());
         if call.multicast {
@@ -322,6 +321,8 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
             });
             return;
         }
+        // Many may answer to a multicast request: its time goes on. Any other has its answer.
+        call.round += 1;
         let block1 = message.value(option::BLOCK1).and_then(Block::decode);
         let block2 = message.value(option::BLOCK2).and_then(Block::decode);
         let last = call.offset + call.length >= call.request.payload.len();
