@@ -419,6 +419,8 @@ pub(crate) enum Script {
     Huge(usize),
     /// Nothing for so long.
     Slow(Duration),
+    /// What it should, after so long.
+    Late(Duration),
     /// A voucher for another device.
     WrongSerial,
     /// A voucher with another nonce.
@@ -578,6 +580,7 @@ async fn voucher(inner: &Inner, body: &[u8]) -> Response {
             tokio::time::sleep(*time).await;
             return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
+        Script::Late(time) => tokio::time::sleep(*time).await,
         _ => {}
     }
     let (request, pin, envelope) = read(body);
@@ -616,14 +619,20 @@ pub(crate) fn read(body: &[u8]) -> (VoucherRequest, Certificate, Envelope) {
     let tolerances = Tolerances::strict();
     let signed = artifacts::open(Document::Request, body, None, &tolerances).unwrap();
     let signed = signed.dangerous_peek();
-    let (request, _) = VoucherRequest::from_json(signed.payload().unwrap(), &tolerances).unwrap();
-    let top = signed
-        .certificates()
+    let (payload, envelope) = (signed.payload().unwrap(), signed.envelope());
+    let (request, _) = VoucherRequest::from_payload(payload, envelope, &tolerances).unwrap();
+    // A bag of COSE has no order, and holds the device's certificates too.
+    let certificates = signed.certificates();
+    let registrar = certificates
         .iter()
-        .find(|certificate| certificate.is_ca())
-        .or_else(|| signed.certificates().first())
+        .find(|certificate| certificate.has_cmc_ra())
+        .or(certificates.first())
         .unwrap();
-    (request, top.clone(), signed.envelope())
+    let top = certificates
+        .iter()
+        .find(|certificate| certificate.subject_der() == registrar.issuer_der())
+        .unwrap_or(registrar);
+    (request, top.clone(), envelope)
 }
 
 fn history(inner: &Inner, body: Option<&[u8]>) -> Response {

@@ -4,6 +4,8 @@
 mod bad_input;
 mod ca_keys;
 mod coap;
+mod coap_clients;
+mod coap_vouchers;
 mod commands;
 mod engines;
 mod enrolment;

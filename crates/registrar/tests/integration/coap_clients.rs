@@ -1,0 +1,231 @@
+//! CoAP clients that others wrote: libcoap's `coap-client`, built with OpenSSL and with GnuTLS,
+//! and `openssl s_client`.
+
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use coap::link;
+use est::client::CaCertificates;
+use pki::{Certificate, Identity, Signer as _, SoftwareKey};
+
+use crate::coap::registrar;
+use crate::coap_vouchers::{constrained, small, voucher_of};
+use crate::enrolment::{ALLOW, edit};
+use crate::harness::{Lab, Script};
+
+/// The two builds.
+const CLIENTS: [&str; 2] = ["coap-client-openssl", "coap-client-gnutls"];
+
+/// `{"version": 1, "status": true}`
+const YES: &[u8] = b"\xa2\x67version\x01\x66status\xf5";
+
+struct Client<'l> {
+    lab: &'l Lab,
+    program: &'static str,
+    /// The file of its certificates, and that of its key.
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl<'l> Client<'l> {
+    fn new(lab: &'l Lab, program: &'static str, identity: Option<&Identity>) -> Self {
+        let identity = identity.map(|identity| {
+            let name = hex::encode(&identity.chain[0].sha256()[..4]);
+            let chain = lab.path(&format!("{name}.pem"));
+            let pem: Vec<String> = identity.chain.iter().map(Certificate::to_pem).collect();
+            std::fs::write(&chain, pem.concat()).unwrap();
+            let file = lab.path(&format!("{name}.key"));
+            let key = SoftwareKey::from_pkcs8_der(&identity.signer.to_pkcs8().unwrap()).unwrap();
+            std::fs::write(&file, key.to_pkcs8_pem().unwrap().as_bytes()).unwrap();
+            (chain, file)
+        });
+        Self {
+            lab,
+            program,
+            identity,
+        }
+    }
+
+    /// Runs the client against a path with these arguments, and gives what it wrote and said.
+    async fn run(&self, path: &str, arguments: &[&str]) -> (Vec<u8>, String) {
+        let out = self.lab.path("answer");
+        let _ = std::fs::remove_file(&out);
+        let address = self.lab.running().coap_addresses()[0];
+        let mut command = tokio::process::Command::new(self.program);
+        command.args(["-n", "-B", "20", "-v", "4"]);
+        if let Some((chain, key)) = &self.identity {
+            command.arg("-c").arg(chain).arg("-j").arg(key);
+        }
+        let output: Output = command
+            .args(arguments)
+            .arg("-o")
+            .arg(&out)
+            .arg(format!("coaps://{address}/{path}"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        (std::fs::read(&out).unwrap_or_default(), said)
+    }
+
+    async fn get(&self, path: &str, arguments: &[&str]) -> Vec<u8> {
+        let (body, said) = self.run(path, arguments).await;
+        assert!(!body.is_empty(), "{} {path}: {said}", self.program);
+        body
+    }
+
+    async fn post(&self, path: &str, body: &[u8], arguments: &[&str]) -> (Vec<u8>, String) {
+        let file = self.lab.path("request");
+        std::fs::write(&file, body).unwrap();
+        let file = file.display().to_string();
+        let mut all = vec!["-m", "post", "-f", &file];
+        all.extend_from_slice(arguments);
+        self.run(path, &all).await
+    }
+}
+
+/// Writes a vendor profile with the CA that issues the devices: the OpenSSL build sends a client
+/// certificate without those above it.
+fn profile(lab: &Lab) {
+    let ca = &lab.pki.manufacturer_ca.chain[0];
+    std::fs::write(lab.path("vendors.d/device-ca.pem"), ca.to_pem()).unwrap();
+    let text = "name = \"acme\"\nintermediates = [\"device-ca.pem\"]\n";
+    std::fs::write(lab.path("vendors.d/acme.toml"), text).unwrap();
+}
+
+/// A CSR by OpenSSL, with its key.
+async fn openssl_csr(lab: &Lab, name: &str, subject: &str) -> (Vec<u8>, SoftwareKey) {
+    let key = lab.path(&format!("{name}.key"));
+    let csr = lab.path(&format!("{name}.csr"));
+    let script = format!(
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {key} && \
+         openssl req -new -key {key} -subj {subject} -outform DER -out {csr}",
+        key = key.display(),
+        csr = csr.display()
+    );
+    let made = tokio::process::Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .await
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let key = std::fs::read_to_string(key).unwrap();
+    let key = SoftwareKey::from_pem(&key, None).unwrap();
+    (std::fs::read(csr).unwrap(), key)
+}
+
+/// Requirements: CBR-009, CBR-032, CBR-033, CBR-042, CBR-052, CBR-054, CBR-081, CBR-085, CBR-086,
+/// CBR-149, ESC-001, ESC-008, ESC-018, ESC-030, ESC-036, COA-021, COA-061, COA-062, COA-063
+pub(crate) async fn foreign_clients_walk_through_every_resource() {
+    for program in CLIENTS {
+        let lab = Lab::prepare(ALLOW).await;
+        edit(&lab, |text| {
+            text + "[est]\nserver_keygen = true\n[coap]\nlisten = [\"127.0.0.1:0\"]\n"
+        });
+        profile(&lab);
+        let lab = lab.serving().await;
+        let device = constrained(&lab, "SN-1");
+        let pledge = Client::new(&lab, program, device.identity.as_ref());
+
+        let links = pledge.get(".well-known/core?rt=brski*", &[]).await;
+        let links = link::decode(std::str::from_utf8(&links).unwrap()).unwrap();
+        assert_eq!(links.len(), 4, "{program}");
+
+        // The request in blocks of 64 bytes, the voucher likewise.
+        let request = device.sign(small(&lab, &device));
+        let arguments = ["-t", "836", "-A", "836", "-b", "64"];
+        let (body, said) = pledge
+            .post(".well-known/brski/rv", &request, &arguments)
+            .await;
+        assert!(!body.is_empty(), "{program}: {said}");
+        let voucher = voucher_of(&lab, &body);
+        assert_eq!(voucher.serial_number.as_str(), "SN-1");
+        let registrar = registrar(&lab);
+        let pins = voucher.pins().count();
+        assert_eq!(pins, 1);
+        // The same request by the number of the path: the same voucher.
+        let arguments = ["-t", "836", "-O", "13,0x0192"];
+        let (again, said) = pledge.post("", &request, &arguments).await;
+        assert_eq!(again, body, "{program}: {said}");
+
+        let (_, said) = pledge.post("b/vs", YES, &["-t", "60"]).await;
+        assert!(!said.contains("4.0"), "{program}: {said}");
+
+        let bag = pledge.get(".well-known/est/crts", &["-b", "256"]).await;
+        let bag = CaCertificates::new(pki::pkcs7::parse_certs_only(&bag).unwrap());
+        let now = Some(lab.clock.now());
+        let trust = bag.judge(Some(&registrar), now).unwrap();
+        let single = pledge.get("e/crts", &["-A", "287"]).await;
+        assert_eq!(Certificate::from_der(&single).unwrap(), trust.anchor);
+        let several = pledge.get("e/crts", &["-A", "62", "-b", "32"]).await;
+        assert_eq!(several[..4], [0x82, 0x19, 0x01, 0x1f]);
+        pledge.get("e/att", &[]).await;
+
+        let (csr, key) = openssl_csr(&lab, "first", "/serialNumber=SN-1").await;
+        let arguments = ["-t", "286", "-A", "287", "-b", "128"];
+        let (body, said) = pledge.post(".well-known/est/sen", &csr, &arguments).await;
+        assert!(!body.is_empty(), "{program}: {said}");
+        let certificate = Certificate::from_der(&body).unwrap();
+        let enrolled = trust.accept(&[certificate], key.public_key(), now).unwrap();
+        let (_, said) = pledge.post("b/es", YES, &["-t", "60"]).await;
+        assert!(!said.contains("4.0"), "{program}: {said}");
+        assert_eq!(lab.shown("SN-1").await["state"], "enrolled");
+
+        let member = Identity::new(enrolled.chain, std::sync::Arc::new(key)).unwrap();
+        let member = Client::new(&lab, program, Some(&member));
+        let (csr, key) = openssl_csr(&lab, "second", "/serialNumber=SN-1").await;
+        let (body, said) = member.post("e/sren", &csr, &["-t", "286"]).await;
+        assert!(!body.is_empty(), "{program}: {said}");
+        let renewed = pki::pkcs7::parse_certs_only(&body).unwrap();
+        trust.accept(&renewed, key.public_key(), now).unwrap();
+        for name in ["skg", "skc"] {
+            let path = format!(".well-known/est/{name}");
+            let (body, said) = member.post(&path, &csr, &["-t", "286", "-b", "512"]).await;
+            assert!(!body.is_empty(), "{program}: {said}");
+            let (key, certificates) = est::coaps::multipart::key_and_certificates(&body).unwrap();
+            let key = SoftwareKey::from_pkcs8_der(&key).unwrap();
+            trust.accept(&certificates, key.public_key(), now).unwrap();
+        }
+        lab.stop().await;
+    }
+}
+
+/// Requirements: CBR-019, CBR-056, COA-016, COA-017, COA-018, ESC-010, ESC-039
+pub(crate) async fn foreign_clients_wait_and_are_refused() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    profile(&lab);
+    let lab = lab.serving().await;
+    // Longer than the time after which a request is acknowledged without its answer.
+    lab.masa
+        .plays(Script::Late(std::time::Duration::from_millis(2_500)));
+    for (serial, program) in [("SN-1", CLIENTS[0]), ("SN-2", CLIENTS[1])] {
+        let device = constrained(&lab, serial);
+        let pledge = Client::new(&lab, program, device.identity.as_ref());
+        let request = device.sign(small(&lab, &device));
+        let (body, said) = pledge.post("b/rv", &request, &["-t", "836"]).await;
+        assert!(!body.is_empty(), "{program}: {said}");
+        voucher_of(&lab, &body);
+        for (path, arguments, expected) in [
+            ("b/rv", &["-t", "50"][..], "4.15"),
+            ("b/rv", &["-t", "836", "-A", "50"], "4.06"),
+            ("e/sen", &["-t", "286"], "4.00"),
+            ("e/nothing", &["-t", "286"], "4.04"),
+            ("b/vs", &["-t", "60"], "4.00"),
+            ("b/rv", &["-t", "836", "-O", "65001,x"], "4.02"),
+        ] {
+            let (_, said) = pledge.post(path, b"nonsense", arguments).await;
+            assert!(
+                said.contains(expected),
+                "{program} {path} {arguments:?}: {said}"
+            );
+        }
+        let nobody = Client::new(&lab, program, None);
+        let (body, said) = nobody.run("e/crts", &[]).await;
+        assert!(said.contains("4.01"), "{program}: {said}");
+        assert!(!body.starts_with(b"\x30"));
+    }
+    lab.stop().await;
+}
