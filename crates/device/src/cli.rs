@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use ::brski::{SerialRule, pledge::Clock};
+use ::brski::{
+    SerialRule,
+    pledge::{Clock, ProximityForm},
+};
 use artifacts::{Assertion, Envelope, Tolerances};
 use clap::{Args, Subcommand, ValueEnum};
 use daemon::{Format, Outcome, config::IdentityConfig};
@@ -56,6 +59,9 @@ pub struct BrskiArguments {
     /// Envelope of requests and vouchers.
     #[arg(long, value_enum, default_value_t = FormatName::Cms)]
     format: FormatName,
+    /// How the registrar is named in the request, and so what the voucher is to pin.
+    #[arg(long, value_enum, default_value_t = ProximityName::Certificate)]
+    proximity: ProximityName,
     /// HTTP version: 1.1, 2 or 3.
     #[arg(long, value_name = "VERSION", default_value = "1.1")]
     http: HttpVersion,
@@ -112,6 +118,15 @@ pub struct BrskiArguments {
 enum FormatName {
     Cms,
     Jws,
+    Cose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProximityName {
+    Certificate,
+    PublicKey,
+    #[value(name = "public-key-sha256")]
+    PublicKeySha256,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -180,6 +195,12 @@ impl BrskiArguments {
         config.envelope = match self.format {
             FormatName::Cms => Envelope::Cms,
             FormatName::Jws => Envelope::Jws,
+            FormatName::Cose => Envelope::Cose,
+        };
+        config.proximity = match self.proximity {
+            ProximityName::Certificate => ProximityForm::Certificate,
+            ProximityName::PublicKey => ProximityForm::PublicKey,
+            ProximityName::PublicKeySha256 => ProximityForm::PublicKeySha256,
         };
         config.http = self.http;
         config.clock = if self.no_clock {

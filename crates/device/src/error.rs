@@ -40,6 +40,14 @@ pub enum Error {
     /// The server of a renewal is not the domain's. The peer's fault.
     #[error("the registrar is not the domain's: {0}")]
     Untrusted(String),
+    /// A request over CoAP has no answer, or none that decides. The peer's fault.
+    #[error("no answer to {what}: {reason}")]
+    NoAnswer {
+        /// The request.
+        what: String,
+        /// Why.
+        reason: String,
+    },
     /// The power was cut, in rehearsal. The caller's wish.
     #[error("the power was cut")]
     PowerCut,
@@ -67,6 +75,7 @@ impl Coded for Error {
             Self::StateOfAnother(_) => "pledge.state-of-another",
             Self::NotEnrolled => "pledge.not-enrolled",
             Self::Untrusted(_) => "pledge.registrar-chain",
+            Self::NoAnswer { .. } => "pledge.no-answer",
             Self::PowerCut => "device.power-cut",
             Self::Random => "pledge.random",
             Self::Pki(error) => error.code(),
@@ -83,6 +92,7 @@ impl Coded for Error {
             | Self::NotEnrolled
             | Self::PowerCut => Blame::Caller,
             Self::State { .. } | Self::StateMalformed { .. } | Self::Random => Blame::Ours,
+            Self::NoAnswer { .. } => Blame::PeerIncompatible,
             Self::Untrusted(_) => Blame::PeerMisbehaved,
             Self::Pki(error) => error.blame(),
             Self::Est(error) => error.blame(),

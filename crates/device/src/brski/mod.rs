@@ -2,11 +2,13 @@
 
 mod clock;
 mod key;
+pub(crate) mod link;
 mod renew;
 mod run;
 mod store;
 mod trace;
 
+pub(crate) use self::run::{ldevid, publish, run_over};
 pub use clock::DeviceClock;
 pub use renew::{Renewal, renew, renewal_due};
 pub use run::{Enrolment, Event, Message, Outcome, StepRecord, Verdict, run};
@@ -16,7 +18,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ::brski::{
     SerialRule,
-    pledge::{self, Clock},
+    pledge::{self, Clock, Procedure, ProximityForm},
 };
 use artifacts::{Assertion, Envelope, Tolerances};
 use net::{HttpVersion, TlsVersions};
@@ -37,6 +39,8 @@ pub struct Config {
     pub serial: SerialRule,
     /// The envelope of requests and vouchers.
     pub envelope: Envelope,
+    /// How the device names the registrar that it saw.
+    pub proximity: ProximityForm,
     /// The HTTP version to speak.
     pub http: HttpVersion,
     /// TLS versions on TCP.
@@ -53,6 +57,8 @@ pub struct Config {
     pub tolerances: Tolerances,
     /// Label of the EST resources, if any.
     pub est_label: Option<String>,
+    /// In which steps the device enrols.
+    pub procedure: Procedure,
     /// Give up after this many attempts.
     pub attempts_max: Option<u32>,
     /// Stop waiting after this time; the state stays, so that a later run goes on.
@@ -89,6 +95,7 @@ impl Config {
             masa_anchors,
             serial: SerialRule::default(),
             envelope: Envelope::Cms,
+            proximity: ProximityForm::default(),
             http: HttpVersion::default(),
             tls: TlsVersions::default(),
             clock: Clock::Trusted,
@@ -97,6 +104,7 @@ impl Config {
             assertions: vec![Assertion::Verified, Assertion::Proximity, Assertion::Logged],
             tolerances: Tolerances::strict(),
             est_label: None,
+            procedure: Procedure::Full,
             attempts_max: Some(3),
             time_max: None,
             state_folder: None,
@@ -108,18 +116,20 @@ impl Config {
         }
     }
 
-    fn pledge(&self) -> pledge::Config {
+    pub(crate) fn pledge(&self) -> pledge::Config {
         pledge::Config {
             registrars: self.registrars.clone(),
             idevid: self.idevid.clone(),
             serial: self.serial.clone(),
             masa_anchors: self.masa_anchors.clone(),
             envelope: self.envelope,
+            proximity: self.proximity,
             clock: self.clock,
             nonceless: self.nonceless,
             assertions: self.assertions.clone(),
             tolerances: self.tolerances.clone(),
             est_label: self.est_label.clone(),
+            procedure: self.procedure,
             attempts_max: self.attempts_max,
             replay: self.replay.clone(),
         }

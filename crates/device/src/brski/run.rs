@@ -6,9 +6,7 @@ use artifacts::Envelope;
 use brski::pledge::{
     ClientCertificate, Failure, Input, Machine, Phase, Request, State, Step, WaitReason, What,
 };
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use net::client::{ClientConfig, Connection, ServerTrust, Target};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pki::{Certificate, Coded, Identity, Signer};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +14,7 @@ use url::Url;
 
 use super::{
     Config, DeviceClock, key,
+    link::{Connected, HttpLink, Link},
     store::{Store, Stored},
     trace,
 };
@@ -31,9 +30,9 @@ pub enum Event {
         origin: String,
         /// With which certificate the device authenticates.
         client: &'static str,
-        /// The HTTP version.
+        /// The HTTP version, or `CoAP`.
         http: String,
-        /// The TLS version.
+        /// The TLS or DTLS version.
         tls: Option<String>,
         /// What the server showed, the leaf first.
         chain: Vec<Value>,
@@ -82,7 +81,7 @@ pub struct Message {
     pub request_line: String,
     /// The request's body, decoded.
     pub request: Value,
-    /// The answer's status.
+    /// The answer's status; 204 for 2.04 of CoAP.
     pub status: u16,
     /// The answer's media type.
     pub content_type: Option<String>,
@@ -99,7 +98,7 @@ pub struct Message {
 pub struct StepRecord {
     /// What: `connect`, a resource, `key`, `wait`.
     pub what: String,
-    /// The status of the answer, if there was one.
+    /// The status of the answer, if there was one; 204 for 2.04 of CoAP.
     pub status: Option<u16>,
     /// Whether it went on from there.
     pub ok: bool,
@@ -178,6 +177,15 @@ pub struct Enrolment {
 /// # Errors
 /// If the device's own surroundings fail: its disk, its random numbers, its configuration.
 pub async fn run(config: &Config, observer: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
+    run_over(config, HttpLink::new(config), observer).await
+}
+
+/// The same over a link of any kind.
+pub(crate) async fn run_over<L: Link, O: FnMut(&Event) + ?Sized>(
+    config: &Config,
+    link: L,
+    observer: &mut O,
+) -> Result<Outcome, Error> {
     let store = Store::open(config.state_folder.clone(), config.key_passphrase.clone())?;
     let stored = store.load(&config.idevid)?;
     let (machine, key_generation) = match stored {
@@ -197,7 +205,7 @@ pub async fn run(config: &Config, observer: &mut dyn FnMut(&Event)) -> Result<Ou
         store,
         key_generation,
         clock: DeviceClock::starting_at(config.starts_at),
-        connection: None,
+        link,
         origin: None,
         observer,
         steps: Vec::new(),
@@ -233,20 +241,20 @@ fn reopened(mut state: State) -> State {
     state
 }
 
-struct Device<'a> {
+struct Device<'a, L, O: ?Sized> {
     config: &'a Config,
     machine: Machine,
     store: Store,
     key_generation: u32,
     clock: DeviceClock,
-    connection: Option<Connection>,
+    link: L,
     origin: Option<Url>,
-    observer: &'a mut dyn FnMut(&Event),
+    observer: &'a mut O,
     steps: Vec<StepRecord>,
     voucher_request: Option<Vec<u8>>,
 }
 
-impl Device<'_> {
+impl<L: Link, O: FnMut(&Event) + ?Sized> Device<'_, L, O> {
     async fn drive(&mut self) -> Result<Verdict, Error> {
         let mut step = self.advance(&Input::Begin)?;
         let mut count = 0;
@@ -264,13 +272,17 @@ impl Device<'_> {
                 Step::Send(request) => self.send(request).await?,
                 Step::MakeRequest { attributes } => self.make_request(attributes.as_deref())?,
                 Step::Wait { until, reason } => {
-                    self.connection = None;
+                    self.link.close().await;
                     let WaitReason::BackOff(failure) = reason;
                     self.wait(until, &failure.to_string()).await?
                 }
                 Step::Pause { until } => self.wait(until, "the registrar said: later").await?,
-                Step::Done => return self.enrolled(),
+                Step::Done => {
+                    self.link.close().await;
+                    return self.enrolled();
+                }
                 Step::GiveUp(failure) => {
+                    self.link.close().await;
                     let code = failure.code().to_owned();
                     (self.observer)(&Event::GaveUp {
                         code,
@@ -298,58 +310,46 @@ impl Device<'_> {
     }
 
     async fn connect(&mut self, origin: Url, client: ClientCertificate) -> Result<Step, Error> {
-        if let Some(old) = self.connection.take() {
-            old.close().await;
-        }
         let begun = Instant::now();
         let result = self.open(&origin, client).await;
         let (ok, detail) = match &result {
-            Ok(connection) => (true, connection.http_version().to_string()),
+            Ok(connected) => (true, connected.protocol.clone()),
             Err(error) => (false, error.to_string()),
         };
         self.record("connect", None, ok, begun, detail);
         self.origin = Some(origin.clone());
         match result {
-            Ok(connection) => {
-                let chain = connection.peer_chain().to_vec();
+            Ok(connected) => {
                 (self.observer)(&Event::Connected {
                     origin: origin.to_string(),
                     client: match client {
                         ClientCertificate::Idevid => "idevid",
                         ClientCertificate::Ldevid => "ldevid",
                     },
-                    http: connection.http_version().to_string(),
-                    tls: connection.tls_version().map(|version| version.to_string()),
-                    chain: chain.iter().map(trace::certificate).collect(),
+                    http: connected.protocol,
+                    tls: connected.security,
+                    chain: connected.chain.iter().map(trace::certificate).collect(),
                 });
-                self.connection = Some(connection);
-                self.advance(&Input::Connected { chain: &chain })
+                self.advance(&Input::Connected {
+                    chain: &connected.chain,
+                })
             }
-            Err(error) => self.disconnected(&error.to_string()),
+            Err(error) => self.disconnected(&error.to_string()).await,
         }
     }
 
     /// Every connection is provisional towards TLS; the machine judges the chain that was shown,
     /// by the voucher and later by the domain's anchor.
-    async fn open(&self, origin: &Url, client: ClientCertificate) -> Result<Connection, Error> {
+    async fn open(&mut self, origin: &Url, client: ClientCertificate) -> Result<Connected, Error> {
         let identity = match client {
             ClientCertificate::Idevid => self.config.idevid.clone(),
             ClientCertificate::Ldevid => self.ldevid()?,
         };
-        let target = Target::from_url(origin)?;
-        let config = ClientConfig {
-            trust: ServerTrust::Provisional,
-            identity: Some(identity),
-            http: self.config.http,
-            tls: self.config.tls,
-            address: self.config.address,
-            ..ClientConfig::default()
-        };
-        Ok(Connection::open(&target, &config).await?)
+        self.link.connect(origin, identity).await
     }
 
-    fn disconnected(&mut self, reason: &str) -> Result<Step, Error> {
-        self.connection = None;
+    async fn disconnected(&mut self, reason: &str) -> Result<Step, Error> {
+        self.link.close().await;
         let origin = self.origin.as_ref().map(Url::to_string).unwrap_or_default();
         (self.observer)(&Event::Disconnected {
             origin,
@@ -363,67 +363,42 @@ impl Device<'_> {
             self.voucher_request = Some(request.body.clone());
         }
         let begun = Instant::now();
-        let Some(connection) = &mut self.connection else {
-            return self.disconnected("there is no connection");
-        };
-        let method = if request.method == "GET" {
-            Method::GET
-        } else {
-            Method::POST
-        };
-        let body = Bytes::from(request.body.clone());
-        let result = connection
-            .request(method, &request.path, headers(&request.headers), body)
-            .await;
-        let response = match result {
-            Ok(response) => response,
-            Err(error) => {
-                self.record(request.what.name(), None, false, begun, error.to_string());
-                return self.disconnected(&error.to_string());
+        let name = self.link.name(request.what);
+        let answer = match self.link.send(&request).await {
+            Ok(answer) => answer,
+            Err(reason) => {
+                self.record(name, None, false, begun, reason.clone());
+                return self.disconnected(&reason).await;
             }
         };
-        let status = response.status.as_u16();
-        let text = response.header("content-type").map(str::to_owned);
-        let decoded = trace::answer(request.what, status, &response.body);
+        let decoded = trace::answer(request.what, answer.status, &answer.body);
         let detail = decoded
             .get("text")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        self.record(
-            request.what.name(),
-            Some(status),
-            status < 400,
-            begun,
-            detail,
-        );
+        let ok = answer.status < 400;
+        self.record(name, Some(answer.shown), ok, begun, detail);
         (self.observer)(&Event::Exchanged(Message {
-            what: request.what.name().to_owned(),
+            what: name.to_owned(),
             request_line: format!("{} {}", request.method, request.path),
             request: trace::request(request.what, &request.body),
-            status,
-            content_type: text,
-            retry_after: response.header("retry-after").map(str::to_owned),
+            status: answer.shown,
+            content_type: answer.header("content-type").map(str::to_owned),
+            retry_after: answer.header("retry-after").map(str::to_owned),
             answer: decoded,
             ms: millis(begun),
         }));
-        let headers: Vec<(String, String)> = response
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-            })
-            .collect();
         self.advance(&Input::Answered {
-            status,
-            headers: &headers,
-            body: &response.body,
+            status: answer.status,
+            headers: &answer.headers,
+            body: &answer.body,
         })
     }
 
     fn make_request(&mut self, attributes: Option<&[u8]>) -> Result<Step, Error> {
         let begun = Instant::now();
-        let binding = self.connection.as_ref().and_then(Connection::exporter);
+        let binding = self.link.exporter();
         let made = key::certification_request(
             &mut self.store,
             self.key_generation,
@@ -518,7 +493,7 @@ impl Device<'_> {
 }
 
 /// The domain certificate with its key.
-pub(super) fn ldevid(store: &Store, phase: &Phase, generation: u32) -> Result<Identity, Error> {
+pub(crate) fn ldevid(store: &Store, phase: &Phase, generation: u32) -> Result<Identity, Error> {
     let Phase::Enrolled(enrolled) = phase else {
         return Err(Error::NotEnrolled);
     };
@@ -535,7 +510,7 @@ pub(super) fn ldevid(store: &Store, phase: &Phase, generation: u32) -> Result<Id
 }
 
 /// Writes what other programs on the device want: certificate chain, anchor, voucher.
-pub(super) fn publish(store: &Store, enrolment: &Enrolment) -> Result<(), Error> {
+pub(crate) fn publish(store: &Store, enrolment: &Enrolment) -> Result<(), Error> {
     let chain: String = enrolment
         .identity
         .chain
@@ -544,10 +519,11 @@ pub(super) fn publish(store: &Store, enrolment: &Enrolment) -> Result<(), Error>
         .collect();
     store.publish("ldevid.pem", chain.as_bytes())?;
     store.publish("ca.pem", enrolment.anchor.to_pem().as_bytes())?;
-    let envelope = if enrolment.voucher.first() == Some(&0x30) {
-        Envelope::Cms
-    } else {
-        Envelope::Jws
+    // CBR-163: File extension of stored COSE vouchers is .vch.
+    let envelope = match enrolment.voucher.first() {
+        Some(0x30) => Envelope::Cms,
+        Some(b'{') => Envelope::Jws,
+        _ => Envelope::Cose,
     };
     let name = format!("voucher.{}", envelope.file_extension());
     store.publish(&name, &enrolment.voucher)

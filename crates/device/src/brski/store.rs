@@ -147,18 +147,7 @@ impl Store {
         if let Some(key) = self.existing_key(generation)? {
             return Ok(key);
         }
-        let key = std::sync::Arc::new(SoftwareKey::generate(kind)?);
-        match self.path(&key_file(generation)) {
-            Some(path) => {
-                let pem = match &self.passphrase {
-                    Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
-                    None => key.to_pkcs8_pem()?,
-                };
-                replace(&path, pem.as_bytes())?;
-            }
-            None => self.memory.push((generation, std::sync::Arc::clone(&key))),
-        }
-        Ok(key)
+        self.keep_key(generation, SoftwareKey::generate(kind)?)
     }
 
     /// The key of this generation, if there is one.
@@ -181,6 +170,38 @@ impl Store {
             Ok(false) => Ok(None),
             Err(source) => Err(Error::State { path, source }),
         }
+    }
+
+    /// Keeps a key that somebody else made as the one of this generation.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn adopt_key(
+        &mut self,
+        generation: u32,
+        key: SoftwareKey,
+    ) -> Result<std::sync::Arc<SoftwareKey>, Error> {
+        self.forget_key(generation);
+        self.keep_key(generation, key)
+    }
+
+    fn keep_key(
+        &mut self,
+        generation: u32,
+        key: SoftwareKey,
+    ) -> Result<std::sync::Arc<SoftwareKey>, Error> {
+        let key = std::sync::Arc::new(key);
+        match self.path(&key_file(generation)) {
+            Some(path) => {
+                let pem = match &self.passphrase {
+                    Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
+                    None => key.to_pkcs8_pem()?,
+                };
+                replace(&path, pem.as_bytes())?;
+            }
+            None => self.memory.push((generation, std::sync::Arc::clone(&key))),
+        }
+        Ok(key)
     }
 
     /// Forgets a key that no certificate belongs to any more.

@@ -1,6 +1,6 @@
 //! Messages decoded for people: what `--json` shows of each.
 
-use artifacts::{Document, Tolerances, open};
+use artifacts::{Document, Envelope, Tolerances, Voucher, VoucherRequest, open};
 use brski::pledge::What;
 use pki::{Certificate, Coded, Csr};
 use serde_json::{Value, json};
@@ -60,11 +60,29 @@ fn signed(document: Document, body: &[u8]) -> Value {
     let signed = opened.dangerous_peek();
     json!({
         "envelope": signed.envelope().name(),
-        "payload": signed.payload().map(json_text),
+        "payload": signed.payload().map(|payload| match signed.envelope() {
+            Envelope::Cose => cbor(document, payload),
+            Envelope::Cms | Envelope::Jws => json_text(payload),
+        }),
         "signer": signed.signer_certificate().map(|one| one.subject()),
         "certificates": signed.certificates().iter().map(Certificate::subject).collect::<Vec<_>>(),
         "size": body.len(),
     })
+}
+
+/// CBOR with the names of its leaves.
+fn cbor(document: Document, payload: &[u8]) -> Value {
+    let lenient = Tolerances::lenient();
+    let json = match document {
+        Document::Request => {
+            VoucherRequest::from_cbor(payload, &lenient).map(|(request, _)| request.to_json())
+        }
+        _ => Voucher::from_cbor(payload, &lenient).map(|(voucher, _)| voucher.to_json()),
+    };
+    match json {
+        Ok(json) => json_text(&json),
+        Err(error) => json!({ "unreadable": error.to_string(), "code": error.code() }),
+    }
 }
 
 fn bag(body: &[u8]) -> Value {

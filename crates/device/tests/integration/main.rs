@@ -14,6 +14,7 @@ mod world;
 #[path = "../../../sztp/tests/integration/agent/world.rs"]
 mod sztp_world;
 
+mod coaps;
 mod command;
 mod enrol;
 mod power;

@@ -1,0 +1,4 @@
+//! The device over CoAPs.
+
+mod fake;
+mod steps;
