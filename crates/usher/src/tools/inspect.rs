@@ -1,14 +1,16 @@
 //! `usher artifact inspect`.
 
+use artifacts::cbor::{Item, Named};
 use artifacts::{
-    AuditLog, Document, IdevidIssuer, Nonce, Oddity, Signed, Tolerances, Voucher, VoucherRequest,
-    VoucherStatus, open,
+    AuditLog, Document, Envelope, IdevidIssuer, Nonce, Oddity, Signed, Tolerances, Voucher,
+    VoucherRequest, VoucherStatus, open,
 };
 use base64::Engine as _;
 use daemon::{Format, Outcome};
 use pki::{Certificate, Coded, SoftwareKey, Unverified};
 use serde_json::{Map, Value, json};
 
+use super::constrained;
 use super::conveyed;
 use super::describe;
 use super::dhcp;
@@ -72,6 +74,8 @@ fn inspect(bytes: &[u8], key: Option<&SoftwareKey>, depth: usize) -> (Value, Out
     let (kind, encoding, body, outcome) = match form {
         Form::Cms(inner) => signed(&inner, "cms", depth),
         Form::Jws(inner) => signed(&inner, "jws", depth),
+        Form::Cose(inner) => signed(&inner, "cose", depth),
+        Form::Cbor(inner) => plain_cbor(&inner, depth),
         Form::Certificates(certificates) => {
             let body = match certificates.as_slice() {
                 [one] => describe::certificate(one),
@@ -184,11 +188,40 @@ fn plain_json(bytes: &[u8], value: &Value, depth: usize) -> Found {
         let outcome = Outcome::of(error.is_none());
         return ("telemetry", "json", report(error, &oddities), outcome);
     }
-    let (kind, mut body, outcome) = data(bytes, depth);
+    let (kind, mut body, outcome) = data(bytes, Envelope::Cms, depth);
     if let Value::Object(members) = &mut body {
         members.insert("signed".to_owned(), false.into());
     }
     (kind, "json", body, outcome)
+}
+
+/// CBOR without a signature: voucher data, telemetry.
+fn plain_cbor(bytes: &[u8], depth: usize) -> Found {
+    if Named::read(bytes).is_some() {
+        let (kind, mut body, outcome) = data(bytes, Envelope::Cose, depth);
+        if let Value::Object(members) = &mut body {
+            members.insert("signed".to_owned(), false.into());
+        }
+        return (kind, "cbor", body, outcome);
+    }
+    let mut body = constrained::diagnostic(bytes);
+    let telemetry = match Item::parse(bytes) {
+        Ok((Item::Map(entries), _)) => entries.iter().any(|(key, _)| {
+            let name = key.to_name().to_ascii_lowercase();
+            ["version", "status"].contains(&name.as_str())
+        }),
+        _ => false,
+    };
+    if !telemetry {
+        return ("unknown", "cbor", body, Outcome::No);
+    }
+    let (error, oddities) = split(VoucherStatus::from_cbor(bytes, &Tolerances::lenient()));
+    let outcome = Outcome::of(error.is_none());
+    if let Value::Object(members) = &mut body {
+        members.insert("error".to_owned(), error.into());
+        members.insert("oddities".to_owned(), oddities_json(&oddities));
+    }
+    ("telemetry", "cbor", body, outcome)
 }
 
 fn split<T>(read: Result<(T, Vec<Oddity>), artifacts::Error>) -> (Option<String>, Vec<Oddity>) {
@@ -215,7 +248,7 @@ fn signed(bytes: &[u8], encoding: &'static str, depth: usize) -> Found {
     }
     let payload = artefact.payload();
     let (kind, content, outcome) = match payload {
-        Some(payload) => data(payload, depth),
+        Some(payload) => data(payload, artefact.envelope(), depth),
         None => (
             "unknown",
             json!({ "error": "the content is detached" }),
@@ -241,6 +274,14 @@ fn signed(bytes: &[u8], encoding: &'static str, depth: usize) -> Found {
             "signing_time": signer.signing_time().map(describe::date),
             "trusted": "not judged; use `usher artifact verify`",
         }),
+        // A constrained device sends no certificate and gets none, so there is nothing to hold the
+        // signature against.
+        Err(pki::Error::CoseSignerCertificateMissing) if artefact.certificates().is_empty() => {
+            json!({
+                "holds": null,
+                "detail": "there is no certificate in it; use `usher artifact verify`",
+            })
+        }
         Err(error) => json!({
             "holds": false,
             "code": error.code(),
@@ -257,6 +298,9 @@ fn signed(bytes: &[u8], encoding: &'static str, depth: usize) -> Found {
         };
         body.insert("content_type".to_owned(), name.into());
     }
+    if let Some(cose) = artefact.cose() {
+        body.extend(constrained::describe(artefact, cose));
+    }
     body.insert("signatures".to_owned(), artefact.signer_count().into());
     body.insert("signature".to_owned(), signature);
     let others = artefact
@@ -272,13 +316,22 @@ fn signed(bytes: &[u8], encoding: &'static str, depth: usize) -> Found {
 }
 
 /// Voucher data: as it stands, decoded, and what a strict reader says.
-fn data(payload: &[u8], depth: usize) -> (&'static str, Value, Outcome) {
-    let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
-    let value = match serde_json::from_slice::<Value>(text) {
-        Ok(value) => value,
-        Err(error) => {
-            let body = json!({ "error": format!("the payload is no JSON: {error}") });
-            return ("unknown", body, Outcome::No);
+fn data(payload: &[u8], envelope: Envelope, depth: usize) -> (&'static str, Value, Outcome) {
+    let mut diagnostic = Value::Null;
+    let value = if envelope == Envelope::Cose {
+        diagnostic = constrained::diagnostic(payload);
+        match Named::read(payload) {
+            Some(named) => named.to_json(),
+            None => return ("unknown", diagnostic, Outcome::No),
+        }
+    } else {
+        let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
+        match serde_json::from_slice::<Value>(text) {
+            Ok(value) => value,
+            Err(error) => {
+                let body = json!({ "error": format!("the payload is no JSON: {error}") });
+                return ("unknown", body, Outcome::No);
+            }
         }
     };
     let top = value.as_object().and_then(|members| members.iter().next());
@@ -291,9 +344,9 @@ fn data(payload: &[u8], depth: usize) -> (&'static str, Value, Outcome) {
     let request = name.contains("request");
     let read = |tolerances: &Tolerances| {
         if request {
-            split(VoucherRequest::from_json(payload, tolerances))
+            split(VoucherRequest::from_payload(payload, envelope, tolerances))
         } else {
-            split(Voucher::from_json(payload, tolerances))
+            split(Voucher::from_payload(payload, envelope, tolerances))
         }
     };
     let (strict, _) = read(&Tolerances::strict());
@@ -307,13 +360,16 @@ fn data(payload: &[u8], depth: usize) -> (&'static str, Value, Outcome) {
         (true, true) => "registrar-voucher-request",
         (true, false) => "pledge-voucher-request",
     };
-    let body = json!({
+    let mut body = json!({
         "content": value,
         "decoded": decoded(members, depth),
         "strict_reader": strict.unwrap_or_else(|| "accepts it".to_owned()),
         "lenient_reader": lenient.unwrap_or_else(|| "accepts it".to_owned()),
         "oddities": oddities_json(&oddities),
     });
+    if let (Value::Object(body), Value::Object(diagnostic)) = (&mut body, diagnostic) {
+        body.extend(diagnostic);
+    }
     (kind, body, outcome)
 }
 

@@ -1,13 +1,14 @@
 //! One artefact, one verdict.
 
+use artifacts::cbor::Named;
 use artifacts::verify::{
     Check, CheckResult, ExpectedNonce, Outcome as Judged, PledgeRequestContext, ProximityTarget,
     RegistrarRequestContext, Trust, VoucherContext, verify_pledge_request,
     verify_registrar_request, verify_voucher,
 };
 use artifacts::{
-    AuditLog, Document, Error, Nonce, Oddity, SerialNumber, Signed, Tolerances, VoucherRequest,
-    VoucherStatus, open,
+    AuditLog, Document, Envelope, Error, Nonce, Oddity, SerialNumber, Signed, Tolerances,
+    VoucherRequest, VoucherStatus, open,
 };
 use brski::SerialRule;
 use daemon::{Clock, Outcome};
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::case::Case;
+use super::constrained::content;
 use super::conveyed::{self, Bundle};
 use super::dhcp;
 use super::input::{self, Problem};
@@ -205,7 +207,27 @@ fn judge_bytes(bytes: &[u8], file: &str, case: &Case, clock: &Clock) -> Result<V
             let verdict = plain(kind, "json", result)?;
             Ok(verdict.with("oddities", oddities_json(&oddities)))
         }
-        Form::Cms(_) | Form::Jws(_) | Form::UnknownDer | Form::Unknown => {
+        Form::Cbor(inner) => {
+            let (kind, failure) = match VoucherStatus::from_cbor(&inner, &known.tolerances) {
+                Ok((_, oddities)) => {
+                    let verdict = plain(Kind::Telemetry, "cbor", Ok(()))?;
+                    return Ok(verdict.with("oddities", oddities_json(&oddities)));
+                }
+                // CBR-003: An unsigned constrained voucher request (plain CBOR map) is rejected.
+                Err(_) if Named::read(&inner).is_some() => (
+                    "unknown",
+                    (
+                        "cose.malformed",
+                        "voucher data without a signature".to_owned(),
+                    ),
+                ),
+                Err(error) => (Kind::Telemetry.name(), (error.code(), error.to_string())),
+            };
+            Ok(Verdict::new(kind, "cbor", Some(failure)).with("at", known.at_text()))
+        }
+        // The hexadecimal of a draft is taken off here; base64 and PEM are the reader's to judge.
+        Form::Cose(inner) if armour == Some("hex") => known.signed(&inner, file, wanted, armour),
+        Form::Cms(_) | Form::Jws(_) | Form::Cose(_) | Form::UnknownDer | Form::Unknown => {
             known.signed(bytes, file, wanted, armour)
         }
     }
@@ -400,6 +422,7 @@ impl Known {
                 let encoding = match error.code().split('.').next() {
                     Some("cms") => "cms",
                     Some("jws") => "jws",
+                    Some("cose") => "cose",
                     _ => armour.unwrap_or("unknown"),
                 };
                 let failure = Some((error.code(), error.to_string()));
@@ -591,19 +614,21 @@ fn request(name: &str) -> Result<(Vec<u8>, VoucherRequest), Problem> {
     let signed = open(Document::Request, &bytes, None, &lenient).map_err(|e| unusable(&e))?;
     let signed = signed.dangerous_peek();
     let payload = signed.payload().unwrap_or_default();
-    let (request, _) = VoucherRequest::from_json(payload, &lenient).map_err(|e| unusable(&e))?;
+    let (request, _) = VoucherRequest::from_payload(payload, signed.envelope(), &lenient)
+        .map_err(|e| unusable(&e))?;
     Ok((signed.bytes().to_vec(), request))
 }
 
 /// What a signed artefact says it is: by its top-level member, else by its file's name.
 fn kind_of(signed: &Unverified<Signed>, file: &str) -> Kind {
+    let value = content(signed.dangerous_peek()).unwrap_or_default();
     let payload = signed.dangerous_peek().payload().unwrap_or_default();
-    let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
-    let value = serde_json::from_slice::<Value>(text).unwrap_or_default();
     let is_request = match value.as_object().and_then(|members| members.keys().next()) {
         Some(name) => name.contains("request"),
         None => {
-            let voucher_file = file.ends_with(".vcj") || file.ends_with(".vjj");
+            let voucher_file = Envelope::ALL
+                .iter()
+                .any(|envelope| file.ends_with(&format!(".{}", envelope.file_extension())));
             let needle = b"ietf-voucher-request";
             !voucher_file && payload.windows(needle.len()).any(|window| window == needle)
         }
@@ -622,9 +647,9 @@ fn request_kind(signed: &Unverified<Signed>) -> Kind {
     let by_signer = signed
         .signer_certificate()
         .is_some_and(|signer| signer.has_cmc_ra());
-    let value = serde_json::from_slice::<Value>(signed.payload().unwrap_or_default());
+    let value = content(signed);
     let has = |name: &str| {
-        let members = value.as_ref().ok().and_then(Value::as_object);
+        let members = value.as_ref().and_then(Value::as_object);
         let inner = members.and_then(|members| members.values().next());
         inner.is_some_and(|inner| inner.get(name).is_some())
     };

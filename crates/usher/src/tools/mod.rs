@@ -6,6 +6,7 @@
 mod batch;
 mod case;
 mod cert;
+mod constrained;
 mod conveyed;
 mod describe;
 mod dhcp;

@@ -10,6 +10,8 @@ use pki::{Certificate, Crl, Csr, ObjectIdentifier};
 use serde_json::Value;
 use sztp::dhcp::Report;
 
+use super::constrained::{content, is_cose};
+
 /// What was found.
 #[derive(Debug)]
 pub(super) enum Form {
@@ -17,6 +19,10 @@ pub(super) enum Form {
     Cms(Vec<u8>),
     /// JSON Web Signature in any serialisation.
     Jws(Vec<u8>),
+    /// COSE, of whichever kind.
+    Cose(Vec<u8>),
+    /// CBOR without a signature.
+    Cbor(Vec<u8>),
     /// One certificate, or several from PEM.
     Certificates(Vec<Certificate>),
     /// A certs-only PKCS#7 bag.
@@ -52,6 +58,8 @@ pub(super) struct Sniffed {
     pub(super) form: Form,
 }
 
+/// The longest text that is taken for hexadecimal.
+const HEXADECIMAL_MAX_CHARS: usize = 256 * 1024;
 /// The most layers of text armour that are taken off.
 const LAYERS_MAX: usize = 3;
 /// DER of the object identifier id-signedData.
@@ -96,6 +104,9 @@ pub(super) fn sniff(bytes: &[u8]) -> Sniffed {
                     };
                 }
             }
+        } else if let Some(inner) = hexadecimal(text) {
+            wrapped_in.push("hex");
+            bytes = inner;
         } else if let Some(inner) = base64(text) {
             wrapped_in.push("base64");
             bytes = inner;
@@ -139,8 +150,9 @@ fn bare(bytes: &[u8]) -> Option<Form> {
         .trim_ascii();
     match (bytes.first()?, text.first()) {
         (0x30, _) => Some(der(bytes)),
-        (0xd2 | 0x84 | 0xd8 | 0xd9, _) => Some(Form::Unsupported("COSE or CBOR")),
-        (0xa0..=0xbf, _) => Some(Form::Unsupported("CBOR")),
+        _ if is_cose(bytes) => Some(Form::Cose(bytes.to_vec())),
+        // No text in UTF-8 begins with such an octet.
+        (0x80..=0xbf, _) => Some(Form::Cbor(bytes.to_vec())),
         (_, Some(b'{')) => Some(json(bytes, text)),
         (_, Some(b'<')) => Some(xml(bytes)),
         _ if is_compact_jws(text) => Some(Form::Jws(bytes.to_vec())),
@@ -246,8 +258,7 @@ fn json(bytes: &[u8], text: &[u8]) -> Form {
 
 /// What a signed envelope carries that is known by name and not supported.
 pub(super) fn unsupported_content(signed: &Signed) -> Option<&'static str> {
-    let payload = signed.payload()?;
-    let value = serde_json::from_slice::<Value>(payload).ok()?;
+    let value = content(signed)?;
     let name = value.as_object()?.keys().next()?;
     name.starts_with("ietf-sztp-")
         .then_some("conveyed information")
@@ -291,6 +302,22 @@ fn pem_octets(rest: &str) -> Pem {
         Some(octets) => Pem::Octets(octets),
         None => Pem::Broken,
     }
+}
+
+/// Hexadecimal digits, as drafts print CBOR. They are base64 of something too, so what they say
+/// has to be COSE or well-formed CBOR.
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    if text.len() > HEXADECIMAL_MAX_CHARS {
+        return None;
+    }
+    let digits: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let octets = hex::decode(&digits).ok()?;
+    let is = match bare(&octets)? {
+        Form::Cose(_) => true,
+        Form::Cbor(inner) => artifacts::cbor::Item::parse(&inner).is_ok(),
+        _ => false,
+    };
+    is.then_some(octets)
 }
 
 fn base64(text: &str) -> Option<Vec<u8>> {

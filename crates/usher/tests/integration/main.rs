@@ -5,6 +5,7 @@
 mod demo;
 mod network;
 mod tools;
+mod tools_constrained;
 mod tools_discovery;
 mod tools_help;
 mod tools_sztp;
