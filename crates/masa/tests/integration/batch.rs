@@ -17,6 +17,7 @@ fn options(owner: &str) -> BatchOptions {
         envelope: Envelope::Cms,
         expires_on: NOW + Duration::days(100),
         pin: None,
+        key: None,
         claim_unsold: false,
         renew: false,
         dry_run: false,

@@ -105,6 +105,29 @@ async fn first_day(database: &str) {
         )
         .await;
     assert!(std::fs::exists(shell.path("vouchers/SN-1.vcj")).unwrap());
+    // For constrained devices: in COSE, with the key of a registrar or its hash pinned.
+    let registrar = &pki.domain.registrar.chain[0];
+    write("registrar.pem", &registrar.to_pem());
+    let spki = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        registrar.public_key().spki_der(),
+    );
+    let spki = format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n");
+    write("registrar.pub", &spki);
+    for (folder, pin) in [
+        ("cose", ""),
+        ("key", "--pin-key @registrar.pem"),
+        ("hash", "--pin-key @registrar.pub --pin-hash"),
+    ] {
+        let line = format!(
+            "voucher issue --owner acme --serials @serials.txt --out @{folder} --format cose {pin}"
+        );
+        shell.expect(&line, yes).await;
+        assert!(std::fs::exists(shell.path(&format!("{folder}/SN-1.vch"))).unwrap());
+    }
+    let bad = "voucher issue --owner acme --serials @serials.txt --out @bad --pin-key @serials.txt";
+    shell.expect(bad, misuse).await;
+    shell.expect("voucher show 3", yes).await;
     shell.expect("voucher list --serial SN-1", yes).await;
     shell.expect("voucher show 1", yes).await;
     shell.expect("voucher show 99", no).await;

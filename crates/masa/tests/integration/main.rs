@@ -7,6 +7,7 @@ mod bad_input;
 mod batch;
 mod commands;
 mod concurrency;
+mod constrained;
 mod register;
 mod revocation;
 mod support;
