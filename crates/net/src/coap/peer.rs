@@ -80,7 +80,7 @@ impl DtlsPeer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     bytes: [u8; Self::LENGTH],
-    length: u8,
+    length: usize,
 }
 
 impl Name {
@@ -97,7 +97,7 @@ impl Name {
         }
         Self {
             bytes,
-            length: Self::SESSION as u8,
+            length: Self::SESSION,
         }
     }
 
@@ -117,7 +117,7 @@ impl Name {
         }
         Self {
             bytes,
-            length: Self::LENGTH as u8,
+            length: Self::LENGTH,
         }
     }
 
@@ -125,7 +125,7 @@ impl Name {
     pub(super) fn what(&self) -> Named {
         let [first @ .., s0, s1, s2, s3] = self.bytes;
         let [ip @ .., p0, p1] = first;
-        if usize::from(self.length) == Self::SESSION {
+        if self.length == Self::SESSION {
             let [a, b, c, d, e, f, g, h, ..] = ip;
             return Named::Session(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
         }
@@ -143,9 +143,7 @@ impl Name {
 
 impl AsRef<[u8]> for Name {
     fn as_ref(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or(&self.bytes)
+        self.bytes.get(..self.length).unwrap_or(&self.bytes)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Listener and client over real sockets on loopback.
 
 mod client;
+mod coap_dtls;
+mod coap_foreign;
 mod coap_open;
 mod coap_support;
 mod dtls;
