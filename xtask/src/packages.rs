@@ -24,6 +24,11 @@ const PACKAGES: &[Package] = &[
         why: "a client that is not ours",
     },
     Package {
+        name: "libcoap3-bin",
+        proof: &["/usr/bin/coap-client-openssl"],
+        why: "CoAP clients that are not ours",
+    },
+    Package {
         name: "softhsm2",
         proof: &[
             "/usr/lib/softhsm/libsofthsm2.so",
