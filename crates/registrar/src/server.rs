@@ -67,7 +67,7 @@ pub async fn serve(config: Config, clock: Clock) -> Result<Running, Error> {
     listener.limits.request_body_bytes_max = listener.limits.request_body_bytes_max.max(body_limit);
     listener.observer = Some(Arc::new(Witness(service.clone())));
     let devices = net::server::serve(listener, router, shutdown.clone()).await?;
-    let constrained = crate::coap::serve(resources, shutdown.clone()).await?;
+    let constrained = crate::coap::serve(resources, &metrics, shutdown.clone()).await?;
     metrics.listener("device", devices.counters());
     let (ready, valid) = (service.clone(), service.clone());
     let admin = Admin::new(metrics)

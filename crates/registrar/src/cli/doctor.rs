@@ -40,6 +40,7 @@ pub(super) async fn run(context: &Context) -> Result<Outcome, Error> {
     clock(&mut doctor, now);
     files(&mut doctor, &config);
     identity(&mut doctor, &config, now);
+    constrained(&mut doctor, &config);
     ca(&mut doctor, &config, now);
     secret_in_url(&mut doctor, &config, &context.config_file()?);
     database(&mut doctor, &config).await;
@@ -143,6 +144,24 @@ fn identity(doctor: &mut Doctor, config: &Config, now: OffsetDateTime) {
             certificate.not_after(),
             now,
             Duration::days(365),
+        );
+    }
+}
+
+/// What constrained devices need beyond the rest.
+fn constrained(doctor: &mut Doctor, config: &Config) {
+    if !config.coap.is_on() {
+        return;
+    }
+    let usable =
+        Keys::load(config).is_ok_and(|keys| keys.identities.iter().any(crate::coap::serves_dtls));
+    if usable {
+        doctor.pass("CoAP", format!("DTLS at {:?}", config.coap.listen));
+    } else {
+        doctor.fail(
+            "CoAP",
+            "no [[identity.tls]] has a P-256 or P-384 key in a file",
+            "add one; a key in a token cannot be used with DTLS",
         );
     }
 }

@@ -37,6 +37,9 @@ pub(super) struct Arguments {
     /// Where devices connect.
     #[arg(long, default_value = "[::]:8443")]
     listen: SocketAddr,
+    /// Where constrained devices connect, with CoAP over DTLS: `[::]:5684` is the usual address.
+    #[arg(long, value_name = "ADDRESS")]
+    coaps: Option<SocketAddr>,
     /// Where operators connect.
     #[arg(long, default_value = "127.0.0.1:8444")]
     admin: SocketAddr,
@@ -305,6 +308,12 @@ fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path
     text.push_str(&format!(
         "[ca]\ncertificate = \"domain-ca.pem\"\nkey = \"domain-ca.key\"\n{secret}\n"
     ));
+    if let Some(address) = arguments.coaps {
+        text.push_str(&format!(
+            "[coap]\nlisten = [{}]\n\n",
+            quoted(&address.to_string())
+        ));
+    }
     text.push_str(
         "# Who may join: nobody, until you say so. `ask` lets devices wait for\n\
          # `usher registrar device approve`; rules stand in [[policy.rule]].\n\

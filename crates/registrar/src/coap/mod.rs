@@ -8,6 +8,7 @@
 
 mod config;
 mod links;
+mod meter;
 mod serve;
 
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use est::coaps::{self, Operation};
 
 pub use config::{Config, Discovery, Limits};
 pub(crate) use links::Ports;
-pub(crate) use serve::{Serving, serve};
+pub(crate) use serve::{Serving, serve, serves_dtls};
 
 use crate::Error;
 use crate::service::{Answer, Caller, Service};

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::coap::{Request, Response};
-use daemon::CancellationToken;
+use daemon::{CancellationToken, Metrics};
 use net::coap::{CoapLimits, CoapListener, CoapPeer, CoapServer, Handler, OpenConfig};
 use net::dtls::ServerConfig;
-use pki::Certificate;
+use pki::{Certificate, Identity, KeyKind};
 
+use super::meter::Figures;
 use super::{Asker, Config, Ports, Resources};
 use crate::Error;
 use crate::service::{Caller, Keys};
@@ -49,12 +50,19 @@ impl Serving {
 /// An address is taken, or no key can be used with DTLS.
 pub(crate) async fn serve(
     resources: Resources,
+    metrics: &Metrics,
     shutdown: CancellationToken,
 ) -> Result<Option<Serving>, Error> {
     let service = resources.service().clone();
     let config = &service.config().coap;
     if !config.is_on() {
         return Ok(None);
+    }
+    if !service.keys().identities.iter().any(serves_dtls) {
+        return Err(Error::Config {
+            detail: "[coap] needs an [[identity.tls]] with a P-256 or P-384 key in a file"
+                .to_owned(),
+        });
     }
     let listener = listener(
         config,
@@ -67,6 +75,7 @@ pub(crate) async fn serve(
         jpy: server.jpy_address().map(|address| address.port()),
     };
     resources.announce(ports);
+    metrics.collector(Box::new(Figures(server.meter())));
     tracing::info!(
         coaps = ?server.addresses(),
         jpy = ?server.jpy_address(),
@@ -74,6 +83,14 @@ pub(crate) async fn serve(
         "the registrar serves CoAP"
     );
     Ok(Some(Serving { server }))
+}
+
+/// Whether DTLS can use that key: it works with a key in memory that constrained devices know.
+pub(crate) fn serves_dtls(identity: &Identity) -> bool {
+    matches!(
+        identity.signer.public_key().kind(),
+        Some(KeyKind::EcdsaP256 | KeyKind::EcdsaP384)
+    ) && identity.signer.to_pkcs8().is_some()
 }
 
 fn listener(config: &Config, keys: &Keys, body_size_max_bytes: usize) -> CoapListener {
@@ -88,7 +105,14 @@ fn listener(config: &Config, keys: &Keys, body_size_max_bytes: usize) -> CoapLis
             interfaces: discovery.interfaces.clone(),
         }),
         sockets: config.sockets,
-        dtls: Some(ServerConfig::new(keys.identities.clone())),
+        dtls: Some(ServerConfig::new(
+            keys.identities
+                .iter()
+                .filter(|identity| serves_dtls(identity))
+                .take(1)
+                .cloned()
+                .collect(),
+        )),
         coap: ::coap::Config {
             block_exponent: config.block_exponent().unwrap_or(::coap::SIZE_EXPONENT_MAX),
             body_max: body_size_max_bytes.min(::est::body::BODY_SIZE_MAX_BYTES),
