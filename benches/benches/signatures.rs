@@ -15,7 +15,7 @@ fn vouchers(criterion: &mut Criterion) {
     let pki = Pki::p256(NOW).expect("a PKI");
     let voucher = usher_benches::world::voucher(&pki, "SN-1", NOW).expect("a voucher");
     let strict = Tolerances::strict();
-    for envelope in [Envelope::Cms, Envelope::Jws] {
+    for envelope in Envelope::ALL {
         let sign = || {
             artifacts::sign_voucher(black_box(&voucher), envelope, &pki.masa_signer, NOW)
                 .expect("signed")

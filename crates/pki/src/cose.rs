@@ -242,6 +242,11 @@ impl Sign1 {
         &self.certificates
     }
 
+    /// Whether the message says which certificate is the signer's: by their order, or by a hash.
+    pub fn names_signer(&self) -> bool {
+        self.ordered || self.thumbprint.is_some()
+    }
+
     /// Whether the certificates came as a chain, signer first.
     pub fn has_chain(&self) -> bool {
         self.ordered

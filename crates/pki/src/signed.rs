@@ -116,6 +116,22 @@ impl VerifiedSigner {
         &self.candidates
     }
 
+    /// The same signature under another certificate for the same key, if one of the others is that.
+    pub fn under(&self, other: &Certificate) -> Option<Self> {
+        let same_key = other.public_key().spki_der() == self.certificate.public_key().spki_der();
+        if !same_key || *other == self.certificate || !self.candidates.contains(other) {
+            return None;
+        }
+        let mut candidates = self.candidates.clone();
+        candidates.retain(|one| one != other);
+        candidates.push(self.certificate.clone());
+        Some(Self {
+            certificate: other.clone(),
+            candidates,
+            ..self.clone()
+        })
+    }
+
     /// CMS: the signed signing time, as the signer claims it.
     pub fn signing_time(&self) -> Option<OffsetDateTime> {
         self.signing_time

@@ -147,7 +147,9 @@ fn judge(
         checks.rest_not_made(&CONTENT_CHECKS, "the signature does not verify");
         return None;
     };
-    let (path, domain_known) = path(&signer, context, tolerances);
+    let cose = signed.dangerous_peek().cose();
+    let bag = cose.is_some_and(|cose| !cose.names_signer());
+    let (signer, (path, domain_known)) = trusted_signer(signer, bag, context, tolerances);
     let Some(signer_path) = checks.record("trust", path) else {
         checks.not_made("peer", "the signer is not trusted");
         checks.rest_not_made(&CONTENT_CHECKS, "the signer is not trusted");
@@ -194,6 +196,30 @@ fn judge(
         prior,
         proximity_proven,
     })
+}
+
+/// The signer's certificate and its path. In an unordered bag several certificates may have the
+/// signer's key, a renewed one as a rule.
+fn trusted_signer(
+    signer: VerifiedSigner,
+    bag: bool,
+    context: &RegistrarRequestContext<'_>,
+    tolerances: &Tolerances,
+) -> (VerifiedSigner, (Result<Vec<Certificate>, Error>, bool)) {
+    let first = path(&signer, context, tolerances);
+    // COS-017: the verifier must bind identity by other means than the bag, which nobody signed:
+    // what counts is the certificate that leads to an anchor.
+    if bag && first.0.is_err() {
+        for other in signer.candidates().to_vec() {
+            if let Some(signer) = signer.under(&other) {
+                let another = path(&signer, context, tolerances);
+                if another.0.is_ok() {
+                    return (signer, another);
+                }
+            }
+        }
+    }
+    (signer, first)
 }
 
 /// BRSKI-5.5.2-01: if the domain's CA is unknown to the MASA, then it is considered a

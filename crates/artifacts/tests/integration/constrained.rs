@@ -12,6 +12,7 @@ use artifacts::{
 };
 use ciborium::Value;
 use pki::cose::{self, CoseCertificates, CoseOptions};
+use pki::issue::{CertificateBuilder, Profile, name};
 use pki::path::Anchors;
 use pki::{Certificate, Coded, Identity, IncludeCertificates, KeyKind, SignOptions, Unverified};
 use testkit::{Pki, PkiOptions};
@@ -786,4 +787,136 @@ fn a_voucher_that_fits_a_datagram() {
     let (pledge, draft) = (scene.pledge_request().len(), example("pvr.cbor").len());
     println!("request with the hash {pledge}, the draft's with the key {draft}");
     assert!(pledge < draft);
+}
+
+/// What a voucher for later says about time, policy and the device.
+///
+/// Requirements: VCB-020, VCB-021, VCB-023, VCB-029, VCB-042, VCB-043
+#[test]
+fn leaves_that_a_device_holds_against_itself() {
+    let scene = Scene::new();
+    let key = scene.registrar().chain[0].public_key();
+    let anchors: Anchors = scene.pki.masa_signer.chain[0].clone().into();
+    let hour = time::Duration::hours(1);
+    let device = scene.pledge.chain[0].clone();
+    let fields = |change: &dyn Fn(&mut VoucherFields)| {
+        let mut fields = VoucherFields {
+            nonce: None,
+            expires_on: Some(NOW + hour),
+            pinned_domain_pubk_sha256: Some(key.sha256()),
+            ..scene.voucher_fields()
+        };
+        change(&mut fields);
+        Scene::stripped(&scene.voucher(fields))
+    };
+    let judge = |bytes: &[u8], now: Option<OffsetDateTime>, idevid: &Certificate| {
+        let context = VoucherContext {
+            serial_number: Some(&scene.serial),
+            idevid: Some(idevid),
+            nonce: artifacts::verify::ExpectedNonce::Nonceless,
+            accepted_assertions: Some(&[Assertion::Proximity]),
+            registrar_chain: Some(&scene.registrar().chain[..1]),
+            ..VoucherContext::new(Trust::new(&anchors, now))
+        };
+        let judged = verify_voucher(&opened(bytes), &context, &Tolerances::strict());
+        judged.result().map_or_else(Coded::code, |_| "valid")
+    };
+    let good = fields(&|_| {});
+    assert_eq!(judge(&good, Some(NOW), &device), "valid");
+    assert_eq!(
+        judge(&good, Some(NOW + hour * 2), &device),
+        "voucher.expired"
+    );
+    assert_eq!(judge(&good, None, &device), "voucher.clock-needed");
+    let mismatch = IdevidIssuer::of(&certificate("masa_ca"));
+    let own = IdevidIssuer::of(&device);
+    type Change<'a> = &'a dyn Fn(&mut VoucherFields);
+    let cases: [(&str, Change<'_>); 6] = [
+        ("voucher.assertion-refused", &|f| {
+            f.assertion = Some(Assertion::Logged);
+        }),
+        ("voucher.serial-mismatch", &|f| {
+            f.serial_number = SerialNumber::new("x").unwrap();
+        }),
+        ("valid", &|f| f.idevid_issuer = Some(own.clone())),
+        ("voucher.idevid-issuer-mismatch", &|f| {
+            f.idevid_issuer = Some(mismatch.clone());
+        }),
+        ("valid", &|f| f.domain_cert_revocation_checks = Some(false)),
+        ("voucher.revocation-unknown", &|f| {
+            f.domain_cert_revocation_checks = Some(true);
+        }),
+    ];
+    for (want, change) in cases {
+        assert_eq!(judge(&fields(change), Some(NOW), &device), want);
+    }
+    // The key of a certificate that names no issuer's key stands for it.
+    let root = certificate("masa_ca");
+    assert!(root.authority_key_id().is_none());
+    let issuer = IdevidIssuer::of(&root);
+    assert_eq!(issuer.key_id(), Some(&root.public_key().sha1_key_id()[..]));
+}
+
+/// Requirements: COS-017, COS-023
+#[test]
+fn another_certificate_for_the_same_key_changes_no_authority() {
+    let scene = Scene::new();
+    let device = scene.pledge.chain.clone();
+    let good = scene.registrar_request(scene.pledge_request(), device);
+    let manufacturer = scene.pki.manufacturer_anchors();
+    let domain = scene.pki.domain.anchors();
+    let judge = |bytes: &[u8]| {
+        let context = RegistrarRequestContext {
+            domain: Some(Trust::new(&domain, Some(NOW))),
+            ..RegistrarRequestContext::new(Some(NOW))
+                .with_pledge(Trust::new(&manufacturer, Some(NOW)))
+        };
+        let judged = verify_registrar_request(&opened(bytes), &context, &Tolerances::strict());
+        judged.result().map_or_else(Coded::code, |_| "valid")
+    };
+    assert_eq!(judge(&good), "valid");
+    // The bag is not under the signature, so whoever holds the message can put another in.
+    let stranger = scene.pki.other_domain("Somebody else").unwrap();
+    let leaf = &scene.registrar().chain[0];
+    let swapped = CertificateBuilder::new(
+        Profile::Registrar,
+        name("CN=Registrar").unwrap(),
+        leaf.public_key().clone(),
+        [7; 16],
+        NOW - time::Duration::days(1),
+        NOW + time::Duration::days(1),
+    )
+    .issue(&stranger.ca.chain[0], stranger.ca.signer.as_ref())
+    .unwrap();
+    let mut message = parts(&good);
+    let Value::Map(entries) = &mut message[1] else {
+        panic!("no map")
+    };
+    let bag = entries[0].1.as_array_mut().unwrap();
+    bag[0] = Value::Bytes(swapped.der().to_vec());
+    for one in &stranger.ca.chain {
+        bag.push(Value::Bytes(one.der().to_vec()));
+    }
+    assert_eq!(judge(&joined(message.clone())), "path.unknown-issuer");
+    // With the right one beside it, in whatever order, the right one counts.
+    for at in [0, 1] {
+        let mut message = message.clone();
+        let Value::Map(entries) = &mut message[1] else {
+            panic!("no map")
+        };
+        let bag = entries[0].1.as_array_mut().unwrap();
+        bag.insert(at, Value::Bytes(leaf.der().to_vec()));
+        assert_eq!(judge(&joined(message)), "valid", "{at}");
+    }
+    // A countersignature is no signature.
+    let mut message = parts(&good);
+    message[3] = Value::Bytes(vec![1; 64]);
+    let Value::Map(entries) = &mut message[1] else {
+        panic!("no map")
+    };
+    let Value::Bytes(signature) = &parts(&good)[3] else {
+        panic!("no octets")
+    };
+    entries.push((Value::Integer(12.into()), Value::Bytes(signature.clone())));
+    assert_eq!(judge(&joined(message)), "cose.signature-invalid");
 }

@@ -85,10 +85,15 @@ fn nor_does_one_when_everything_is_tolerated() {
 #[test]
 fn nor_does_one_of_a_registrars_request() {
     let world = World::new();
-    let pledge = world.pledge_request(Envelope::Jws, world.pledge_fields());
-    let bytes = world.registrar_request(Envelope::Cms, world.registrar_fields(pledge));
-    let said = judge_request(&world, &bytes, &Tolerances::strict()).unwrap();
-    each_flip(&bytes, &said, &[0x01, 0x20, 0x80], |bytes| {
-        judge_request(&world, bytes, &Tolerances::strict())
-    });
+    for (inner, outer) in [
+        (Envelope::Jws, Envelope::Cms),
+        (Envelope::Cose, Envelope::Cose),
+    ] {
+        let pledge = world.pledge_request(inner, world.pledge_fields());
+        let bytes = world.registrar_request(outer, world.registrar_fields(pledge));
+        let said = judge_request(&world, &bytes, &Tolerances::strict()).unwrap();
+        each_flip(&bytes, &said, &[0x01, 0x20, 0x80], |bytes| {
+            judge_request(&world, bytes, &Tolerances::strict())
+        });
+    }
 }
