@@ -350,6 +350,14 @@ pub(super) fn voucher_signer(
     let tolerances = &vendor.rules.tolerances;
     let signed = artifacts::open(Document::Voucher, voucher, Some(envelope), tolerances)
         .map_err(|error| unfit(&error))?;
+    if let Some(cose) = signed.dangerous_peek().cose()
+        && !cose.certificates().is_empty()
+        && !cose.certificates().iter().any(|one| is_by(cose, one))
+    {
+        let text = "no certificate beside the signature is that of the signer";
+        let cause = brski::Cause::new("cose.signer-certificate-missing", text);
+        return Err(Error::Refused(Refusal::VoucherUnfit(cause)));
+    }
     if cannot_be_judged(&signed, vendor) {
         return Ok(VoucherChecked {
             checks: Vec::new(),
@@ -362,6 +370,10 @@ pub(super) fn voucher_signer(
     let verified = outcome.into_result().map_err(|error| unfit(&error))?;
     let signer = verified.signer_path.first().map(pki::Certificate::subject);
     Ok(VoucherChecked { checks, signer })
+}
+
+fn is_by(cose: &pki::cose::Sign1, certificate: &pki::Certificate) -> bool {
+    cose.verify_with_key(certificate.public_key()).is_ok()
 }
 
 /// Whether a COSE voucher brings nothing by which its signer could be led to the vendor's anchors.

@@ -14,6 +14,7 @@ use artifacts::{
 use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
+use brski::media::CoseName;
 use clap::Parser;
 use daemon::{CancellationToken, Clock, ManualClock, Outcome};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -21,6 +22,7 @@ use http_body_util::BodyExt as _;
 use net::client::{ClientConfig, Connection, Target};
 use net::server::{ListenerConfig, ServerIdentities};
 use net::{HttpVersion, Peer};
+use pki::cose::{CoseCertificates, CoseOptions};
 use pki::{Certificate, Identity};
 use registrar::{Config, Running};
 use testkit::{NOW, Pki, PkiOptions};
@@ -431,6 +433,14 @@ pub(crate) enum Script {
     WrongSigner,
     /// A voucher whose content was changed after signing.
     Tampered,
+    /// A COSE voucher without certificates.
+    NoBag,
+    /// A voucher that another manufacturer's MASA signed.
+    StrangersChain,
+    /// The same without certificates.
+    StrangersNoBag,
+    /// A COSE voucher with certificates that have nothing to do with it.
+    OtherBag,
 }
 
 /// What the MASA says about the history of a device.
@@ -556,14 +566,18 @@ async fn answer(
         body: body.clone(),
     });
     match parts.uri.path() {
-        brski::paths::REQUEST_VOUCHER => voucher(&inner, &body).await,
+        brski::paths::REQUEST_VOUCHER => {
+            let asked = text(header::CONTENT_TYPE);
+            let name = CoseName::asked_for(Some(&asked), None);
+            voucher(&inner, &body, name).await
+        }
         brski::paths::REQUEST_AUDIT_LOG => history(&inner, Some(&body)),
         "/logs/secret" => history_log(&inner, &inner.seen.lock().unwrap()[0].body.clone()),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn voucher(inner: &Inner, body: &[u8]) -> Response {
+async fn voucher(inner: &Inner, body: &[u8], name: CoseName) -> Response {
     let script = inner.script.lock().unwrap().clone();
     let media_type = Envelope::Cms.media_type();
     match &script {
@@ -598,6 +612,9 @@ async fn voucher(inner: &Inner, body: &[u8]) -> Response {
             fields.pinned_domain_cert = Some(other.ca.chain[0].clone());
         }
         Script::WrongSigner => signer = inner.pki.self_signed_device("SIGNER").unwrap(),
+        Script::StrangersChain | Script::StrangersNoBag => {
+            signer = Pki::new(PkiOptions::new(NOW)).unwrap().masa_signer.clone();
+        }
         _ => {}
     }
     let voucher = Voucher::new(fields).unwrap();
@@ -607,7 +624,24 @@ async fn voucher(inner: &Inner, body: &[u8]) -> Response {
         let at = find(&bytes, b"proximity").unwrap();
         bytes[at] = b'q';
     }
-    ([(header::CONTENT_TYPE, envelope.media_type())], bytes).into_response()
+    let bare = [Script::NoBag, Script::StrangersNoBag, Script::OtherBag];
+    if bare.contains(&script) {
+        let others = Pki::new(PkiOptions::new(NOW)).unwrap().masa_signer.chain;
+        let unsigned = Identity {
+            chain: others.clone(),
+            signer: Arc::clone(&signer.signer),
+        };
+        let certificates = match script {
+            Script::OtherBag => CoseCertificates::Bag(others),
+            _ => CoseCertificates::None,
+        };
+        let options = CoseOptions {
+            certificates,
+            key_id: None,
+        };
+        bytes = pki::cose::sign(&voucher.to_cbor(), &unsigned, &options).unwrap();
+    }
+    ([(header::CONTENT_TYPE, name.of(envelope))], bytes).into_response()
 }
 
 pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -7,6 +7,7 @@ mod coap;
 mod coap_clients;
 mod coap_vouchers;
 mod commands;
+mod cose;
 mod engines;
 mod enrolment;
 mod enrolment_bad_input;

@@ -43,7 +43,7 @@ pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
     masa::init(&options, NOW).await.unwrap();
     std::fs::write(
         lab.path("shipped.csv"),
-        "serial,product,sold-to\nAC-1,Router,campus\nAC-2,Router,campus\nAC-9,Router,rival\n",
+        "serial,product,sold-to\nAC-1,Router,campus\nAC-2,Router,campus\nAC-3,Sensor,campus\nAC-9,Router,rival\n",
     )
     .unwrap();
     let shipped = lab.path("shipped.csv").display().to_string();
@@ -87,7 +87,11 @@ pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
             .unwrap();
         Device::new(identity, serial, lab.address())
     };
-    for (serial, envelope) in [("AC-1", Envelope::Cms), ("AC-2", Envelope::Jws)] {
+    for (serial, envelope) in [
+        ("AC-1", Envelope::Cms),
+        ("AC-2", Envelope::Jws),
+        ("AC-3", Envelope::Cose),
+    ] {
         let mut device = made(serial);
         device.envelope = envelope;
         let got = device.ask().await;
