@@ -15,6 +15,7 @@ use pki::cose::{self, CoseCertificates, CoseOptions};
 use pki::issue::{CertificateBuilder, Profile, name};
 use pki::path::Anchors;
 use pki::{Certificate, Coded, Identity, IncludeCertificates, KeyKind, SignOptions, Unverified};
+use proptest::prelude::*;
 use testkit::{Pki, PkiOptions};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -920,3 +921,54 @@ fn another_certificate_for_the_same_key_changes_no_authority() {
     entries.push((Value::Integer(12.into()), Value::Bytes(signature.clone())));
     assert_eq!(judge(&joined(message)), "cose.signature-invalid");
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a signer puts inside, and whatever is changed around it, is judged and no danger.
+    #[test]
+    fn any_signed_payload_is_judged(
+        which in prop::sample::select(vec!["pvr", "rvr", "voucher"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        around in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..2),
+    ) {
+        let identity = &SIGNER;
+        let change = |bytes: &mut Vec<u8>, changes: &[(prop::sample::Index, u8)]| {
+            for (index, octet) in changes {
+                let at = index.index(bytes.len());
+                bytes[at] = *octet;
+            }
+        };
+        let mut payload = example(&format!("{which}-payload.cbor"));
+        change(&mut payload, &changes);
+        let options = CoseOptions {
+            certificates: CoseCertificates::Bag(vec![certificate("pledge")]),
+            key_id: None,
+        };
+        let mut bytes = cose::sign(&payload, identity, &options).unwrap();
+        change(&mut bytes, &around);
+        let anchors: Anchors = identity.chain[0].clone().into();
+        let trust = Trust::new(&anchors, Some(AT));
+        for tolerances in [Tolerances::strict(), Tolerances::lenient()] {
+            let Ok(signed) = open(Document::Voucher, &bytes, None, &tolerances) else {
+                continue;
+            };
+            let signed_inside = signed.dangerous_peek();
+            if let Some(message) = signed_inside.cose() {
+                let bare = message.without_certificates().unwrap();
+                let bare = opened_by(&bare, &tolerances);
+                prop_assert_eq!(bare.dangerous_peek().payload(), signed_inside.payload());
+            }
+            let judged = verify_voucher(&signed, &VoucherContext::new(trust), &tolerances);
+            if let Ok(verified) = judged.result() {
+                prop_assert!(verified.voucher.pins().next().is_some());
+            }
+            let _ = verify_pledge_request(&signed, &PledgeRequestContext::new(trust), &tolerances);
+            let context = RegistrarRequestContext::new(Some(AT)).with_pledge(trust);
+            let _ = verify_registrar_request(&signed, &context, &tolerances);
+        }
+    }
+}
+
+static SIGNER: std::sync::LazyLock<Identity> =
+    std::sync::LazyLock::new(|| Scene::new().pki.masa_signer);
