@@ -41,11 +41,14 @@ mod client_hello;
 mod config;
 mod context;
 mod front;
+mod provider;
 mod record;
 mod session;
+mod v12;
+mod v13;
 
 pub use client_hello::ClientHello;
-pub use config::{ClientConfig, ServerConfig, Suite};
+pub use config::{ClientConfig, ServerConfig, Suite, Version};
 pub use front::{Front, Hello};
 pub use session::{Closed, Session, SessionPeer, State};
 

@@ -3,10 +3,15 @@
 use super::record::{FRAGMENT_HEADER_LENGTH, Fragment, HANDSHAKE, Record, Records, SEQUENCE_MAX};
 
 const CLIENT_HELLO: u8 = 1;
+const HELLO_VERIFY_REQUEST: u8 = 3;
 const DTLS_1_0: [u8; 2] = [0xFE, 0xFF];
 const DTLS_1_2: [u8; 2] = [0xFE, 0xFD];
+pub(super) const DTLS_1_3: [u8; 2] = [0xFE, 0xFC];
 
+const SERVER_NAME: u16 = 0;
 const MAX_FRAGMENT_LENGTH: u16 = 1;
+const COOKIE: u16 = 44;
+const KEY_SHARE: u16 = 51;
 pub(super) const RECORD_SIZE_LIMIT: u16 = 28;
 const SUPPORTED_VERSIONS: u16 = 43;
 
@@ -172,7 +177,76 @@ impl<'a> ClientHello<'a> {
     #[must_use]
     pub fn has_dtls_1_3(&self) -> bool {
         self.versions()
-            .is_some_and(|mut versions| versions.any(|version| version == [0xFE, 0xFC]))
+            .is_some_and(|mut versions| versions.any(|version| version == DTLS_1_3))
+    }
+
+    /// The cookie of DTLS 1.3.
+    pub(super) fn cookie_of_1_3(&self) -> Option<&'a [u8]> {
+        Reader(self.extension(COOKIE)?).vector16()
+    }
+
+    /// Whether there is a cookie of either version.
+    pub(super) fn has_cookie(&self) -> bool {
+        !self.cookie.is_empty() || self.cookie_of_1_3().is_some()
+    }
+
+    /// Whether there is a key share for one of these groups.
+    pub(super) fn has_key_share(&self, groups: &[u16]) -> bool {
+        let content = self.extension(KEY_SHARE).unwrap_or_default();
+        let mut shares = Reader(Reader(content).vector16().unwrap_or_default());
+        while let Some(group) = shares.array().map(u16::from_be_bytes) {
+            if shares.vector16().is_some_and(|share| !share.is_empty()) && groups.contains(&group) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The host name that the client asks for.
+    pub(super) fn server_name(&self) -> Option<&'a str> {
+        let mut names = Reader(Reader(self.extension(SERVER_NAME)?).vector16()?);
+        let [kind] = names.array()?;
+        let name = names.vector16()?;
+        (kind == 0).then(|| std::str::from_utf8(name).ok())?
+    }
+
+    /// The message without the cookie of DTLS 1.3: what the first one was.
+    pub(super) fn body_without_cookie_of_1_3(&self) -> Vec<u8> {
+        let head = self.body.len() - self.extensions.len();
+        let mut body = self
+            .body
+            .get(..head.saturating_sub(2))
+            .unwrap_or_default()
+            .to_vec();
+        let mut extensions = Vec::with_capacity(self.extensions.len());
+        let mut reader = Reader(self.extensions);
+        while let Some(number) = reader.array().map(u16::from_be_bytes) {
+            let content = reader.vector16().unwrap_or_default();
+            if number != COOKIE {
+                let length = u16::try_from(content.len()).unwrap_or_default();
+                extensions.extend_from_slice(&number.to_be_bytes());
+                extensions.extend_from_slice(&length.to_be_bytes());
+                extensions.extend_from_slice(content);
+            }
+        }
+        let length = u16::try_from(extensions.len()).unwrap_or_default();
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(&extensions);
+        body
+    }
+
+    /// The record with this ClientHello as it was before the client had a cookie of DTLS 1.3.
+    pub(super) fn first_flight_of_1_3(&self, sequence: u64) -> Vec<u8> {
+        let message = message(CLIENT_HELLO, &self.body_without_cookie_of_1_3());
+        self.record(&message).with_sequence(sequence)
+    }
+
+    /// The server's first message in the clear, under the number of the ClientHello.
+    pub(super) fn answer(&self, message_type: u8, body: &[u8]) -> Vec<u8> {
+        let message = message(message_type, body);
+        let mut record = self.record(&message);
+        record.version = DTLS_1_2;
+        record.with_sequence(self.record_sequence)
     }
 
     fn versions(&self) -> Option<impl Iterator<Item = [u8; 2]> + use<'a>> {
@@ -208,28 +282,17 @@ impl<'a> ClientHello<'a> {
         let after = before + 1 + self.cookie.len();
         let head = self.body.get(..before).unwrap_or_default();
         let tail = self.body.get(after..).unwrap_or_default();
-        let length = head.len() + 1 + tail.len();
-        let mut message = Vec::with_capacity(FRAGMENT_HEADER_LENGTH + length);
-        let length_bytes = u32::try_from(length).unwrap_or_default().to_be_bytes();
-        message.push(CLIENT_HELLO);
-        message.extend_from_slice(&length_bytes[1..]);
-        message.extend_from_slice(&[0, 0, 0, 0, 0]);
-        message.extend_from_slice(&length_bytes[1..]);
-        message.extend_from_slice(head);
-        message.push(0);
-        message.extend_from_slice(tail);
+        let message = message(CLIENT_HELLO, &[head, &[0], tail].concat());
         self.record(&message).with_sequence(sequence)
     }
 
     /// A HelloVerifyRequest for it.
     pub(super) fn verify_request(&self, cookie: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(3 + cookie.len()).unwrap_or_default();
-        let mut message = Vec::with_capacity(FRAGMENT_HEADER_LENGTH + usize::from(length));
-        message.extend_from_slice(&[3, 0, 0, length, 0, 0, 0, 0, 0, 0, 0, length]);
         // RFC 6347 section 4.2.1: version 1.0 whatever is negotiated later.
-        message.extend_from_slice(&DTLS_1_0);
-        message.push(length.saturating_sub(3));
-        message.extend_from_slice(cookie);
+        let mut body = DTLS_1_0.to_vec();
+        body.push(u8::try_from(cookie.len()).unwrap_or_default());
+        body.extend_from_slice(cookie);
+        let message = message(HELLO_VERIFY_REQUEST, &body);
         let mut record = self.record(&message);
         record.version = DTLS_1_0;
         record.with_sequence(self.record_sequence)
@@ -253,6 +316,18 @@ impl<'a> ClientHello<'a> {
             body,
         }
     }
+}
+
+/// A handshake message in one fragment, with number 0.
+fn message(message_type: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(FRAGMENT_HEADER_LENGTH + body.len());
+    let [_, length @ ..] = u32::try_from(body.len()).unwrap_or_default().to_be_bytes();
+    message.push(message_type);
+    message.extend_from_slice(&length);
+    message.extend_from_slice(&[0, 0, 0, 0, 0]);
+    message.extend_from_slice(&length);
+    message.extend_from_slice(body);
+    message
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -4,8 +4,18 @@ use std::time::Duration;
 
 use pki::Identity;
 
-/// A cipher suite of DTLS 1.2 with ephemeral keys and authenticated encryption; nothing else is
-/// ever negotiated.
+/// A version of DTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Version {
+    /// DTLS 1.2, by OpenSSL.
+    Dtls12,
+    /// DTLS 1.3, by dimpl.
+    Dtls13,
+}
+
+/// A cipher suite with ephemeral keys and authenticated encryption; nothing else is ever
+/// negotiated.
 // DTL-033: no suite without encryption, without authentication, with RC4, for export or with
 // static keys is in this list, so none can be configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,15 +29,24 @@ pub enum Suite {
     EcdheEcdsaChacha20Poly1305,
     /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM`.
     EcdheEcdsaAes128Ccm,
-    /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8`, which every constrained device has.
+    /// `TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8`, which every constrained device has with DTLS 1.2.
     EcdheEcdsaAes128Ccm8,
     /// `TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`, for a server with an RSA certificate.
     EcdheRsaAes128Gcm,
+    /// `TLS_AES_128_GCM_SHA256` of DTLS 1.3.
+    Aes128Gcm,
+    /// `TLS_AES_256_GCM_SHA384` of DTLS 1.3.
+    Aes256Gcm,
+    /// `TLS_CHACHA20_POLY1305_SHA256` of DTLS 1.3.
+    Chacha20Poly1305,
 }
 
 impl Suite {
     /// All of them, the best first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
+        Self::Aes128Gcm,
+        Self::Aes256Gcm,
+        Self::Chacha20Poly1305,
         Self::EcdheEcdsaAes128Gcm,
         Self::EcdheEcdsaAes256Gcm,
         Self::EcdheEcdsaChacha20Poly1305,
@@ -46,6 +65,9 @@ impl Suite {
             Self::EcdheEcdsaAes128Ccm => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
             Self::EcdheEcdsaAes128Ccm8 => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
             Self::EcdheRsaAes128Gcm => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            Self::Aes128Gcm => "TLS_AES_128_GCM_SHA256",
+            Self::Aes256Gcm => "TLS_AES_256_GCM_SHA384",
+            Self::Chacha20Poly1305 => "TLS_CHACHA20_POLY1305_SHA256",
         }
     }
 
@@ -59,6 +81,9 @@ impl Suite {
             Self::EcdheEcdsaAes128Ccm => 0xC0AC,
             Self::EcdheEcdsaAes128Ccm8 => 0xC0AE,
             Self::EcdheRsaAes128Gcm => 0xC02F,
+            Self::Aes128Gcm => 0x1301,
+            Self::Aes256Gcm => 0x1302,
+            Self::Chacha20Poly1305 => 0x1303,
         }
     }
 
@@ -67,15 +92,21 @@ impl Suite {
         self == Self::EcdheRsaAes128Gcm
     }
 
-    /// What OpenSSL calls it.
-    pub(crate) fn openssl_name(self) -> &'static str {
+    /// Whether it is of DTLS 1.3.
+    pub(crate) fn is_of_1_3(self) -> bool {
+        self.openssl_name().is_none()
+    }
+
+    /// What OpenSSL calls it, where it has it for DTLS.
+    pub(crate) fn openssl_name(self) -> Option<&'static str> {
         match self {
-            Self::EcdheEcdsaAes128Gcm => "ECDHE-ECDSA-AES128-GCM-SHA256",
-            Self::EcdheEcdsaAes256Gcm => "ECDHE-ECDSA-AES256-GCM-SHA384",
-            Self::EcdheEcdsaChacha20Poly1305 => "ECDHE-ECDSA-CHACHA20-POLY1305",
-            Self::EcdheEcdsaAes128Ccm => "ECDHE-ECDSA-AES128-CCM",
-            Self::EcdheEcdsaAes128Ccm8 => "ECDHE-ECDSA-AES128-CCM8",
-            Self::EcdheRsaAes128Gcm => "ECDHE-RSA-AES128-GCM-SHA256",
+            Self::EcdheEcdsaAes128Gcm => Some("ECDHE-ECDSA-AES128-GCM-SHA256"),
+            Self::EcdheEcdsaAes256Gcm => Some("ECDHE-ECDSA-AES256-GCM-SHA384"),
+            Self::EcdheEcdsaChacha20Poly1305 => Some("ECDHE-ECDSA-CHACHA20-POLY1305"),
+            Self::EcdheEcdsaAes128Ccm => Some("ECDHE-ECDSA-AES128-CCM"),
+            Self::EcdheEcdsaAes128Ccm8 => Some("ECDHE-ECDSA-AES128-CCM8"),
+            Self::EcdheRsaAes128Gcm => Some("ECDHE-RSA-AES128-GCM-SHA256"),
+            Self::Aes128Gcm | Self::Aes256Gcm | Self::Chacha20Poly1305 => None,
         }
     }
 
@@ -92,9 +123,11 @@ pub struct ServerConfig {
     /// Certificates with their keys: at most one with a P-256, P-384 or Ed25519 key and one with
     /// an RSA key. The keys must be in this process' memory.
     pub identities: Vec<Identity>,
-    /// The suites, the one to be preferred first.
+    /// The versions. The ClientHello chooses; see the module about DTLS 1.3.
+    pub versions: Vec<Version>,
+    /// The suites, the one to be preferred first. In DTLS 1.3 the client's order counts.
     pub suites: Vec<Suite>,
-    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 16,384.
+    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 4096.
     pub mtu: usize,
     /// Whether a client without certificate fails in the handshake. Without it the service
     /// answers, with a reason.
@@ -116,6 +149,7 @@ impl ServerConfig {
     pub fn new(identities: Vec<Identity>) -> Self {
         Self {
             identities,
+            versions: vec![Version::Dtls13, Version::Dtls12],
             suites: Suite::ALL.to_vec(),
             mtu: 1024,
             require_client_certificate: false,
@@ -133,9 +167,12 @@ impl ServerConfig {
 pub struct ClientConfig {
     /// The certificate with its key that the client shows when asked for one.
     pub identity: Option<Identity>,
+    /// The one version that is offered.
+    // CBR-006: a client with DTLS 1.3 offers no other.
+    pub version: Version,
     /// The suites, the one to be preferred first.
     pub suites: Vec<Suite>,
-    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 16,384.
+    /// The largest datagram of a handshake, in bytes of UDP payload: 256 to 4096.
     pub mtu: usize,
     /// The host name to ask for (SNI). Pledges ask for none.
     pub server_name: Option<String>,
@@ -157,6 +194,7 @@ impl ClientConfig {
     pub fn new(identity: Option<Identity>) -> Self {
         Self {
             identity,
+            version: Version::Dtls12,
             suites: Suite::ALL.to_vec(),
             mtu: 1024,
             server_name: None,

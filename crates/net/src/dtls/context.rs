@@ -12,7 +12,7 @@ use openssl::x509::X509;
 use pki::Identity;
 
 use super::client_hello::RECORD_SIZE_LIMIT;
-use super::{ClientConfig, Error, ServerConfig, Suite};
+use super::{ClientConfig, Error, ServerConfig, Suite, Version};
 
 /// The smallest and the largest datagram that OpenSSL makes a handshake of.
 const MTU_RANGE: std::ops::RangeInclusive<usize> = 256..=4096;
@@ -59,6 +59,9 @@ pub(super) struct ServerContext {
 pub(super) fn server(config: &ServerConfig) -> Result<Vec<ServerContext>, Error> {
     check_mtu(config.mtu)?;
     let mut contexts: Vec<ServerContext> = Vec::new();
+    if !config.versions.contains(&Version::Dtls12) {
+        return Ok(contexts);
+    }
     let mut kinds = Vec::new();
     for identity in &config.identities {
         let rsa = is_rsa(identity);
@@ -72,7 +75,7 @@ pub(super) fn server(config: &ServerConfig) -> Result<Vec<ServerContext>, Error>
             .suites
             .iter()
             .copied()
-            .filter(|suite| suite.needs_rsa() == rsa)
+            .filter(|suite| suite.needs_rsa() == rsa && !suite.is_of_1_3())
             .collect();
         if suites.is_empty() {
             continue;
@@ -106,19 +109,14 @@ pub(super) fn server(config: &ServerConfig) -> Result<Vec<ServerContext>, Error>
             certificate,
         });
     }
-    if contexts.is_empty() {
-        return Err(Error::Config(
-            "no identity that goes with any of the suites".to_owned(),
-        ));
-    }
     Ok(contexts)
 }
 
 /// The context of one client.
 pub(super) fn client(config: &ClientConfig) -> Result<SslContext, Error> {
     check_mtu(config.mtu)?;
-    if config.suites.is_empty() {
-        return Err(Error::Config("no suites".to_owned()));
+    if config.suites.iter().all(|suite| suite.is_of_1_3()) {
+        return Err(Error::Config("no suite of DTLS 1.2".to_owned()));
     }
     let mut builder = builder(
         SslMethod::dtls_client(),
@@ -161,7 +159,10 @@ fn builder(
     if suites.iter().any(|suite| suite.has_short_tag()) {
         builder.set_security_level(0);
     }
-    let names: Vec<&str> = suites.iter().map(|suite| suite.openssl_name()).collect();
+    let names: Vec<&str> = suites
+        .iter()
+        .filter_map(|suite| suite.openssl_name())
+        .collect();
     builder.set_cipher_list(&names.join(":"))?;
     builder.set_groups_list(GROUPS)?;
     builder.set_sigalgs_list(SIGNATURES)?;

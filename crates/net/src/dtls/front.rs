@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use coap::Moment;
+use pki::Identity;
 
 use super::context::{self, RECORD_LIMIT_MIN, ServerContext};
 use super::session::Session;
-use super::{ClientHello, Error, ServerConfig};
+use super::v12::Session12;
+use super::v13::{self, Session13};
+use super::{ClientHello, Error, ServerConfig, Suite};
 
 const HANDSHAKE_FAILURE: u8 = 40;
 const ILLEGAL_PARAMETER: u8 = 47;
@@ -23,8 +27,29 @@ pub struct Front(Arc<Inner>);
 
 struct Inner {
     config: ServerConfig,
-    contexts: Vec<ServerContext>,
+    contexts: ArcSwap<Contexts>,
     secret: hmac::Key,
+}
+
+/// What is made of the identities.
+struct Contexts {
+    of_1_2: Vec<ServerContext>,
+    of_1_3: Option<v13::ServerContext>,
+}
+
+impl Contexts {
+    fn new(config: &ServerConfig) -> Result<Self, Error> {
+        let contexts = Self {
+            of_1_2: context::server(config)?,
+            of_1_3: v13::ServerContext::new(config)?,
+        };
+        if contexts.of_1_2.is_empty() && contexts.of_1_3.is_none() {
+            return Err(Error::Config(
+                "no identity that goes with any of the suites and versions".to_owned(),
+            ));
+        }
+        Ok(contexts)
+    }
 }
 
 /// What a datagram led to that belongs to no association.
@@ -51,12 +76,26 @@ impl Front {
     /// # Errors
     /// A configuration or an identity that cannot be used.
     pub fn new(config: ServerConfig, secret: [u8; 32]) -> Result<Self, Error> {
-        let contexts = context::server(&config)?;
+        let contexts = Contexts::new(&config)?;
         Ok(Self(Arc::new(Inner {
             config,
-            contexts,
+            contexts: ArcSwap::from_pointee(contexts),
             secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
         })))
+    }
+
+    /// Takes other identities from now on. Associations that are there keep theirs, and cookies that
+    /// were given stay valid.
+    ///
+    /// # Errors
+    /// Identities that cannot be used; then nothing changes.
+    pub fn replace(&self, identities: &[Identity]) -> Result<(), Error> {
+        let config = ServerConfig {
+            identities: identities.to_vec(),
+            ..self.0.config.clone()
+        };
+        self.0.contexts.store(Arc::new(Contexts::new(&config)?));
+        Ok(())
     }
 
     /// Takes a datagram that belongs to no association, or that begins with a ClientHello which the
@@ -70,8 +109,15 @@ impl Front {
             Ok(hello) => hello,
             Err(reason) => return Hello::Dropped(reason),
         };
-        // DTL-031: DTLS 1.0 is never negotiated.
-        if !hello.has_dtls_1_2() {
+        // CBR-004: the ClientHello decides between the versions.
+        let contexts = self.0.contexts.load();
+        if let Some(context) = &contexts.of_1_3
+            && let Some(suite) = context.suite_for(&hello)
+        {
+            return self.receive_1_3(context, now, peer_key, &hello, suite, datagram);
+        }
+        // DTL-031: DTLS 1.0 is never negotiated. CBR-005: nor what is configured away.
+        if contexts.of_1_2.is_empty() || !hello.has_dtls_1_2() {
             return answer(datagram, hello.alert(PROTOCOL_VERSION));
         }
         // DTL-001, DTL-003, DTL-005: without the cookie that this peer was given, nothing is
@@ -93,7 +139,7 @@ impl Front {
                 Some(_) => {}
             }
         }
-        let context = self.0.contexts.iter().find(|context| {
+        let context = contexts.of_1_2.iter().find(|context| {
             context
                 .suites
                 .iter()
@@ -102,17 +148,72 @@ impl Front {
         let Some(context) = context else {
             return answer(datagram, hello.alert(HANDSHAKE_FAILURE));
         };
-        match Session::server(&self.0.config, context, now, &hello, datagram) {
+        match Session12::server(&self.0.config, context, now, &hello, datagram) {
             Ok(mut session) if session.is_closed() => match session.transmit() {
                 Some(alert) => answer(datagram, alert),
                 None => Hello::Dropped("refused by OpenSSL"),
             },
-            Ok(session) => Hello::Accept(Box::new(session)),
+            Ok(session) => Hello::Accept(Box::new(Session::from(session))),
             Err(_) => Hello::Dropped("OpenSSL failed"),
         }
     }
 
-    /// The configuration.
+    fn receive_1_3(
+        &self,
+        context: &v13::ServerContext,
+        now: Moment,
+        peer_key: &[u8],
+        hello: &ClientHello<'_>,
+        suite: Suite,
+        datagram: &[u8],
+    ) -> Hello {
+        let current = self.generation(now);
+        let Some(shown) = hello.cookie_of_1_3() else {
+            // DTL-001: a HelloRetryRequest, and nothing is kept.
+            let cookie = self.cookie_of_1_3(current, peer_key, hello);
+            return answer(datagram, v13::retry_request(hello, suite, &cookie));
+        };
+        let valid = [Some(current), current.checked_sub(1)]
+            .into_iter()
+            .flatten()
+            .map(|generation| self.cookie_of_1_3(generation, peer_key, hello))
+            .find(|cookie| {
+                aws_lc_rs::constant_time::verify_slices_are_equal(cookie, shown).is_ok()
+            });
+        // DTL-002: a cookie that is not ours ends the attempt.
+        let (Some(cookie), 1) = (valid, hello.message_sequence) else {
+            return answer(datagram, hello.alert(ILLEGAL_PARAMETER));
+        };
+        match Session13::server(context, now, hello, suite, cookie, datagram) {
+            Ok(mut session) if session.is_closed() => match session.transmit() {
+                Some(alert) => answer(datagram, alert),
+                None => answer(datagram, hello.alert(HANDSHAKE_FAILURE)),
+            },
+            Ok(session) => Hello::Accept(Box::new(Session::from(session))),
+            Err(_) => Hello::Dropped("dimpl failed"),
+        }
+    }
+
+    /// Over the whole ClientHello but the cookie, so that the first one can be had from the second.
+    fn cookie_of_1_3(&self, generation: u64, peer_key: &[u8], hello: &ClientHello<'_>) -> [u8; 32] {
+        let body = hello.body_without_cookie_of_1_3();
+        let parts: [&[u8]; 3] = [b"DTLS 1.3", peer_key, &body];
+        let mut cookie = [0; 32];
+        cookie.copy_from_slice(self.mac(generation, &parts).as_ref());
+        cookie
+    }
+
+    fn mac(&self, generation: u64, parts: &[&[u8]]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0.secret);
+        context.update(&generation.to_be_bytes());
+        for part in parts {
+            context.update(&part.len().to_be_bytes());
+            context.update(part);
+        }
+        context.sign()
+    }
+
+    /// The configuration that it began with.
     #[must_use]
     pub fn config(&self) -> &ServerConfig {
         &self.0.config
@@ -125,15 +226,11 @@ impl Front {
     }
 
     fn cookie(&self, generation: u64, peer_key: &[u8], hello: &ClientHello<'_>) -> Vec<u8> {
-        let mut context = hmac::Context::with_key(&self.0.secret);
-        context.update(&generation.to_be_bytes());
         let [session_id, suites, compression] = hello.parameters();
-        for part in [peer_key, &hello.random, session_id, suites, compression] {
-            context.update(&part.len().to_be_bytes());
-            context.update(part);
-        }
+        let parts = [peer_key, &hello.random, session_id, suites, compression];
+        let mac = self.mac(generation, &parts);
         let mut cookie = vec![generation.to_be_bytes()[7]];
-        cookie.extend(context.sign().as_ref().iter().take(COOKIE_LENGTH - 1));
+        cookie.extend(mac.as_ref().iter().take(COOKIE_LENGTH - 1));
         cookie
     }
 

@@ -1,0 +1,469 @@
+//! One association of DTLS 1.3, by dimpl.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use coap::Moment;
+use dimpl::{Dtls, DtlsCertificate, Output};
+use pki::{Certificate, Identity};
+
+use super::client_hello::DTLS_1_3;
+use super::record::{
+    CHANGE_CIPHER_SPEC, Fragment, HANDSHAKE, HEADER_LENGTH, Record, Records, handshake_is_sound,
+};
+use super::session::{Closed, SessionPeer, State};
+use super::{ClientConfig, ClientHello, Error, ServerConfig, Suite, Version, provider};
+
+const SERVER_HELLO: u8 = 2;
+const COOKIE: u16 = 44;
+const SUPPORTED_VERSIONS: u16 = 43;
+
+/// The random that makes a ServerHello a HelloRetryRequest
+/// ([RFC 8446 §4.1.3](https://www.rfc-editor.org/rfc/rfc8446.html#section-4.1.3)).
+const RETRY_RANDOM: [u8; 32] = [
+    0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91,
+    0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
+];
+
+/// Groups that dimpl has, of which the client must have sent a share.
+const GROUPS: [u16; 3] = [0x0017, 0x0018, 0x001D];
+
+/// The longest plaintext of a record that is sent in one datagram.
+const PLAINTEXT_MAX: usize = 16_000;
+
+/// Everything that a server's associations share.
+pub(super) struct ServerContext {
+    config: Arc<dimpl::Config>,
+    certificate: DtlsCertificate,
+    own: Certificate,
+    suites: Vec<Suite>,
+    message_bytes_max: usize,
+    handshake_time: Duration,
+}
+
+impl ServerContext {
+    /// `None` when DTLS 1.3 is not wanted, or no identity or suite goes with it.
+    pub(super) fn new(config: &ServerConfig) -> Result<Option<Self>, Error> {
+        if !config.versions.contains(&Version::Dtls13) {
+            return Ok(None);
+        }
+        let suites = of_1_3(&config.suites);
+        let identity = config.identities.iter().find(|one| is_usable(one));
+        let (Some(identity), false) = (identity, suites.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            config: provider::config(&suites, config.mtu, config.handshake_time)?,
+            certificate: certificate_of(identity)?,
+            own: leaf_of(identity)?,
+            suites,
+            message_bytes_max: config.handshake_message_bytes_max,
+            handshake_time: config.handshake_time,
+        }))
+    }
+
+    /// The suite that dimpl takes for this client, if it can take it at all.
+    pub(super) fn suite_for(&self, hello: &ClientHello<'_>) -> Option<Suite> {
+        if !hello.has_dtls_1_3() || !hello.has_key_share(&GROUPS) {
+            return None;
+        }
+        hello.suites.chunks_exact(2).find_map(|offered| {
+            let mut ours = self.suites.iter().copied();
+            ours.find(|suite| suite.number().to_be_bytes() == offered)
+        })
+    }
+}
+
+fn of_1_3(suites: &[Suite]) -> Vec<Suite> {
+    let of_1_3 = suites.iter().copied().filter(|suite| suite.is_of_1_3());
+    of_1_3.collect()
+}
+
+/// dimpl signs with ECDSA on P-256 and P-384 only.
+fn is_usable(identity: &Identity) -> bool {
+    use pki::SignatureAlgorithm::{EcdsaP256Sha256, EcdsaP384Sha384};
+    let algorithm = identity.signer.algorithm();
+    matches!(algorithm, EcdsaP256Sha256 | EcdsaP384Sha384) && identity.signer.to_pkcs8().is_some()
+}
+
+fn leaf_of(identity: &Identity) -> Result<Certificate, Error> {
+    let leaf = identity.certificate().cloned();
+    leaf.ok_or_else(|| Error::Identity("no certificate".to_owned()))
+}
+
+/// dimpl shows one certificate and no chain.
+fn certificate_of(identity: &Identity) -> Result<DtlsCertificate, Error> {
+    let leaf = leaf_of(identity)?;
+    if !leaf.public_key().is_same_key(identity.signer.public_key()) {
+        return Err(Error::Identity(
+            "certificate and key do not match".to_owned(),
+        ));
+    }
+    let key = identity
+        .signer
+        .to_pkcs8()
+        .ok_or_else(|| Error::Identity("the private key cannot leave its token".to_owned()))?;
+    Ok(DtlsCertificate {
+        certificate: leaf.der().to_vec(),
+        private_key: key.to_vec(),
+    })
+}
+
+/// The HelloRetryRequest with which dimpl asks for a cookie: made here, so that nothing has to be
+/// kept until the cookie comes back, and held against dimpl's own then.
+pub(super) fn retry_request(hello: &ClientHello<'_>, suite: Suite, cookie: &[u8; 32]) -> Vec<u8> {
+    let mut body = vec![0xFE, 0xFD];
+    body.extend_from_slice(&RETRY_RANDOM);
+    body.push(0);
+    body.extend_from_slice(&suite.number().to_be_bytes());
+    body.push(0);
+    body.extend_from_slice(&[0, 6 + 38]);
+    body.extend_from_slice(&SUPPORTED_VERSIONS.to_be_bytes());
+    body.extend_from_slice(&[0, 2]);
+    body.extend_from_slice(&DTLS_1_3);
+    body.extend_from_slice(&COOKIE.to_be_bytes());
+    body.extend_from_slice(&[0, 34, 0, 32]);
+    body.extend_from_slice(cookie);
+    hello.answer(SERVER_HELLO, &body)
+}
+
+/// One association of DTLS 1.3.
+pub(super) struct Session13 {
+    dtls: Dtls,
+    state: State,
+    /// The server's own certificate; a client learns the server's from the handshake.
+    own: Option<Certificate>,
+    client_random: Option<[u8; 32]>,
+    server_name: Option<String>,
+    message_bytes_max: usize,
+    /// Added to the number of every record in the clear that goes out.
+    shift: u64,
+    suite: Option<Suite>,
+    leaf: Option<Vec<u8>>,
+    /// The chains that went through the transcript.
+    chains: provider::Chains,
+    peer: Option<SessionPeer>,
+    handshake_ends: Moment,
+    due: Option<Moment>,
+    outgoing: VecDeque<Vec<u8>>,
+    inbox: VecDeque<Vec<u8>>,
+}
+
+/// dimpl counts time from some `Instant`, everything else here from some beginning.
+fn instant(now: Moment) -> Instant {
+    let beginning = beginning();
+    beginning.checked_add(now).unwrap_or(beginning)
+}
+
+fn beginning() -> Instant {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    *BEGINNING.get_or_init(Instant::now)
+}
+
+impl Session13 {
+    /// Begins an association; the ClientHello is ready to be sent.
+    pub(super) fn client(config: &ClientConfig, now: Moment) -> Result<Self, Error> {
+        let identity = config.identity.as_ref().filter(|one| is_usable(one));
+        let identity = identity.ok_or_else(|| {
+            Error::Identity("DTLS 1.3 needs a P-256 or P-384 identity with its key".to_owned())
+        })?;
+        let suites = of_1_3(&config.suites);
+        if suites.is_empty() {
+            return Err(Error::Config("no suite of DTLS 1.3".to_owned()));
+        }
+        let shared = provider::config(&suites, config.mtu, config.handshake_time)?;
+        let mut dtls = Dtls::new_13(shared, certificate_of(identity)?, instant(now));
+        dtls.set_active(true);
+        let mut session = Self::new(dtls, now, config.handshake_time);
+        session.message_bytes_max = config.handshake_message_bytes_max;
+        session.advance(now);
+        Ok(session)
+    }
+
+    fn new(dtls: Dtls, now: Moment, handshake_time: Duration) -> Self {
+        Self {
+            dtls,
+            state: State::Handshaking,
+            own: None,
+            client_random: None,
+            server_name: None,
+            message_bytes_max: usize::MAX,
+            shift: 0,
+            suite: None,
+            leaf: None,
+            chains: Vec::new(),
+            peer: None,
+            handshake_ends: now.saturating_add(handshake_time),
+            due: None,
+            outgoing: VecDeque::new(),
+            inbox: VecDeque::new(),
+        }
+    }
+
+    /// Takes up a client that has brought back this cookie.
+    pub(super) fn server(
+        context: &ServerContext,
+        now: Moment,
+        hello: &ClientHello<'_>,
+        suite: Suite,
+        cookie: [u8; 32],
+        datagram: &[u8],
+    ) -> Result<Self, Error> {
+        let failed = |reason: &str| Error::Library(reason.to_owned());
+        let before = hello.record_sequence.checked_sub(1);
+        let before = before.ok_or_else(|| failed("the second ClientHello has number 0"))?;
+        let dtls = Dtls::new_13(
+            Arc::clone(&context.config),
+            context.certificate.clone(),
+            instant(now),
+        );
+        let mut session = Self::new(dtls, now, context.handshake_time);
+        session.own = Some(context.own.clone());
+        session.client_random = Some(hello.random);
+        session.server_name = hello.server_name().map(str::to_owned);
+        session.message_bytes_max = context.message_bytes_max;
+        provider::with_cookie(cookie, || {
+            let first = hello.first_flight_of_1_3(before);
+            session.handle(now, &first);
+            let asked = session.outgoing.pop_front();
+            let wanted = retry_request(hello, suite, &cookie);
+            // The client has had ours, and its transcript is over that.
+            let same = asked
+                .is_some_and(|asked| asked.get(HEADER_LENGTH..) == wanted.get(HEADER_LENGTH..));
+            if !same || !session.outgoing.is_empty() || session.is_closed() {
+                return Err(failed("dimpl asks for another second ClientHello"));
+            }
+            session.shift = before;
+            session.handle(now, datagram);
+            Ok(())
+        })?;
+        Ok(session)
+    }
+
+    pub(super) fn client_random(&self) -> Option<&[u8; 32]> {
+        self.client_random.as_ref()
+    }
+
+    pub(super) fn receive(&mut self, now: Moment, datagram: &[u8]) -> Result<(), Error> {
+        if let State::Closed(closed) = &self.state {
+            return Err(Error::Closed(closed.clone()));
+        }
+        // DTL-016: messages in the clear are bounded before dimpl sees them.
+        let sound = Records(datagram)
+            .take_while(is_clear)
+            .filter(|record| record.content_type == HANDSHAKE)
+            .all(|record| handshake_is_sound(record.body, self.message_bytes_max));
+        if sound {
+            self.handle(now, datagram);
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, now: Moment, datagram: &[u8]) {
+        self.note_suite(datagram);
+        let (result, mut chains) = provider::with_chains(|| {
+            self.dtls.handle_timeout(instant(now))?;
+            self.dtls.handle_packet(datagram)
+        });
+        if self.state == State::Handshaking {
+            self.chains.append(&mut chains);
+        }
+        self.poll(now);
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    fn fail(&mut self, error: &dimpl::Error) {
+        let closed = match self.state {
+            State::Handshaking => Closed::Handshake(error.to_string()),
+            State::Established => Closed::Library(error.to_string()),
+            State::Closed(_) => return,
+        };
+        self.end(closed);
+    }
+
+    fn end(&mut self, closed: Closed) {
+        self.state = State::Closed(closed);
+        self.due = None;
+    }
+
+    /// Takes out everything that dimpl has to give.
+    fn poll(&mut self, now: Moment) {
+        let mut buffer = vec![0; 2048];
+        loop {
+            match self.dtls.poll_output(&mut buffer) {
+                Output::Packet(datagram) => {
+                    let datagram = moved(datagram, self.shift);
+                    self.note_suite(&datagram);
+                    self.outgoing.push_back(datagram);
+                }
+                Output::BufferTooSmall { needed } => buffer.resize(needed, 0),
+                Output::Timeout(at) => {
+                    let due = at.saturating_duration_since(beginning());
+                    self.due = Some(due.max(now));
+                    return;
+                }
+                Output::Connected => self.establish(),
+                Output::PeerCert(leaf) => self.leaf = Some(leaf.to_vec()),
+                Output::ApplicationData(plaintext) => self.inbox.push_back(plaintext.to_vec()),
+                Output::CloseNotify => self.end(Closed::Peer),
+                _ => {}
+            }
+            if self.is_closed() && self.outgoing.len() > 16 {
+                return;
+            }
+        }
+    }
+
+    /// The suite stands in the ServerHello, which goes in the clear.
+    fn note_suite(&mut self, datagram: &[u8]) {
+        if self.state != State::Handshaking {
+            return;
+        }
+        for record in Records(datagram).take_while(is_clear) {
+            if record.content_type != HANDSHAKE {
+                continue;
+            }
+            let Some((fragment, body)) = Fragment::parse(record.body) else {
+                continue;
+            };
+            if fragment.message_type != SERVER_HELLO || fragment.offset != 0 {
+                continue;
+            }
+            // Version and random, and then the session id with its length.
+            let suite = body.get(34).and_then(|length| {
+                let place = 35 + usize::from(*length);
+                let number: [u8; 2] = body.get(place..place + 2)?.try_into().ok()?;
+                let number = u16::from_be_bytes(number);
+                Suite::ALL
+                    .into_iter()
+                    .find(|suite| suite.number() == number)
+            });
+            self.suite = suite.or(self.suite);
+        }
+    }
+
+    fn establish(&mut self) {
+        let chain = self.leaf.take().map_or(Ok(Vec::new()), |leaf| {
+            // dimpl gives the leaf alone. The chain went through the transcript.
+            let chain = self
+                .chains
+                .drain(..)
+                .find(|chain| chain.first() == Some(&leaf));
+            let chain = chain.unwrap_or_else(|| vec![leaf]);
+            let parsed = chain.iter().map(|der| Certificate::from_der(der));
+            parsed.collect::<Result<Vec<_>, _>>()
+        });
+        let chain = match chain {
+            Ok(chain) => chain,
+            Err(error) => {
+                let _ = self.dtls.close();
+                self.end(Closed::Certificate(error.to_string()));
+                return;
+            }
+        };
+        let server = self.own.as_ref().or_else(|| chain.first());
+        self.peer = Some(SessionPeer {
+            suite: self.suite.map_or("unknown", Suite::name),
+            version: "DTLS 1.3",
+            server_name: self.server_name.take(),
+            server_certificate_der: server.map(|own| own.der().to_vec()).unwrap_or_default(),
+            exporter: None,
+            chain,
+        });
+        self.chains = Vec::new();
+        self.state = State::Established;
+    }
+
+    pub(super) fn transmit(&mut self) -> Option<Vec<u8>> {
+        self.outgoing.pop_front()
+    }
+
+    pub(super) fn read(&mut self) -> Option<Vec<u8>> {
+        self.inbox.pop_front()
+    }
+
+    pub(super) fn send(&mut self, now: Moment, plaintext: &[u8]) -> Result<(), Error> {
+        let result = self.dtls.handle_timeout(instant(now));
+        let result = result.and_then(|()| self.dtls.send_application_data(plaintext));
+        self.poll(now);
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let closed = Closed::Library(error.to_string());
+                self.end(closed.clone());
+                Err(Error::Closed(closed))
+            }
+        }
+    }
+
+    pub(super) fn payload_max(&self) -> usize {
+        PLAINTEXT_MAX
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self.state {
+            State::Handshaking => {
+                let ends = self.handshake_ends;
+                Some(self.due.map_or(ends, |due| due.min(ends)))
+            }
+            State::Established => self.due,
+            State::Closed(_) => None,
+        }
+    }
+
+    pub(super) fn advance(&mut self, now: Moment) {
+        if self.is_closed() {
+            return;
+        }
+        if self.state == State::Handshaking && now >= self.handshake_ends {
+            self.end(Closed::HandshakeTime);
+            return;
+        }
+        let result = self.dtls.handle_timeout(instant(now));
+        self.poll(now);
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed(_))
+    }
+
+    pub(super) fn peer(&self) -> Option<&SessionPeer> {
+        self.peer.as_ref()
+    }
+
+    pub(super) fn close(&mut self) {
+        if self.is_closed() {
+            return;
+        }
+        let _ = self.dtls.close();
+        self.poll(beginning().elapsed());
+        self.end(Closed::Ours);
+    }
+}
+
+/// Records with the long header and without encryption: alert, handshake, acknowledgement.
+fn is_clear(record: &Record<'_>) -> bool {
+    record.epoch == 0 && matches!(record.content_type, CHANGE_CIPHER_SPEC..=26)
+}
+
+/// A datagram with the numbers of its records in the clear moved on.
+fn moved(datagram: &[u8], shift: u64) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(datagram.len());
+    for record in Records(datagram).take_while(is_clear) {
+        record.append_with_sequence(record.sequence.saturating_add(shift), &mut wire);
+    }
+    // Everything after them is encrypted, numbers and all.
+    let rest = datagram.get(wire.len()..).unwrap_or_default();
+    wire.extend_from_slice(rest);
+    wire
+}
