@@ -81,6 +81,30 @@ fn arguments(server: &Server, folder: &Path, chain: &[Certificate], key: &str) -
     .to_vec()
 }
 
+/// Requirements: CBR-151
+#[tokio::test]
+async fn the_command_speaks_cose() {
+    for proximity in ["certificate", "public-key", "public-key-sha256"] {
+        let server = Server::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+        let pem = key.to_pkcs8_pem().unwrap();
+        let file = write(folder.path(), "idevid.key", pem.as_bytes());
+        let mut chain = idevid(&server, &key);
+        chain.push(server.manufacturer.ca.certificate.clone());
+        let mut base = arguments(&server, folder.path(), &chain, &file);
+        base.extend(["--format", "cose", "--proximity", proximity].map(str::to_owned));
+        // The CA of the MASA alone is not enough: the signer's certificate does not travel.
+        assert_eq!(usher(base.clone()).await, Outcome::No, "{proximity}");
+        let signer = server.manufacturer.masa.chain[0].to_pem();
+        let signer = write(folder.path(), "signer.pem", signer);
+        base.extend(["--masa-anchors".to_owned(), signer]);
+        assert_eq!(usher(base).await, Outcome::Yes, "{proximity}");
+        assert!(folder.path().join("state/voucher.vch").is_file());
+        server.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn the_command_enrols_renews_and_refuses() {
     let server = Server::start().await;

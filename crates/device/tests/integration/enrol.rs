@@ -2,7 +2,7 @@
 
 use artifacts::Envelope;
 use brski::{
-    pledge::{Clock, Failure, What},
+    pledge::{Clock, Failure, ProximityForm, What},
     registrar::Verdict as Policy,
 };
 use device::brski::{Config, Event, Verdict, renew, renewal_due, run};
@@ -48,6 +48,45 @@ async fn a_device_enrols_over_each_http_version_with_each_envelope() {
             check_trace(&events, http, envelope);
             server.stop().await;
         }
+    }
+}
+
+/// Requirements: CBR-001, CBR-020, CBR-131, CBR-151, CBR-154
+#[tokio::test]
+async fn a_device_enrols_with_cose_over_each_http_version_whatever_it_names_its_registrar_by() {
+    for (http, proximity) in [
+        (HttpVersion::Http1, ProximityForm::Certificate),
+        (HttpVersion::Http2, ProximityForm::PublicKey),
+        (HttpVersion::Http3, ProximityForm::PublicKeySha256),
+    ] {
+        let server = Server::start().await;
+        let idevid = server.manufacturer.device("SN-1");
+        let signer = server.manufacturer.masa.chain[0].clone();
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            http,
+            proximity,
+            envelope: Envelope::Cose,
+            // No certificate travels with the voucher, so the device has its signer's built in.
+            masa_anchors: signer.into(),
+            // The registrar hands the device's chain on to the MASA, up to its root.
+            idevid,
+            state_folder: Some(folder.path().to_owned()),
+            ..server.config(&server.manufacturer.device("SN-1"))
+        };
+        let mut events = Vec::new();
+        let outcome = run(&config, &mut |event| events.push(event.clone()))
+            .await
+            .unwrap();
+        let Verdict::Enrolled(enrolment) = &outcome.verdict else {
+            panic!("{http} {proximity:?}: {outcome:?}");
+        };
+        assert_eq!(names(&outcome), WHOLE, "{http} {proximity:?}");
+        assert_eq!(enrolment.assertion.as_deref(), Some("proximity"));
+        check_trace(&events, http, Envelope::Cose);
+        let file = folder.path().join("voucher.vch");
+        assert_eq!(std::fs::read(file).unwrap(), enrolment.voucher);
+        server.stop().await;
     }
 }
 
