@@ -45,8 +45,6 @@ pub(crate) enum Kind {
     AuditLog,
     /// Voucher status or enrolment status.
     Telemetry,
-    /// Conveyed information of RFC 8572.
-    ConveyedInformation,
 }
 
 impl Kind {
@@ -61,7 +59,6 @@ impl Kind {
             Self::Csr => "csr",
             Self::AuditLog => "audit-log",
             Self::Telemetry => "telemetry",
-            Self::ConveyedInformation => "conveyed-information",
         }
     }
 }

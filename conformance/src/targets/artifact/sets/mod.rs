@@ -2,6 +2,14 @@
 //! who pretend to be one of them.
 
 mod cms;
+mod cose;
+mod cose_leaves;
+mod der;
+mod json;
+mod jws;
+mod request;
+mod voucher;
+mod voucher_texts;
 
 use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -21,7 +29,7 @@ pub(super) const NOW: OffsetDateTime = datetime!(2026-06-01 12:00:00 UTC);
 pub(super) const SERIAL: &str = "JADA-123456789";
 /// The nonce of all requests.
 pub(super) const NONCE: [u8; 16] =
-    *b"\x9f\x1e\x60\x2a\x11\xc4\x77\x5d\x03\xb8\x9a\x40\xee\x2f\x71\x66";
+    *b"\xfb\xff\x60\x2a\x11\xc4\x77\x5d\x03\xbf\xff\x40\xee\x2f\x71\x66";
 
 /// Keys and certificates.
 pub(crate) struct World {
@@ -185,6 +193,12 @@ pub(super) fn pledge() -> Context {
 /// Every vector.
 pub(super) fn all() -> Vec<Vector> {
     let mut all = Vec::new();
-    all.extend(cms::vouchers());
+    all.extend(cms::vectors());
+    all.extend(jws::vectors());
+    all.extend(voucher::vectors());
+    all.extend(request::vectors());
+    all.extend(cose::vectors());
+    all.extend(der::vectors());
+    all.extend(json::vectors());
     all
 }
