@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ::coap::{Code, Endpoint, Moment, Response, Via};
 use futures::FutureExt;
+use pki::Identity;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -33,6 +34,7 @@ pub struct CoapServer {
     addresses: Vec<SocketAddr>,
     jpy_address: Option<SocketAddr>,
     open_addresses: Vec<SocketAddr>,
+    fronts: Vec<Front>,
     shared: Arc<Shared>,
     tracker: TaskTracker,
 }
@@ -78,11 +80,34 @@ impl CoapServer {
         CoapMeter(Arc::clone(&self.shared))
     }
 
+    /// Replaces the certificates, and goes with whoever reads them again.
+    #[must_use]
+    pub fn identities(&self) -> CoapIdentities {
+        CoapIdentities(self.fronts.clone())
+    }
+
     /// Waits until the listener has stopped: `shutdown` was cancelled, and what was under way was
     /// answered or its time was up.
     pub async fn stopped(self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+/// The certificates of a listener. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CoapIdentities(Vec<Front>);
+
+impl CoapIdentities {
+    /// Shows these from the next handshake on.
+    ///
+    /// # Errors
+    /// An identity that cannot be used; then everything stays as it was.
+    pub fn replace(&self, identities: &[Identity]) -> Result<(), Error> {
+        for front in &self.0 {
+            front.replace(identities)?;
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +145,7 @@ pub async fn serve(
         addresses: Vec::new(),
         jpy_address: None,
         open_addresses: Vec::new(),
+        fronts: Vec::new(),
         shared: Arc::new(Shared {
             limits: config.limits,
             counters: Counters::default(),
@@ -129,6 +155,7 @@ pub async fn serve(
     };
     if !config.listen.is_empty() {
         let front = front(config.dtls.as_ref(), 0)?;
+        server.fronts.push(front.clone());
         for address in &config.listen {
             let bound = socket::bind(*address, sockets)?;
             server.addresses.push(local(&bound, *address)?);
@@ -143,6 +170,7 @@ pub async fn serve(
         // JPX-027: Block size and DTLS flight sizes leave room for 38 bytes JPY overhead within
         // 1280-byte IPv6 MTU (UDP payload + 38 < MTU).
         let front = front(config.dtls.as_ref(), ::coap::jpy::OVERHEAD)?;
+        server.fronts.push(front.clone());
         let bound = socket::bind(address, sockets)?;
         server.jpy_address = Some(local(&bound, address)?);
         lines.extend(bound.into_iter().map(|socket| Line {

@@ -153,16 +153,13 @@ fn constrained(doctor: &mut Doctor, config: &Config) {
     if !config.coap.is_on() {
         return;
     }
-    let usable =
-        Keys::load(config).is_ok_and(|keys| keys.identities.iter().any(crate::coap::serves_dtls));
-    if usable {
-        doctor.pass("CoAP", format!("DTLS at {:?}", config.coap.listen));
-    } else {
-        doctor.fail(
+    match Keys::load(config).and_then(|keys| crate::coap::dtls_identities(&keys)) {
+        Ok(_) => doctor.pass("CoAP", format!("DTLS at {:?}", config.coap.listen)),
+        Err(error) => doctor.fail(
             "CoAP",
-            "no [[identity.tls]] has a P-256 or P-384 key in a file",
+            error.to_string(),
             "add one; a key in a token cannot be used with DTLS",
-        );
+        ),
     }
 }
 

@@ -22,7 +22,7 @@ use est::coaps::{self, Operation};
 
 pub use config::{Config, Discovery, Limits};
 pub(crate) use links::Ports;
-pub(crate) use serve::{Serving, serve, serves_dtls};
+pub(crate) use serve::{Serving, dtls_identities, serve};
 
 use crate::Error;
 use crate::service::{Answer, Caller, Service};

@@ -58,23 +58,16 @@ pub(crate) async fn serve(
     if !config.is_on() {
         return Ok(None);
     }
-    if !service.keys().identities.iter().any(serves_dtls) {
-        return Err(Error::Config {
-            detail: "[coap] needs an [[identity.tls]] with a P-256 or P-384 key in a file"
-                .to_owned(),
-        });
-    }
-    let listener = listener(
-        config,
-        &service.keys(),
-        service.config().body_size_max_bytes,
-    );
+    let identities = dtls_identities(&service.keys())?;
+    let body_max = service.config().body_size_max_bytes;
+    let listener = listener(config, identities, body_max);
     let server = net::coap::serve(listener, Arc::new(resources.clone()), shutdown).await?;
     let ports = Ports {
         coaps: server.addresses().first().map(SocketAddr::port),
         jpy: server.jpy_address().map(|address| address.port()),
     };
     resources.announce(ports);
+    service.reload_too(server.identities());
     metrics.collector(Box::new(Figures(server.meter())));
     tracing::info!(
         coaps = ?server.addresses(),
@@ -85,15 +78,27 @@ pub(crate) async fn serve(
     Ok(Some(Serving { server }))
 }
 
-/// Whether DTLS can use that key: it works with a key in memory that constrained devices know.
-pub(crate) fn serves_dtls(identity: &Identity) -> bool {
-    matches!(
-        identity.signer.public_key().kind(),
-        Some(KeyKind::EcdsaP256 | KeyKind::EcdsaP384)
-    ) && identity.signer.to_pkcs8().is_some()
+/// The identity that constrained devices see: the first whose key they know, and which is in memory
+/// as DTLS wants it.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn dtls_identities(keys: &Keys) -> Result<Vec<Identity>, Error> {
+    let usable = keys.identities.iter().find(|identity| {
+        let kind = identity.signer.public_key().kind();
+        matches!(kind, Some(KeyKind::EcdsaP256 | KeyKind::EcdsaP384))
+            && identity.signer.to_pkcs8().is_some()
+    });
+    match usable {
+        Some(identity) => Ok(vec![identity.clone()]),
+        None => Err(Error::Config {
+            detail: "[coap] needs an [[identity.tls]] with a P-256 or P-384 key in a file"
+                .to_owned(),
+        }),
+    }
 }
 
-fn listener(config: &Config, keys: &Keys, body_size_max_bytes: usize) -> CoapListener {
+fn listener(config: &Config, identities: Vec<Identity>, body_max: usize) -> CoapListener {
     let defaults = CoapLimits::default();
     let limits = &config.limits;
     CoapListener {
@@ -105,17 +110,10 @@ fn listener(config: &Config, keys: &Keys, body_size_max_bytes: usize) -> CoapLis
             interfaces: discovery.interfaces.clone(),
         }),
         sockets: config.sockets,
-        dtls: Some(ServerConfig::new(
-            keys.identities
-                .iter()
-                .filter(|identity| serves_dtls(identity))
-                .take(1)
-                .cloned()
-                .collect(),
-        )),
+        dtls: Some(ServerConfig::new(identities)),
         coap: ::coap::Config {
             block_exponent: config.block_exponent().unwrap_or(::coap::SIZE_EXPONENT_MAX),
-            body_max: body_size_max_bytes.min(::est::body::BODY_SIZE_MAX_BYTES),
+            body_max: body_max.min(::est::body::BODY_SIZE_MAX_BYTES),
             ..::coap::Config::default()
         },
         limits: CoapLimits {

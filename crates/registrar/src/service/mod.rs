@@ -14,11 +14,12 @@ mod webhook;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use daemon::{Clock, Metrics};
+use net::coap::CoapIdentities;
 use net::server::ServerIdentities;
 use pki::path::Anchors;
 use pki::{Certificate, Identity};
@@ -51,6 +52,8 @@ struct Inner {
     keys: ArcSwap<Keys>,
     vendors: ArcSwap<Vendors>,
     server_identities: ServerIdentities,
+    /// The same for CoAP over DTLS, if that is served.
+    coap_identities: OnceLock<CoapIdentities>,
     /// One gate for each vendor, so that a slow MASA holds back its own devices only.
     masa_gates: Mutex<HashMap<String, Arc<Gate>>>,
     /// Connections to MASAs that wait for their next request.
@@ -201,6 +204,7 @@ impl Service {
             keys: ArcSwap::from_pointee(keys),
             vendors: ArcSwap::from_pointee(vendors),
             server_identities,
+            coap_identities: OnceLock::new(),
             masa_gates: Mutex::default(),
             pool: pool::Pool::default(),
             generation: AtomicU64::new(0),
@@ -273,6 +277,12 @@ impl Service {
         &self.0.server_identities
     }
 
+    /// Lets [`Service::reload`] replace the certificates of a CoAP listener too.
+    pub(crate) fn reload_too(&self, identities: CoapIdentities) {
+        // Set once, by who listens.
+        let _ = self.0.coap_identities.set(identities);
+    }
+
     /// Reads keys, certificates and vendor profiles again. If anything cannot be read, everything
     /// stays as it was.
     ///
@@ -281,6 +291,9 @@ impl Service {
     pub fn reload(&self) -> Result<(), Error> {
         let keys = Keys::load(&self.0.config)?;
         let vendors = Vendors::load(&self.0.config.vendors.directory)?;
+        if let Some(identities) = self.0.coap_identities.get() {
+            identities.replace(&crate::coap::dtls_identities(&keys)?)?;
+        }
         self.0.server_identities.replace(&keys.identities)?;
         self.0.keys.store(Arc::new(keys));
         self.0.vendors.store(Arc::new(vendors));

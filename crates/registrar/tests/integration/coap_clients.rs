@@ -229,3 +229,128 @@ pub(crate) async fn foreign_clients_wait_and_are_refused() {
     }
     lab.stop().await;
 }
+
+/// Requirements: CBR-140, COA-041, COA-043, COA-045, JPX-038, JPX-039, JPX-040, JPX-050
+pub(crate) async fn foreign_clients_find_the_registrar_in_the_clear() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| {
+        text + "[coap]\nlisten = [\"127.0.0.1:0\"]\njpy_listen = \"127.0.0.1:0\"\n\
+                [coap.discovery]\nlisten = [\"127.0.0.1:0\"]\n"
+    });
+    let lab = lab.serving().await;
+    let running = lab.running();
+    let port = running.coap_addresses()[0].port();
+    let jpy = running.jpy_address().unwrap().port();
+    let open = running.discovery_addresses()[0];
+    for (program, query, expected) in [
+        (
+            CLIENTS[0],
+            "rt=brski.rjp",
+            format!("<jpy://127.0.0.1:{jpy}>;rt=\"brski.rjp\""),
+        ),
+        (
+            CLIENTS[1],
+            "rt=brski",
+            format!("<coaps://127.0.0.1:{port}/b>;rt=\"brski\""),
+        ),
+        (CLIENTS[0], "brski-jp=*", format!("<>;brski-jp={port}")),
+        (CLIENTS[1], "rt=nothing", String::new()),
+    ] {
+        let out = clear(program, &format!("coap://{open}/.well-known/core?{query}")).await;
+        assert_eq!(out.trim(), expected, "{program} {query}");
+    }
+    for path in ["b/rv", ".well-known/est/crts"] {
+        let out = clear(CLIENTS[0], &format!("coap://{open}/{path}")).await;
+        assert!(out.contains("4.01"), "{path}: {out}");
+    }
+    lab.stop().await;
+}
+
+/// What a client says without DTLS.
+async fn clear(program: &str, url: &str) -> String {
+    let output = tokio::process::Command::new(program)
+        .args(["-B", "20", "-v", "4", url])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The walk of docs/registrar-coaps.md, with its script that makes the request of a device.
+///
+/// Requirements: CBR-030, CBR-131, CBR-132
+pub(crate) async fn the_documented_walk_ends_with_a_voucher() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    profile(&lab);
+    let lab = lab.serving().await;
+    let device = constrained(&lab, "SN-1");
+    let pledge = Client::new(&lab, CLIENTS[0], device.identity.as_ref());
+    let (chain, key) = pledge.identity.as_ref().unwrap();
+    let script = format!(
+        "set -e -o pipefail; \
+         openssl s_client -dtls1_2 -connect {address} -cipher ECDHE-ECDSA-AES128-CCM8 \
+           -cert {chain} -key {key} </dev/null 2>/dev/null | openssl x509 -out {seen}; \
+         python3 {script} SN-1 {key} {seen} > {request}",
+        address = lab.running().coap_addresses()[0],
+        chain = chain.display(),
+        key = key.display(),
+        seen = lab.path("seen.pem").display(),
+        script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/samples/pledge-request.py"
+        ),
+        request = lab.path("pvr.vch").display(),
+    );
+    let made = tokio::process::Command::new("bash")
+        .args(["-c", &script])
+        .output()
+        .await
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let request = std::fs::read(lab.path("pvr.vch")).unwrap();
+    let (body, said) = pledge.post("b/rv", &request, &["-t", "836"]).await;
+    assert!(!body.is_empty(), "{said}");
+    let voucher = voucher_of(&lab, &body);
+    assert_eq!(voucher.serial_number.as_str(), "SN-1");
+    lab.stop().await;
+}
+
+/// Requirements: COA-039
+pub(crate) async fn new_keys_are_shown_from_the_next_handshake_on() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    let lab = lab.serving().await;
+    let address = lab.running().coap_addresses()[0];
+    let seen = async || {
+        let config = net::dtls::ClientConfig::new(lab.device("SN-1").identity.clone());
+        let coap = coap::Config::default();
+        let client = net::coap::CoapClient::connect(address, &config, coap)
+            .await
+            .unwrap();
+        let der = client.peer().unwrap().server_certificate_der.clone();
+        client.close().await;
+        Certificate::from_der(&der).unwrap()
+    };
+    let before = seen().await;
+    assert_eq!(before, registrar(&lab));
+    let other = lab.pki.other_domain("Other").unwrap();
+    let file = lab.path("registrar.pem");
+    let pem: Vec<String> = other
+        .registrar
+        .chain
+        .iter()
+        .map(Certificate::to_pem)
+        .collect();
+    std::fs::write(file, pem.concat()).unwrap();
+    let key = SoftwareKey::from_pkcs8_der(&other.registrar.signer.to_pkcs8().unwrap()).unwrap();
+    std::fs::write(
+        lab.path("registrar.key"),
+        key.to_pkcs8_pem().unwrap().as_bytes(),
+    )
+    .unwrap();
+    lab.running().service().reload().unwrap();
+    assert_eq!(seen().await, other.registrar.chain[0]);
+    lab.stop().await;
+}
