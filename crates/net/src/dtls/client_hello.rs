@@ -10,6 +10,7 @@ pub(super) const DTLS_1_3: [u8; 2] = [0xFE, 0xFC];
 
 const SERVER_NAME: u16 = 0;
 const MAX_FRAGMENT_LENGTH: u16 = 1;
+const PADDING: u16 = 21;
 const COOKIE: u16 = 44;
 const KEY_SHARE: u16 = 51;
 pub(super) const RECORD_SIZE_LIMIT: u16 = 28;
@@ -210,34 +211,47 @@ impl<'a> ClientHello<'a> {
         (kind == 0).then(|| std::str::from_utf8(name).ok())?
     }
 
-    /// The message without the cookie of DTLS 1.3: what the first one was.
-    pub(super) fn body_without_cookie_of_1_3(&self) -> Vec<u8> {
+    /// How much padding there is, where there is any.
+    pub(super) fn padding(&self) -> Option<usize> {
+        self.extension(PADDING).map(<[u8]>::len)
+    }
+
+    /// The message without the cookie of DTLS 1.3 and with this much padding: what the first one
+    /// was. Clients may pad their second one otherwise.
+    pub(super) fn body_of_1_3(&self, padding: Option<usize>) -> Vec<u8> {
         let head = self.body.len() - self.extensions.len();
-        let mut body = self
-            .body
-            .get(..head.saturating_sub(2))
-            .unwrap_or_default()
-            .to_vec();
+        let head = self.body.get(..head.saturating_sub(2)).unwrap_or_default();
         let mut extensions = Vec::with_capacity(self.extensions.len());
+        let mut add = |number: u16, content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap_or_default();
+            extensions.extend_from_slice(&number.to_be_bytes());
+            extensions.extend_from_slice(&length.to_be_bytes());
+            extensions.extend_from_slice(content);
+        };
+        let mut padding = padding.map(|length| vec![0; length]);
         let mut reader = Reader(self.extensions);
         while let Some(number) = reader.array().map(u16::from_be_bytes) {
             let content = reader.vector16().unwrap_or_default();
-            if number != COOKIE {
-                let length = u16::try_from(content.len()).unwrap_or_default();
-                extensions.extend_from_slice(&number.to_be_bytes());
-                extensions.extend_from_slice(&length.to_be_bytes());
-                extensions.extend_from_slice(content);
+            match number {
+                COOKIE => {}
+                PADDING => {
+                    if let Some(padding) = padding.take() {
+                        add(PADDING, &padding);
+                    }
+                }
+                _ => add(number, content),
             }
         }
+        if let Some(padding) = padding {
+            add(PADDING, &padding);
+        }
         let length = u16::try_from(extensions.len()).unwrap_or_default();
-        body.extend_from_slice(&length.to_be_bytes());
-        body.extend_from_slice(&extensions);
-        body
+        [head, &length.to_be_bytes(), &extensions].concat()
     }
 
     /// The record with this ClientHello as it was before the client had a cookie of DTLS 1.3.
-    pub(super) fn first_flight_of_1_3(&self, sequence: u64) -> Vec<u8> {
-        let message = message(CLIENT_HELLO, &self.body_without_cookie_of_1_3());
+    pub(super) fn first_flight_of_1_3(&self, sequence: u64, padding: Option<usize>) -> Vec<u8> {
+        let message = message(CLIENT_HELLO, &self.body_of_1_3(padding));
         self.record(&message).with_sequence(sequence)
     }
 

@@ -11,7 +11,7 @@ use pki::Identity;
 use super::context::{self, RECORD_LIMIT_MIN, ServerContext};
 use super::session::Session;
 use super::v12::Session12;
-use super::v13::{self, Session13};
+use super::v13::{self, Cookie, Session13};
 use super::{ClientHello, Error, ServerConfig, Suite};
 
 const HANDSHAKE_FAILURE: u8 = 40;
@@ -170,16 +170,17 @@ impl Front {
         let current = self.generation(now);
         let Some(shown) = hello.cookie_of_1_3() else {
             // DTL-001: a HelloRetryRequest, and nothing is kept.
-            let cookie = self.cookie_of_1_3(current, peer_key, hello);
+            let cookie = self.cookie_of_1_3(current, peer_key, hello, hello.padding());
             return answer(datagram, v13::retry_request(hello, suite, &cookie));
         };
         let valid = [Some(current), current.checked_sub(1)]
             .into_iter()
             .flatten()
-            .map(|generation| self.cookie_of_1_3(generation, peer_key, hello))
-            .find(|cookie| {
-                aws_lc_rs::constant_time::verify_slices_are_equal(cookie, shown).is_ok()
-            });
+            .map(|generation| {
+                let padding = Cookie::padding_in(shown);
+                self.cookie_of_1_3(generation, peer_key, hello, padding)
+            })
+            .find(|cookie| cookie.is(shown));
         // DTL-002: a cookie that is not ours ends the attempt.
         let (Some(cookie), 1) = (valid, hello.message_sequence) else {
             return answer(datagram, hello.alert(ILLEGAL_PARAMETER));
@@ -194,13 +195,20 @@ impl Front {
         }
     }
 
-    /// Over the whole ClientHello but the cookie, so that the first one can be had from the second.
-    fn cookie_of_1_3(&self, generation: u64, peer_key: &[u8], hello: &ClientHello<'_>) -> [u8; 32] {
-        let body = hello.body_without_cookie_of_1_3();
-        let parts: [&[u8]; 3] = [b"DTLS 1.3", peer_key, &body];
-        let mut cookie = [0; 32];
-        cookie.copy_from_slice(self.mac(generation, &parts).as_ref());
-        cookie
+    fn cookie_of_1_3(
+        &self,
+        generation: u64,
+        peer_key: &[u8],
+        hello: &ClientHello<'_>,
+        padding: Option<usize>,
+    ) -> Cookie {
+        Cookie::new(hello, padding, |parts| {
+            let parts: Vec<&[u8]> = [peer_key]
+                .into_iter()
+                .chain(parts.iter().copied())
+                .collect();
+            self.mac(generation, &parts)
+        })
     }
 
     fn mac(&self, generation: u64, parts: &[&[u8]]) -> hmac::Tag {

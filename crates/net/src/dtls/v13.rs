@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac;
 use coap::Moment;
 use dimpl::{Dtls, DtlsCertificate, Output};
 use pki::{Certificate, Identity};
@@ -17,6 +18,8 @@ use super::{ClientConfig, ClientHello, Error, ServerConfig, Suite, Version, prov
 
 const SERVER_HELLO: u8 = 2;
 const COOKIE: u16 = 44;
+/// There was no padding in the first ClientHello.
+const NO_PADDING: u16 = u16::MAX;
 const SUPPORTED_VERSIONS: u16 = 43;
 
 /// The random that makes a ServerHello a HelloRetryRequest
@@ -110,9 +113,50 @@ fn certificate_of(identity: &Identity) -> Result<DtlsCertificate, Error> {
     })
 }
 
+/// A cookie: the length of the first ClientHello's padding, and a MAC. dimpl wants 32 bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Cookie {
+    bytes: [u8; 32],
+}
+
+impl Cookie {
+    /// `mac` is given the first ClientHello's padding and the whole ClientHello without padding and
+    /// cookie, so that the first one can be had from the second.
+    pub(super) fn new(
+        hello: &ClientHello<'_>,
+        padding: Option<usize>,
+        mac: impl FnOnce(&[&[u8]]) -> hmac::Tag,
+    ) -> Self {
+        let padding = padding.map_or(Ok(NO_PADDING), u16::try_from);
+        let padding = padding.unwrap_or(NO_PADDING).to_be_bytes();
+        let mac = mac(&[b"DTLS 1.3", &padding, &hello.body_of_1_3(None)]);
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(padding.iter().chain(mac.as_ref())) {
+            *to = *from;
+        }
+        Self { bytes }
+    }
+
+    /// The padding that a cookie of a client says.
+    pub(super) fn padding_in(cookie: &[u8]) -> Option<usize> {
+        let padding = cookie.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+        padding
+            .filter(|length| *length != NO_PADDING)
+            .map(usize::from)
+    }
+
+    fn padding(&self) -> Option<usize> {
+        Self::padding_in(&self.bytes)
+    }
+
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.bytes, shown).is_ok()
+    }
+}
+
 /// The HelloRetryRequest with which dimpl asks for a cookie: made here, so that nothing has to be
 /// kept until the cookie comes back, and held against dimpl's own then.
-pub(super) fn retry_request(hello: &ClientHello<'_>, suite: Suite, cookie: &[u8; 32]) -> Vec<u8> {
+pub(super) fn retry_request(hello: &ClientHello<'_>, suite: Suite, cookie: &Cookie) -> Vec<u8> {
     let mut body = vec![0xFE, 0xFD];
     body.extend_from_slice(&RETRY_RANDOM);
     body.push(0);
@@ -124,7 +168,7 @@ pub(super) fn retry_request(hello: &ClientHello<'_>, suite: Suite, cookie: &[u8;
     body.extend_from_slice(&DTLS_1_3);
     body.extend_from_slice(&COOKIE.to_be_bytes());
     body.extend_from_slice(&[0, 34, 0, 32]);
-    body.extend_from_slice(cookie);
+    body.extend_from_slice(&cookie.bytes);
     hello.answer(SERVER_HELLO, &body)
 }
 
@@ -207,7 +251,7 @@ impl Session13 {
         now: Moment,
         hello: &ClientHello<'_>,
         suite: Suite,
-        cookie: [u8; 32],
+        cookie: Cookie,
         datagram: &[u8],
     ) -> Result<Self, Error> {
         let failed = |reason: &str| Error::Library(reason.to_owned());
@@ -223,8 +267,8 @@ impl Session13 {
         session.client_random = Some(hello.random);
         session.server_name = hello.server_name().map(str::to_owned);
         session.message_bytes_max = context.message_bytes_max;
-        provider::with_cookie(cookie, || {
-            let first = hello.first_flight_of_1_3(before);
+        provider::with_cookie(cookie.bytes, || {
+            let first = hello.first_flight_of_1_3(before, cookie.padding());
             session.handle(now, &first);
             let asked = session.outgoing.pop_front();
             let wanted = retry_request(hello, suite, &cookie);
