@@ -1,10 +1,8 @@
 //! JSON as I-JSON wants it: UTF-8, no duplicate members, bounded.
 
-use std::cell::RefCell;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+pub(crate) use pki::json::type_name;
+use pki::json::{self, Refusal};
+use serde_json::Value;
 
 use crate::error::{Document, Error, Fault};
 use crate::tolerances::{Oddity, Tolerances};
@@ -45,109 +43,17 @@ pub(crate) fn parse(
             format!("the JSON text is not UTF-8: {error}"),
         )
     })?;
-    let fault = RefCell::new(None);
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed {
-        depth: 0,
-        fault: &fault,
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|value| deserializer.end().map(|()| value));
-    value.map_err(|error| match fault.take() {
-        Some((fault, detail)) => fail(fault, detail),
-        None => fail(Fault::NotJson, format!("not JSON: {error}")),
+    json::parse(text.as_bytes(), &json::Limits::depth(JSON_DEPTH_MAX)).map_err(|refusal| {
+        match refusal {
+            Refusal::DuplicateMember(name) => fail(
+                Fault::DuplicateMember,
+                format!("the member \"{}\" stands twice", shown(&name)),
+            ),
+            Refusal::TooDeep => fail(Fault::TooDeep, format!("nested over {JSON_DEPTH_MAX} deep")),
+            Refusal::NotJson(why) => fail(Fault::NotJson, format!("not JSON: {why}")),
+            other => fail(Fault::TooLarge, format!("{other:?}")),
+        }
     })
-}
-
-/// Builds a [`Value`] and refuses on the way what a plain parser lets through: a second
-/// member of one name (readers disagree on which one counts, so an attacker could show the
-/// registrar one value and the device another) and nesting without end.
-struct Seed<'c> {
-    depth: usize,
-    fault: &'c RefCell<Option<(Fault, String)>>,
-}
-
-impl Seed<'_> {
-    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
-        if self.depth == JSON_DEPTH_MAX {
-            return Err(self.refuse(Fault::TooDeep, format!("nested over {JSON_DEPTH_MAX} deep")));
-        }
-        Ok(Self {
-            depth: self.depth + 1,
-            fault: self.fault,
-        })
-    }
-
-    fn refuse<E: serde::de::Error>(&self, fault: Fault, detail: String) -> E {
-        let error = E::custom(&detail);
-        self.fault.replace(Some((fault, detail)));
-        error
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(self.inner()?)? {
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
-            if members.contains_key(&name) {
-                let detail = format!("the member \"{}\" stands twice", shown(&name));
-                return Err(self.refuse(Fault::DuplicateMember, detail));
-            }
-            let value = access.next_value_seed(self.inner()?)?;
-            members.insert(name, value);
-        }
-        Ok(Value::Object(members))
-    }
 }
 
 /// A peer's text, short enough and without control characters, for a message.
@@ -168,18 +74,6 @@ pub(crate) fn shown(text: &str) -> String {
         out.push('…');
     }
     out
-}
-
-/// What a JSON value is, for a message.
-pub(crate) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! PS256 to PS512, and ML-DSA-44, ML-DSA-65 and ML-DSA-87 of RFC 9964. There is no `none` and no
 //! HMAC.
 
-mod json;
 mod parse;
 
 use base64::Engine as _;

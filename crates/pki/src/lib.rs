@@ -15,6 +15,7 @@ mod encrypted_key;
 mod error;
 mod fuzz_mock;
 pub mod issue;
+pub mod json;
 pub mod jws;
 mod key;
 pub mod limits;

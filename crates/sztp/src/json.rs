@@ -1,12 +1,9 @@
 //! JSON as RFC 7951 encodes YANG data, on I-JSON: UTF-8, no duplicate members, bounded.
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value as Json};
+use pki::json::{self, Limits, Refusal, type_name};
+use serde_json::{Map, Value as Json};
 
 use artifacts::Encoding;
 
@@ -288,130 +285,26 @@ fn leaf(
     reader.identity(module, local, expected, names)
 }
 
-/// What a JSON value is, for a message.
-fn type_name(value: &Json) -> &'static str {
-    match value {
-        Json::Null => "null",
-        Json::Bool(_) => "a boolean",
-        Json::Number(_) => "a number",
-        Json::String(_) => "a string",
-        Json::Array(_) => "an array",
-        Json::Object(_) => "an object",
-    }
-}
-
 /// Parses a JSON text.
 pub(crate) fn parse(text: &str) -> Result<Json, RestconfError> {
-    let fault = RefCell::new(None);
-    let values = Cell::new(0);
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed {
-        depth: 0,
-        values: &values,
-        fault: &fault,
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|value| deserializer.end().map(|()| value));
-    value.map_err(|error| match fault.take() {
-        Some((fault, detail)) => RestconfError::new(fault, detail),
-        None => RestconfError::new(Fault::NotJson, format!("not JSON: {error}")),
-    })
-}
-
-/// Builds a value and refuses on the way what a plain parser lets through: a second member of
-/// one name and nesting without end.
-struct Seed<'c> {
-    depth: usize,
-    values: &'c Cell<usize>,
-    fault: &'c RefCell<Option<(Fault, String)>>,
-}
-
-impl Seed<'_> {
-    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
-        if self.depth == DEPTH_MAX {
-            return Err(self.refuse(Fault::TooDeep, format!("nested over {DEPTH_MAX} deep")));
-        }
-        self.values.set(self.values.get() + 1);
-        if self.values.get() > VALUES_COUNT_MAX {
-            let detail = format!("more than {VALUES_COUNT_MAX} values");
-            return Err(self.refuse(Fault::TooMany, detail));
-        }
-        Ok(Self {
-            depth: self.depth + 1,
-            values: self.values,
-            fault: self.fault,
-        })
-    }
-
-    fn refuse<E: serde::de::Error>(&self, fault: Fault, detail: String) -> E {
-        let error = E::custom(&detail);
-        self.fault.replace(Some((fault, detail)));
-        error
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Json;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(Json::Number(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(Json::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Number::from_f64(value).map_or(Json::Null, Json::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Json, E> {
-        Ok(Json::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(self.inner()?)? {
-            items.push(item);
-        }
-        Ok(Json::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
+    let limits = Limits {
+        values: VALUES_COUNT_MAX,
+        ..Limits::depth(DEPTH_MAX)
+    };
+    json::parse(text.as_bytes(), &limits).map_err(|refusal| {
+        let (fault, detail) = match refusal {
             // SZTP-7951-7-01: readers would not agree on which one of two counts.
-            if members.contains_key(&name) {
-                let detail = format!("the member \"{}\" stands twice", shown(&name));
-                return Err(self.refuse(Fault::DuplicateMember, detail));
-            }
-            let value = access.next_value_seed(self.inner()?)?;
-            members.insert(name, value);
-        }
-        Ok(Json::Object(members))
-    }
+            Refusal::DuplicateMember(name) => (
+                Fault::DuplicateMember,
+                format!("the member \"{}\" stands twice", shown(&name)),
+            ),
+            Refusal::TooDeep => (Fault::TooDeep, format!("nested over {DEPTH_MAX} deep")),
+            Refusal::NotJson(why) => (Fault::NotJson, format!("not JSON: {why}")),
+            _ => (
+                Fault::TooMany,
+                format!("more than {VALUES_COUNT_MAX} values"),
+            ),
+        };
+        RestconfError::new(fault, detail)
+    })
 }

@@ -4,14 +4,49 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{Jws, Signature, json};
-use crate::limits::{CERTIFICATES_PER_SET_MAX, SIGNED_MESSAGE_SIZE_MAX_BYTES, SIGNERS_MAX};
+use super::{Jws, Signature};
+use crate::json::{self, Limits, Refusal};
+use crate::limits::{
+    CERTIFICATES_PER_SET_MAX, JSON_DEPTH_MAX, JSON_MEMBERS_MAX, SIGNED_MESSAGE_SIZE_MAX_BYTES,
+    SIGNERS_MAX,
+};
 use crate::{Certificate, Document, Error, Oddity};
 
 /// Header parameters of RFC 7515 §4.1 that this crate uses or can leave aside.
 const KNOWN_PARAMETERS: [&str; 11] = [
     "alg", "typ", "x5c", "kid", "x5t#S256", "x5t", "x5u", "jku", "jwk", "cty", "crit",
 ];
+
+const LIMITS: Limits = Limits {
+    depth: JSON_DEPTH_MAX,
+    members: JSON_MEMBERS_MAX,
+    values: usize::MAX,
+};
+
+/// Reads one JSON object.
+///
+/// RFC 7515 §4: the header parameter names within the JOSE header MUST be unique. A reader that
+/// takes the last of two and one that takes the first would see different documents, so the same
+/// is demanded of every object here.
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    let exceeded = |what, limit| Error::LimitExceeded {
+        document: Document::Jws,
+        what,
+        limit,
+    };
+    match json::parse(bytes, &LIMITS) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::malformed(Document::Jws, "not a JSON object")),
+        Err(refusal) => Err(match refusal {
+            Refusal::DuplicateMember(name) => Error::JwsDuplicateMember(name),
+            Refusal::NotJson(why) => Error::malformed(Document::Jws, format!("JSON: {why}")),
+            Refusal::TooDeep => exceeded("JSON nesting", JSON_DEPTH_MAX),
+            Refusal::TooManyElements => exceeded("JSON array elements", JSON_MEMBERS_MAX),
+            Refusal::TooManyMembers => exceeded("JSON members", JSON_MEMBERS_MAX),
+            Refusal::TooManyValues => exceeded("JSON values", usize::MAX),
+        }),
+    }
+}
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Jws, Error> {
     if bytes.len() > SIGNED_MESSAGE_SIZE_MAX_BYTES {
@@ -25,7 +60,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Jws, Error> {
     if first != Some(&b'{') && bytes.iter().filter(|octet| **octet == b'.').count() == 2 {
         return parse_compact(bytes);
     }
-    let mut top = json::object(bytes)?;
+    let mut top = object(bytes)?;
     let mut oddities = Vec::new();
     let payload_text = take_string(&mut top, "payload")?
         .ok_or_else(|| Error::JwsNotGeneral("payload is missing".to_owned()))?;
@@ -119,7 +154,7 @@ fn read_signature(mut member: Map<String, Value>) -> Result<Signature, Error> {
     let mut protected = if protected_text.is_empty() {
         Map::new()
     } else {
-        json::object(&decode("protected", &protected_text, &mut oddities)?)?
+        object(&decode("protected", &protected_text, &mut oddities)?)?
     };
     // RFC 7515 §7.2.1: the header parameter names in the two locations MUST be disjoint.
     if let Some(name) = header.keys().find(|name| protected.contains_key(*name)) {
