@@ -11,13 +11,14 @@ use clap::{Args, Subcommand, ValueEnum};
 use daemon::{Format, Outcome, config::IdentityConfig};
 use net::HttpVersion;
 use pki::{Certificate, Coded, path::Anchors};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use url::Url;
 
 use crate::{
     Error,
-    brski::{self, Config, Event, Message, StepRecord, Verdict},
+    brski::{self, Config, Event, Message, Outcome as Run, Renewal, StepRecord, Verdict},
+    coaps::cli::CoapsArguments,
     sztp::cli::{SztpArguments, UsbArguments},
 };
 
@@ -26,6 +27,8 @@ use crate::{
 pub enum Command {
     /// Enrol with a registrar by BRSKI (RFC 8995): voucher, CA certificates, domain certificate.
     Brski(Box<BrskiArguments>),
+    /// Enrol with a registrar by constrained BRSKI: COSE vouchers and EST over CoAP and DTLS.
+    Coaps(Box<CoapsArguments>),
     /// Bootstrap by SZTP (RFC 8572): removable storage, DNS, DHCP, then the manufacturer's servers.
     Sztp(Box<SztpArguments>),
     /// Bootstrap by SZTP from removable storage first.
@@ -38,6 +41,19 @@ pub struct BrskiArguments {
     /// Origin of a registrar, https://host:port; several are tried in turn.
     #[arg(long, value_name = "URL", required = true)]
     registrar: Vec<Url>,
+    /// Envelope of requests and vouchers.
+    #[arg(long, value_enum, default_value_t = FormatName::Cms)]
+    format: FormatName,
+    /// HTTP version: 1.1, 2 or 3.
+    #[arg(long, value_name = "VERSION", default_value = "1.1")]
+    http: HttpVersion,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+/// What a device has and does, whatever its transport.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArguments {
     /// The IDevID: PEM file, the device's certificate first, then intermediates.
     #[arg(long, value_name = "FILE", required = true)]
     idevid: PathBuf,
@@ -50,21 +66,15 @@ pub struct BrskiArguments {
     /// The PKCS#11 module, unless the URI names it.
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
-    /// Anchors of the manufacturer's MASA.
+    /// Anchors of the manufacturer's MASA; for COSE the certificate that signs vouchers itself.
     #[arg(long, value_name = "PEM", required = true)]
     masa_anchors: Vec<PathBuf>,
     /// Folder for the device's state; a later run goes on from there.
     #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// Envelope of requests and vouchers.
-    #[arg(long, value_enum, default_value_t = FormatName::Cms)]
-    format: FormatName,
+    pub(crate) state: Option<PathBuf>,
     /// How the registrar is named in the request, and so what the voucher is to pin.
     #[arg(long, value_enum, default_value_t = ProximityName::Certificate)]
     proximity: ProximityName,
-    /// HTTP version: 1.1, 2 or 3.
-    #[arg(long, value_name = "VERSION", default_value = "1.1")]
-    http: HttpVersion,
     /// Believe that it is this time, whatever the machine's clock says.
     #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
     at: Option<OffsetDateTime>,
@@ -97,7 +107,7 @@ pub struct BrskiArguments {
     connect: Option<SocketAddr>,
     /// Renew the certificate of an enrolled device.
     #[arg(long, requires = "state")]
-    renew: bool,
+    pub(crate) renew: bool,
     /// With --renew: only if half of the certificate's life is over.
     #[arg(long, requires = "renew")]
     if_due: bool,
@@ -111,7 +121,7 @@ pub struct BrskiArguments {
     #[arg(long, value_name = "N", hide = true)]
     power_cut_before: Option<usize>,
     #[command(flatten)]
-    output: Format,
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -146,6 +156,7 @@ impl Command {
     pub fn run(&self) -> Outcome {
         match self {
             Self::Brski(arguments) => arguments.run(),
+            Self::Coaps(arguments) => arguments.run(),
             Self::Sztp(arguments) => arguments.run(),
             Self::Usb(arguments) => arguments.run(),
         }
@@ -154,6 +165,46 @@ impl Command {
 
 impl BrskiArguments {
     fn run(&self) -> Outcome {
+        let device = &self.device;
+        device.run(|| async {
+            let mut config = device.config(self.origins()?)?;
+            config.envelope = match self.format {
+                FormatName::Cms => Envelope::Cms,
+                FormatName::Jws => Envelope::Jws,
+                FormatName::Cose => Envelope::Cose,
+            };
+            config.http = self.http;
+            if device.renew {
+                if device.not_due(&config)? {
+                    return Ok(Outcome::Yes);
+                }
+                return Ok(device.renewed(&brski::renew(&config).await?));
+            }
+            let mut trace = Vec::new();
+            let outcome = brski::run(&config, &mut |event| device.watch(event, &mut trace)).await?;
+            device.ran(&outcome, trace)
+        })
+    }
+
+    fn origins(&self) -> Result<Vec<Url>, Error> {
+        let origin = |url: &Url| {
+            if url.scheme() != "https" || url.host().is_none() {
+                return Err(Error::Config(format!("{url} is not an https address")));
+            }
+            // What stands below the origin is said by the standard.
+            url.join("/")
+                .map_err(|error| Error::Config(format!("{url}: {error}")))
+        };
+        self.registrar.iter().map(origin).collect()
+    }
+}
+
+impl DeviceArguments {
+    /// Runs a command on a thread of its own.
+    pub(crate) fn run<F: Future<Output = Result<Outcome, Error>>>(
+        &self,
+        command: impl FnOnce() -> F,
+    ) -> Outcome {
         let runtime = match tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -161,17 +212,13 @@ impl BrskiArguments {
             Ok(runtime) => runtime,
             Err(error) => return self.output.problem("pledge.runtime", &error.to_string()),
         };
-        let result = self.config().and_then(|config| {
-            if self.renew {
-                runtime.block_on(self.run_renewal(&config))
-            } else {
-                runtime.block_on(self.run_enrolment(&config))
-            }
-        });
-        result.unwrap_or_else(|error| self.output.error(&error))
+        runtime
+            .block_on(command())
+            .unwrap_or_else(|error| self.output.error(&error))
     }
 
-    fn config(&self) -> Result<Config, Error> {
+    /// The device, with what does not depend on the transport.
+    pub(crate) fn config(&self, origins: Vec<Url>) -> Result<Config, Error> {
         let here = PathBuf::from(".");
         let idevid = IdentityConfig {
             passphrase_file: self.passphrase_file.clone(),
@@ -186,23 +233,17 @@ impl BrskiArguments {
             masa_anchors.extend(Certificate::load_all(path)?);
         }
         let starts_at = self.at.unwrap_or_else(|| daemon::Clock::system().now());
-        let mut config = Config::new(self.origins()?, idevid, masa_anchors, starts_at);
+        let mut config = Config::new(origins, idevid, masa_anchors, starts_at);
         config.serial = match self.serial_rule {
             SerialName::SubjectSerialNumber => SerialRule::SubjectSerialNumber,
             SerialName::HardwareModuleName => SerialRule::HardwareModuleName,
             SerialName::CommonName => SerialRule::CommonName,
-        };
-        config.envelope = match self.format {
-            FormatName::Cms => Envelope::Cms,
-            FormatName::Jws => Envelope::Jws,
-            FormatName::Cose => Envelope::Cose,
         };
         config.proximity = match self.proximity {
             ProximityName::Certificate => ProximityForm::Certificate,
             ProximityName::PublicKey => ProximityForm::PublicKey,
             ProximityName::PublicKeySha256 => ProximityForm::PublicKeySha256,
         };
-        config.http = self.http;
         config.clock = if self.no_clock {
             Clock::Untrusted
         } else {
@@ -230,18 +271,6 @@ impl BrskiArguments {
         Ok(config)
     }
 
-    fn origins(&self) -> Result<Vec<Url>, Error> {
-        let origin = |url: &Url| {
-            if url.scheme() != "https" || url.host().is_none() {
-                return Err(Error::Config(format!("{url} is not an https address")));
-            }
-            // What stands below the origin is said by the standard.
-            url.join("/")
-                .map_err(|error| Error::Config(format!("{url}: {error}")))
-        };
-        self.registrar.iter().map(origin).collect()
-    }
-
     fn assertions(&self) -> Result<Vec<Assertion>, Error> {
         let read = |name: &String| {
             Assertion::from_name(name)
@@ -250,18 +279,18 @@ impl BrskiArguments {
         self.assertion.iter().map(read).collect()
     }
 
-    async fn run_enrolment(&self, config: &Config) -> Result<Outcome, Error> {
-        let mut trace = Vec::new();
-        let json = self.output.json;
-        let mut observer = |event: &Event| {
-            if json {
-                trace.push(json!(event));
-            } else {
-                // Progress is for people and goes to stderr.
-                eprintln!("{}", line(event));
-            }
-        };
-        let outcome = brski::run(config, &mut observer).await?;
+    /// Tells an event, or keeps it for the document.
+    pub(crate) fn watch(&self, event: &Event, trace: &mut Vec<Value>) {
+        if self.output.json {
+            trace.push(json!(event));
+        } else {
+            // Progress is for people and goes to stderr.
+            eprintln!("{}", line(event));
+        }
+    }
+
+    /// What a run came to.
+    pub(crate) fn ran(&self, outcome: &Run, trace: Vec<Value>) -> Result<Outcome, Error> {
         if let (Some(path), Some(request)) = (&self.keep_request, &outcome.voucher_request) {
             std::fs::write(path, request).map_err(|source| Error::State {
                 path: path.clone(),
@@ -312,14 +341,19 @@ impl BrskiArguments {
         Ok(Outcome::of(outcome.is_enrolled()))
     }
 
-    async fn run_renewal(&self, config: &Config) -> Result<Outcome, Error> {
-        if self.if_due && !brski::renewal_due(config)? {
+    /// Whether a renewal was asked for only if it is due, and is not.
+    pub(crate) fn not_due(&self, config: &Config) -> Result<bool, Error> {
+        let not_due = self.if_due && !brski::renewal_due(config)?;
+        if not_due {
             let document = json!({ "ok": true, "state": "not-due" });
             self.output
                 .print(&document, |_| "half of its life is not over yet".to_owned());
-            return Ok(Outcome::Yes);
         }
-        let renewal = brski::renew(config).await?;
+        Ok(not_due)
+    }
+
+    /// What a renewal came to.
+    pub(crate) fn renewed(&self, renewal: &Renewal) -> Outcome {
         let ok = renewal.identity.is_some();
         let subject = |certificate: Option<&Certificate>| certificate.map(Certificate::subject);
         let serial = |certificate: Option<&Certificate>| {
@@ -348,11 +382,11 @@ impl BrskiArguments {
                     certificate.not_after()
                 ),
                 (Some((status, text)), None) => {
-                    format!("not renewed: HTTP status {status}: {text}")
+                    format!("not renewed: status {status}: {text}")
                 }
                 (None, None) => "not renewed".to_owned(),
             });
-        Ok(Outcome::of(ok))
+        Outcome::of(ok)
     }
 }
 

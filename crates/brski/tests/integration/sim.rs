@@ -493,7 +493,8 @@ impl Registrar {
         let matching = self.issued.get(&serial) == client.first();
         let exchange = self.exchanges.get(&serial).cloned();
         let strict = Tolerances::strict();
-        let reported = registrar::enrol_status(report(&inbound), exchange.as_ref(), matching, &strict)?;
+        let reported =
+            registrar::enrol_status(report(&inbound), exchange.as_ref(), matching, &strict)?;
         if let (Some(stage), Some(exchange)) = (reported.stage, self.exchanges.get_mut(&serial)) {
             exchange.stage = stage;
         }

@@ -11,6 +11,7 @@
 //! - [`EstClient`] is EST alone, for a device that has its anchor from elsewhere.
 //! - [`discover`] finds join proxies on the link.
 
+pub mod cli;
 mod discovery;
 mod est;
 mod link;

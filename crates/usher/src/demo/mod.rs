@@ -3,6 +3,7 @@
 //! Real servers, real sockets, a reference pledge; beside the happy path the refusals that make it
 //! safe. Each is a [`report::Row`].
 
+mod coaps;
 mod device;
 mod paths;
 mod refusals;
@@ -89,6 +90,7 @@ impl Scene {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let prefix = arguments.only.as_deref().unwrap_or_default();
     let mut scenes = paths::scenes();
+    scenes.extend(coaps::scenes());
     // The MASA goes away in the last of the refusals.
     scenes.extend(sztp::scenes());
     scenes.extend(refusals::scenes());

@@ -11,7 +11,7 @@ use std::{
 
 use artifacts::{Assertion, Envelope, Nonce, SerialNumber, Voucher, VoucherFields, sign_voucher};
 use daemon::Clock;
-use device::brski::Config as DeviceConfig;
+use device::{brski::Config as DeviceConfig, coaps::Config as CoapsConfig};
 use pki::{
     Certificate, Coded, Identity, KeyKind, Signer, SoftwareKey,
     issue::{AltName, CertificateBuilder, Profile, name},
@@ -43,6 +43,7 @@ pub(crate) struct World {
     registrar: registrar::Running,
     registrar_certificate: Certificate,
     masa_anchor: Certificate,
+    voucher_signer: Certificate,
     /// The CA of those who may ask the registrar for the certificates of others.
     ra_ca: Made,
     sztp: OnceCell<Result<SztpWorld, Failure>>,
@@ -69,7 +70,8 @@ impl World {
         )?;
         masa_folder.identity("tls", &server)?;
         let signer = |subject| below(&manufacturer.identity, Profile::MasaSigner, subject, now);
-        masa_folder.identity("nonced", &signer("CN=Demo Voucher Signer")?)?;
+        let nonced = signer("CN=Demo Voucher Signer")?;
+        masa_folder.identity("nonced", &nonced)?;
         masa_folder.identity("nonceless", &signer("CN=Demo Nonceless Voucher Signer")?)?;
         masa_folder.key(
             "audit.key",
@@ -83,7 +85,7 @@ impl World {
         let masa = masa::serve(config, clock.clone()).await.map_err(coded)?;
         // The file for whoever starts the servers again by hand: the devices that were made know
         // this address, so it is no longer the system's choice.
-        let text = fixed(MASA_CONFIG, masa.device_address(), masa.admin_address());
+        let text = fixed(MASA_CONFIG, [masa.device_address(), masa.admin_address()]);
         masa_folder.write("masa.toml", text.as_bytes())?;
         let masa_store = Store::open(&url, &masa::SCHEMA).await.map_err(coded)?;
         for (id, ca) in [(OUR_NETWORK, &domain), (OTHER_NETWORK, &other)] {
@@ -120,11 +122,10 @@ impl World {
         let registrar = registrar::serve(config, clock.clone())
             .await
             .map_err(coded)?;
-        let text = fixed(
-            REGISTRAR_CONFIG,
-            registrar.device_address(),
-            registrar.admin_address(),
-        );
+        let mut picked = vec![registrar.device_address(), registrar.admin_address()];
+        picked.extend_from_slice(registrar.coap_addresses());
+        picked.extend(registrar.jpy_address());
+        let text = fixed(REGISTRAR_CONFIG, picked);
         registrar_folder.write("registrar.toml", text.as_bytes())?;
         Ok(Self {
             clock,
@@ -135,6 +136,7 @@ impl World {
             registrar,
             registrar_certificate: certificate(&identity.identity)?,
             masa_anchor,
+            voucher_signer: certificate(&nonced.identity)?,
             ra_ca,
             sztp: OnceCell::new(),
         })
@@ -165,6 +167,12 @@ impl World {
 
     pub(crate) fn manufacturer(&self) -> &Identity {
         &self.manufacturer.identity
+    }
+
+    /// The certificate of whoever signs vouchers with a nonce: a device that speaks COSE has it
+    /// built in, since it does not travel with them.
+    pub(crate) fn voucher_signer(&self) -> &Certificate {
+        &self.voucher_signer
     }
 
     pub(crate) fn ra_ca(&self) -> &Identity {
@@ -212,10 +220,63 @@ impl World {
         config.address = Some(self.registrar_address());
         config.attempts_max = Some(1);
         config.time_max = Some(DEVICE_TIME_MAX);
+        config.state_folder = Some(self.state_folder(serial)?);
+        Ok(config)
+    }
+
+    /// A device that speaks CoAP, fresh from the factory.
+    pub(crate) fn coaps_device(&self, serial: &str) -> Result<CoapsConfig, Failure> {
+        let made = self.make_idevid(serial, &self.manufacturer.identity)?;
+        self.coaps_device_with(serial, made.identity)
+    }
+
+    /// A device that speaks CoAP with an IDevID of the caller's.
+    pub(crate) fn coaps_device_with(
+        &self,
+        serial: &str,
+        idevid: Identity,
+    ) -> Result<CoapsConfig, Failure> {
+        let anchors = std::iter::once(self.voucher_signer.clone()).collect();
+        let registrars = [self.coaps_address()?];
+        let mut config = CoapsConfig::new(&registrars, idevid, anchors, self.clock.now());
+        config.device.attempts_max = Some(1);
+        config.device.time_max = Some(DEVICE_TIME_MAX);
+        config.device.state_folder = Some(self.state_folder(serial)?);
+        Ok(config)
+    }
+
+    /// Where the registrar speaks CoAP over DTLS.
+    pub(crate) fn coaps_address(&self) -> Result<SocketAddr, Failure> {
+        let addresses = self.registrar.coap_addresses();
+        let none = || Failure::new("config.usage", &"the registrar does not speak CoAP");
+        addresses.first().copied().ok_or_else(none)
+    }
+
+    /// Where the registrar listens for stateless join proxies.
+    pub(crate) fn jpy_address(&self) -> Result<SocketAddr, Failure> {
+        let none = || Failure::new("config.usage", &"the registrar does not listen for proxies");
+        self.registrar.jpy_address().ok_or_else(none)
+    }
+
+    /// The root of the network.
+    pub(crate) fn domain_ca(&self) -> Result<Certificate, Failure> {
+        Certificate::load(self.folder.join("registrar").join("domain-ca.pem")).map_err(coded)
+    }
+
+    /// The registrar's certificates and its key, as only the registrar has them.
+    pub(crate) fn registrar_identity(&self) -> Result<Identity, Failure> {
+        let folder = self.folder.join("registrar");
+        let chain = Certificate::load_all(folder.join("registrar.pem")).map_err(coded)?;
+        let key = std::fs::read_to_string(folder.join("registrar.key"))
+            .map_err(|error| Failure::new("config.file", &error))?;
+        let key = SoftwareKey::from_pem(&key, None).map_err(coded)?;
+        Identity::new(chain, Arc::new(key)).map_err(coded)
+    }
+
+    fn state_folder(&self, serial: &str) -> Result<PathBuf, Failure> {
         let folder = self.folder.join("devices").join(serial).join("state");
         std::fs::create_dir_all(&folder).map_err(|error| Failure::new("config.file", &error))?;
-        config.state_folder = Some(folder);
-        Ok(config)
+        Ok(folder)
     }
 
     /// A factory identity under this CA.
@@ -446,12 +507,11 @@ impl Made {
     }
 }
 
-/// A configuration with the addresses that the system picked, devices' listener first.
-fn fixed(config: &str, peers: SocketAddr, admin: SocketAddr) -> String {
+/// A configuration with the addresses that the system picked, in their order.
+fn fixed(config: &str, picked: impl IntoIterator<Item = SocketAddr>) -> String {
     const ANY: &str = "127.0.0.1:0";
-    config
-        .replacen(ANY, &peers.to_string(), 1)
-        .replacen(ANY, &admin.to_string(), 1)
+    let set = |config: String, address: SocketAddr| config.replacen(ANY, &address.to_string(), 1);
+    picked.into_iter().fold(config.to_owned(), set)
 }
 
 /// A folder of a role, with what belongs into it.
@@ -536,9 +596,15 @@ key = "audit.key"
 [ca]
 certificate = "domain-ca.pem"
 key = "domain-ca.key"
+[est]
+server_keygen = true
+additional_certificates = true
 [est.without_brski]
 client_cas = ["ra-ca.pem"]
 registration_authorities = true
+[coap]
+listen = ["127.0.0.1:0"]
+jpy_listen = "127.0.0.1:0"
 [policy]
 default = "deny"
 retry_after_seconds = 1
