@@ -922,6 +922,116 @@ fn another_certificate_for_the_same_key_changes_no_authority() {
     assert_eq!(judge(&joined(message)), "cose.signature-invalid");
 }
 
+/// What stacks in the field do otherwise than ours, built from their descriptions: the order of
+/// OpenThread's device, the names of the draft's second example, the arrays and the identifiers of
+/// registrars in use.
+///
+/// Requirements: CBR-160, CBR-161, COS-014, VCB-008, VCB-009, VCB-024
+#[test]
+fn what_deployed_stacks_send() {
+    let scene = Scene::new();
+    let (lenient, strict) = (Tolerances::lenient(), Tolerances::strict());
+    let int = |number: i64| Value::Integer(number.into());
+    let text = |text: &str| Value::Text(text.to_owned());
+    let written = |value: &Value| {
+        let mut out = Vec::new();
+        ciborium::into_writer(value, &mut out).unwrap();
+        out
+    };
+    let device = &scene.pledge;
+    let spki = scene.registrar().chain[0].public_key().spki_der().to_vec();
+    let signed = |identity: &Identity, payload: &[u8], certificates: CoseCertificates| {
+        let options = CoseOptions {
+            certificates,
+            key_id: None,
+        };
+        cose::sign(payload, identity, &options).unwrap()
+    };
+
+    // OpenThread: assertion, nonce, serial number, key; in this order.
+    let openthread = written(&Value::Map(vec![(
+        int(2501),
+        Value::Map(vec![
+            (int(1), int(2)),
+            (int(7), Value::Bytes(vec![7; 8])),
+            (int(13), text("JADA123456789")),
+            (int(12), Value::Bytes(spki)),
+        ]),
+    )]));
+    assert!(Item::parse(&openthread).unwrap().1.unsorted);
+    let pvr = signed(device, &openthread, CoseCertificates::None);
+    assert_eq!(scene.judge_pledge(&pvr, &device.chain[0]), "valid");
+
+    // The draft's second example of a request: names under a name, and its idevid-issuer in each
+    // of the forms that are in use.
+    let issuer = IdevidIssuer::of(&device.chain[0]);
+    let whole = issuer.as_bytes().to_vec();
+    let sequence = whole[2..].to_vec();
+    let key_id = issuer.key_id().unwrap().to_vec();
+    for (form, issuer, tolerated) in [
+        ("extension", whole, false),
+        ("sequence", sequence, true),
+        ("key identifier", key_id, true),
+    ] {
+        let payload = written(&Value::Map(vec![(
+            text("ietf-voucher-request:voucher"),
+            Value::Map(vec![
+                (text("assertion"), int(2)),
+                (text("created-on"), text("2026-11-23T19:19:19.536Z")),
+                (text("nonce"), Value::Bytes(vec![7; 8])),
+                (text("idevid-issuer"), Value::Bytes(issuer)),
+                (text("serial-number"), text("JADA123456789")),
+                (
+                    text("prior-signed-voucher-request"),
+                    Value::Bytes(pvr.clone()),
+                ),
+            ]),
+        )]));
+        let bag = CoseCertificates::Bag(device.chain.clone());
+        let rvr = signed(scene.registrar(), &payload, bag);
+        let judge = |tolerances: &Tolerances| {
+            let manufacturer = scene.pki.manufacturer_anchors();
+            let context = RegistrarRequestContext::new(Some(NOW))
+                .with_pledge(Trust::new(&manufacturer, Some(NOW)));
+            let judged = verify_registrar_request(&opened(&rvr), &context, tolerances);
+            let odd = judged.oddities().first().map(|oddity| oddity.name);
+            let code = judged.result().map_or_else(Coded::code, |_| "valid");
+            (code, odd)
+        };
+        if tolerated {
+            assert_eq!(judge(&strict).0, "request.bad-idevid-issuer", "{form}");
+            assert_eq!(
+                judge(&lenient),
+                ("valid", Some("idevid-issuer-forms")),
+                "{form}"
+            );
+        } else {
+            assert_eq!(judge(&strict), ("valid", None), "{form}");
+        }
+    }
+
+    // One certificate in an array.
+    let key = scene.registrar().chain[0].public_key();
+    let voucher = scene.voucher(VoucherFields {
+        pinned_domain_pubk_sha256: Some(key.sha256()),
+        ..scene.voucher_fields()
+    });
+    let mut message = parts(&voucher);
+    let masa = Value::Bytes(scene.pki.masa_signer.chain[0].der().to_vec());
+    message[1] = Value::Map(vec![(int(32), Value::Array(vec![masa]))]);
+    let array = joined(message);
+    let anchors: Anchors = scene.pki.masa_signer.chain[0].clone().into();
+    let judge = |bytes: &[u8], tolerances: &Tolerances| {
+        let context = VoucherContext::new(Trust::new(&anchors, Some(NOW)));
+        let judged = verify_voucher(&opened_by(bytes, tolerances), &context, tolerances);
+        judged.result().map_or_else(Coded::code, |_| "valid")
+    };
+    assert_eq!(judge(&array, &strict), "cose.certificates");
+    assert_eq!(judge(&array, &lenient), "valid");
+    let bare = Scene::stripped(&array);
+    assert_eq!(judge(&bare, &strict), "valid");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
