@@ -28,7 +28,7 @@ pub use self::client::{CoapClient, discover_multicast};
 pub use self::config::*;
 pub use self::counters::CoapStatistics;
 pub use self::peer::{CoapPeer, DtlsPeer};
-pub use self::server::{CoapIdentities, ALL_COAP_NODES, CoapMeter, CoapServer, serve};
+pub use self::server::{ALL_COAP_NODES, CoapIdentities, CoapMeter, CoapServer, serve};
 
 /// What answers requests.
 pub trait Handler: Send + Sync + 'static {

@@ -1,6 +1,8 @@
 //! Asking over CoAP.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -188,8 +190,13 @@ pub async fn discover_multicast(
     }
 }
 
-fn lost(error: &std::io::Error) -> Error {
+fn lost(error: &io::Error) -> Error {
     Error::Closed(error.to_string())
+}
+
+thread_local! {
+    /// Clients are many, and each reads for a moment only.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; socket::DATAGRAM_MAX]);
 }
 
 /// A socket and what is spoken over it.
@@ -245,27 +252,20 @@ impl Line {
     }
 
     async fn handshake(&mut self, to: SocketAddr) -> Result<(), Error> {
-        let mut buffer = vec![0; socket::DATAGRAM_MAX];
         loop {
             self.flush().await;
-            let session = self.session.as_ref().map(Session::state);
-            match session {
+            match self.session.as_ref().map(Session::state) {
                 Some(State::Established) => return Ok(()),
                 Some(State::Closed(reason)) => return Err(Error::Handshake(reason.to_string())),
                 _ => {}
             }
             let deadline = self.deadline();
             tokio::select! {
-                received = self.socket.recv(&mut buffer) => {
-                    let length = received.map_err(|error| Error::Connect {
+                readable = self.socket.readable() => {
+                    readable.and_then(|()| self.read()).map_err(|error| Error::Connect {
                         target: to.to_string(),
                         reason: error.to_string(),
                     })?;
-                    let now = self.now();
-                    if let Some(session) = &mut self.session {
-                        // What is wrong with it shows in the state.
-                        let _ = session.receive(now, buffer.get(..length).unwrap_or_default());
-                    }
                 }
                 () = deadline => self.advance(),
             }
@@ -273,7 +273,6 @@ impl Line {
     }
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let mut buffer = vec![0; socket::DATAGRAM_MAX];
         loop {
             self.settle();
             self.flush().await;
@@ -283,9 +282,9 @@ impl Line {
             let deadline = self.deadline();
             tokio::select! {
                 readable = self.socket.readable() => {
-                    if readable.is_ok() {
-                        self.read(&mut buffer);
-                    }
+                    // The network says that an earlier datagram did not arrive; the peer may be
+                    // back for the next one.
+                    let _ = readable.and_then(|()| self.read());
                 }
                 () = deadline => self.advance(),
                 command = commands.recv() => match command {
@@ -308,28 +307,31 @@ impl Line {
         self.waiting.insert(handle, command.answer);
     }
 
-    fn read(&mut self, buffer: &mut [u8]) {
-        for _ in 0..READ_AT_ONCE {
-            let length = match self.socket.try_recv(buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                // The network says that an earlier datagram did not arrive; the peer may be back
-                // for the next one.
-                Err(_) => continue,
-            };
-            let now = self.now();
-            let datagram = buffer.get(..length).unwrap_or_default();
-            match &mut self.session {
-                Some(session) => {
-                    // What is wrong with it shows in the state.
-                    let _ = session.receive(now, datagram);
-                    while let Some(message) = session.read() {
-                        self.endpoint
-                            .receive(now, &self.name, Via::Secured, &message);
-                    }
+    /// Reads what is there.
+    fn read(&mut self) -> io::Result<()> {
+        BUFFER.with_borrow_mut(|buffer| {
+            for _ in 0..READ_AT_ONCE {
+                match self.socket.try_recv(buffer) {
+                    Ok(length) => self.receive(buffer.get(..length).unwrap_or_default()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
                 }
-                None => self.endpoint.receive(now, &self.name, Via::Open, datagram),
             }
+            Ok(())
+        })
+    }
+
+    fn receive(&mut self, datagram: &[u8]) {
+        let now = self.now();
+        let Some(session) = &mut self.session else {
+            self.endpoint.receive(now, &self.name, Via::Open, datagram);
+            return;
+        };
+        // What is wrong with it shows in the state.
+        let _ = session.receive(now, datagram);
+        while let Some(message) = session.read() {
+            self.endpoint
+                .receive(now, &self.name, Via::Secured, &message);
         }
     }
 

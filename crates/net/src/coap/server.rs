@@ -24,6 +24,8 @@ use crate::dtls::{Front, ServerConfig};
 
 /// Datagrams that are read before some are handled.
 const READ_AT_ONCE: usize = 64;
+/// Handshakes that are begun before others get their turns.
+const BEGIN_AT_ONCE: usize = 4;
 /// Datagrams that are handled before more are read.
 const WORK_AT_ONCE: usize = 8;
 /// Seconds after which to come back when an answer took too long.
@@ -250,7 +252,11 @@ fn open_lines(open: &OpenConfig, lines: &mut Vec<Line>) -> Result<Vec<SocketAddr
     for group in &open.multicast {
         let same_kind = |address: &SocketAddr| address.is_ipv4() == group.is_ipv4();
         let Some(at) = bound.iter().position(same_kind) else {
-            continue;
+            let source = std::io::Error::other("no address in the clear to answer from");
+            return Err(Error::Bind {
+                address: SocketAddr::new(*group, super::COAP_PORT),
+                source,
+            });
         };
         let port = bound.get(at).map_or(super::COAP_PORT, SocketAddr::port);
         let names: Vec<Option<&str>> = if open.interfaces.is_empty() {
@@ -320,7 +326,7 @@ impl Task {
         }
         loop {
             let now = self.start.elapsed();
-            self.read(now, &mut buffer);
+            let more = self.read(now, &mut buffer);
             self.shard.work(now, WORK_AT_ONCE);
             while let Ok((ticket, response)) = answers.try_recv() {
                 self.shard.answer(now, ticket, response);
@@ -338,7 +344,7 @@ impl Task {
                 self.ended.cancel();
                 return;
             }
-            if self.shard.has_work() {
+            if more || self.shard.has_work() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -365,23 +371,29 @@ impl Task {
         }
     }
 
-    fn read(&mut self, now: Moment, buffer: &mut [u8]) {
+    /// Whether there may be more to read.
+    fn read(&mut self, now: Moment, buffer: &mut [u8]) -> bool {
         let via = if self.answers_from.is_some() {
             Via::Multicast
         } else {
             Via::Open
         };
+        let mut begun = 0;
         for _ in 0..READ_AT_ONCE {
             match self.socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
                     let datagram = buffer.get(..length).unwrap_or_default();
-                    self.shard.receive(now, from, via, datagram);
+                    begun += usize::from(self.shard.receive(now, from, via, datagram));
+                    if begun >= BEGIN_AT_ONCE {
+                        break;
+                    }
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
                 // What an earlier datagram met on its way; the next one may do better.
                 Err(error) => debug!(%error, "a UDP socket could not be read"),
             }
         }
+        true
     }
 
     fn write(&mut self) {

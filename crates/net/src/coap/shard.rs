@@ -61,7 +61,7 @@ struct Association {
     origin: Origin,
     session: Box<Session>,
     /// The random number of its ClientHello.
-    hello: Option<[u8; 32]>,
+    hello: [u8; 32],
     begun: Moment,
     /// When something authentic came.
     heard: Moment,
@@ -110,6 +110,8 @@ pub(super) struct Shard {
     shared: Arc<Shared>,
     speech: Speech,
     local: SocketAddr,
+    /// How what is in the clear came.
+    via: Via,
     endpoint: Endpoint<Name>,
     /// What of the endpoint's statistics is counted already.
     counted: Statistics,
@@ -123,6 +125,8 @@ pub(super) struct Shard {
     asked: VecDeque<Asked>,
     /// Requests that are being answered.
     answering: usize,
+    /// Handshakes begun so far.
+    admitted: u64,
 }
 
 impl Shard {
@@ -138,6 +142,7 @@ impl Shard {
             shared,
             speech,
             local,
+            via: Via::Open,
             endpoint,
             counted: Statistics::default(),
             tenants: HashMap::new(),
@@ -148,16 +153,31 @@ impl Shard {
             out: VecDeque::new(),
             asked: VecDeque::new(),
             answering: 0,
+            admitted: 0,
         }
     }
 
-    /// A datagram arrived.
-    pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, via: Via, datagram: &[u8]) {
+    /// A datagram arrived. The answer is whether it cost as much as many others: whether a
+    /// handshake was begun.
+    pub(super) fn receive(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        via: Via,
+        datagram: &[u8],
+    ) -> bool {
+        let before = self.admitted;
+        self.take(now, from, via, datagram);
+        self.admitted != before
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, via: Via, datagram: &[u8]) {
         let counters = &self.shared.counters;
         Counters::add(&counters.datagrams_received);
         Counters::add_many(&counters.bytes_received, datagram.len());
         match &self.speech {
             Speech::Open => {
+                self.via = via;
                 self.endpoint
                     .receive(now, &Name::address(from), via, datagram);
                 self.settle(now);
@@ -187,16 +207,31 @@ impl Shard {
         }
     }
 
-    /// Who is known waits for his turn; a stranger is answered at once or not at all, since
-    /// nothing is kept of him.
+    /// Who is known waits for his turn; a stranger, or who calls himself known and begins anew, is
+    /// answered at once or not at all, since nothing is kept of him.
     fn sort(&mut self, now: Moment, front: &Front, place: Place, datagram: &[u8]) {
-        if self.tenants.contains_key(&place) {
-            if !self.waiting.push(&place, datagram) {
-                Counters::add(&self.shared.counters.datagrams_crowded);
-            }
-        } else {
+        let known = self.tenants.get(&place).is_some_and(|tenants| {
+            let Record::Hello(random) = records::first(datagram) else {
+                return true;
+            };
+            self.began_with(*tenants, random).is_some()
+        });
+        if !known {
             self.knock(now, front, place, datagram);
+        } else if !self.waiting.push(&place, datagram) {
+            Counters::add(&self.shared.counters.datagrams_crowded);
         }
+    }
+
+    /// Whose association began with this random number.
+    fn began_with(&self, tenants: Tenants, random: [u8; 32]) -> Option<u64> {
+        [Some(tenants.current), tenants.rival]
+            .into_iter()
+            .flatten()
+            .find(|id| {
+                let association = self.associations.get(id);
+                association.is_some_and(|association| association.hello == random)
+            })
     }
 
     /// Handles what waits, at most so many datagrams.
@@ -225,23 +260,12 @@ impl Shard {
         };
         let record = records::first(datagram);
         let id = match record {
-            Record::Hello(random) => {
-                let of = |id: u64| {
-                    let hello = self.associations.get(&id).and_then(|a| a.hello);
-                    hello == Some(random)
-                };
-                // The same ClientHello again: our answer was lost.
-                match [Some(tenants.current), tenants.rival]
-                    .into_iter()
-                    .flatten()
-                    .find(|id| of(*id))
-                {
-                    Some(id) => id,
-                    // DTL-049: A client that rebooted can make a new handshake from the same
-                    // 5-tuple.
-                    None => return self.knock(now, &front, place, datagram),
-                }
-            }
+            // The same ClientHello again: our answer was lost.
+            Record::Hello(random) => match self.began_with(tenants, random) {
+                Some(id) => id,
+                // DTL-049: A client that rebooted can make a new handshake from the same 5-tuple.
+                None => return self.knock(now, &front, place, datagram),
+            },
             Record::Handshake => tenants.rival.unwrap_or(tenants.current),
             Record::Other => tenants.current,
         };
@@ -338,6 +362,7 @@ impl Shard {
         session: Box<Session>,
     ) {
         let id = session.id();
+        self.admitted += 1;
         self.shared.origins.begin(now, origin, &self.shared.limits);
         Counters::add(&self.shared.counters.handshakes_begun);
         self.associations.insert(
@@ -346,7 +371,7 @@ impl Shard {
                 place: place.clone(),
                 origin,
                 session,
-                hello: Some(random),
+                hello: random,
                 begun: now,
                 heard: now,
                 timer: None,
@@ -669,7 +694,7 @@ impl Shard {
                         address,
                         proxied: None,
                         session: None,
-                        via: Via::Open,
+                        via: self.via,
                         local: self.local,
                         id: 0,
                     }))
