@@ -272,7 +272,7 @@ pub fn hierarchy(
         })
     };
     let mut ordered: Vec<pki::Certificate> = Vec::new();
-    let mut next = current.and_then(issuer_of).or(certificates.first());
+    let mut next = current.and_then(issuer_of).or_else(|| certificates.first());
     // CBR-079: CA certificates are ordered from the issuer of the client's LDevID up to the highest
     // domain CA, then any others.
     while let Some(certificate) = next.filter(|next| !ordered.contains(next)) {

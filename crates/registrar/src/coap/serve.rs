@@ -170,7 +170,7 @@ impl Asker {
                 chain: Ok(peer.chain().to_vec()),
                 raw_leaf: None,
                 own_certificate: own,
-                exporter: None,
+                exporter: session.and_then(|session| session.exporter),
             },
             via: peer.via,
             local: peer.local,

@@ -92,7 +92,7 @@ async fn answer(inner: &Inner, attempt: &mut Attempt, call: &Call<'_>) -> Result
         _ => who::asks(inner, attempt, call, &request).await?,
     };
     demand_names(inner, &who, &mut policy)?;
-    if let Transport::Coaps { .. } = request.transport {
+    if let (Transport::Coaps { .. }, Operation::CaCerts) = (request.transport, operation) {
         let current = match &who.standing {
             Standing::Member { current, .. } => Some(current),
             _ => None,

@@ -1,12 +1,15 @@
 //! Devices that speak COSE over HTTPS, and what the registrar does with COSE towards MASAs.
 
 use artifacts::{
-    Document, Envelope, IdevidIssuer, OLD_COSE_MEDIA_TYPE, RequestFields, Tolerances,
-    VoucherRequest, VoucherStatus,
+    Assertion, Document, Envelope, IdevidIssuer, OLD_COSE_MEDIA_TYPE, RequestFields, SerialNumber,
+    Tolerances, Voucher, VoucherFields, VoucherRequest, VoucherStatus, sign_voucher,
 };
+use daemon::Outcome;
 use net::HttpVersion;
-use pki::Certificate;
 use pki::cose::Sign1;
+use pki::issue::{CertificateBuilder, Profile, name};
+use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
+use testkit::NOW;
 
 use crate::coap_vouchers::{constrained, voucher_of};
 use crate::enrolment::ALLOW;
@@ -251,5 +254,105 @@ pub(crate) async fn the_bag_of_a_voucher_is_judged_where_it_can_be() {
         let line = lab.line(serial, "voucher").await;
         assert_eq!(line["code"].as_str(), code, "{script:?}: {line:#}");
     }
+    lab.stop().await;
+}
+
+/// Writes the registrar's certificate and key, signed by `issuer` or by itself.
+fn exchange_certificate(lab: &Lab, profile: Profile, issuer: Option<&Identity>) {
+    let key = SoftwareKey::generate(KeyKind::EcdsaP256).unwrap();
+    let builder = CertificateBuilder::new(
+        profile,
+        name("CN=Changed").unwrap(),
+        key.public_key().clone(),
+        [0x5a; 16],
+        NOW - time::Duration::days(1),
+        NOW + time::Duration::days(90),
+    )
+    .dns_name("localhost");
+    let certificate = match issuer {
+        Some(issuer) => builder
+            .issue(&issuer.chain[0], issuer.signer.as_ref())
+            .unwrap(),
+        None => builder.self_sign(&key).unwrap(),
+    };
+    std::fs::write(lab.path("registrar.pem"), certificate.to_pem()).unwrap();
+    let pem = key.to_pkcs8_pem().unwrap();
+    std::fs::write(lab.path("registrar.key"), pem.as_bytes()).unwrap();
+}
+
+/// Requirements: CBR-026, CBR-027, CBR-099, CBR-100, CBR-157
+pub(crate) async fn a_registrars_certificate_has_every_purpose_and_any_issuer() {
+    let lab = Lab::prepare(ALLOW).await;
+    let issuer = lab.pki.domain.ca.clone();
+    for (profile, lacks) in [
+        (Profile::TlsServer, "cmcRA, clientAuth"),
+        (Profile::TlsClient, "cmcRA, serverAuth"),
+    ] {
+        exchange_certificate(&lab, profile, Some(&issuer));
+        let started = registrar::serve(lab.config(), lab.clock.clone()).await;
+        let error = started.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(lacks), "{error}");
+    }
+    // Signed by itself, and known to nobody but the device that sees it.
+    exchange_certificate(&lab, Profile::Registrar, None);
+    let lab = lab.serving().await;
+    for (serial, naming) in ["SN-1", "SN-2", "SN-3"].into_iter().zip(NAMINGS) {
+        let device = constrained(&lab, serial);
+        let got = device.ask_with(request(&device, naming, None).await).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        voucher_of(&lab, &got.body);
+    }
+    lab.stop().await;
+}
+
+/// A voucher that was loaded beforehand goes to the device without the certificates that came
+/// with it.
+///
+/// Requirements: CBR-083, CBR-163, VCB-034
+pub(crate) async fn a_voucher_from_a_file_is_handed_on_as_any_other() {
+    let lab = Lab::prepare("[policy]\ndefault = \"allow\"\noffline = \"only\"\n").await;
+    let own = Certificate::load(lab.path("registrar.pem")).unwrap();
+    let domain = Certificate::load(lab.path("domain-ca.pem")).unwrap();
+    let pins: [fn(&mut VoucherFields, &Certificate, &Certificate); 3] = [
+        |fields, _, domain| fields.pinned_domain_cert = Some(domain.clone()),
+        |fields, own, _| fields.pinned_domain_pubk = Some(own.public_key().clone()),
+        |fields, own, _| fields.pinned_domain_pubk_sha256 = Some(own.public_key().sha256()),
+    ];
+    for (number, pin) in pins.into_iter().enumerate() {
+        let serial = format!("SN-{number}");
+        let mut fields = VoucherFields::new(SerialNumber::new(serial).unwrap());
+        fields.created_on = Some(NOW);
+        fields.assertion = Some(Assertion::Verified);
+        fields.expires_on = Some(NOW + time::Duration::days(30));
+        pin(&mut fields, &own, &domain);
+        let voucher = Voucher::new(fields).unwrap();
+        let signer = &lab.pki.masa_signer;
+        let bytes = sign_voucher(&voucher, Envelope::Cose, signer, NOW).unwrap();
+        let file = lab.path(&format!("{number}.vch"));
+        std::fs::write(&file, bytes).unwrap();
+        let file = file.display().to_string();
+        let arguments = ["voucher", "import", "--vendor", "acme", &file];
+        assert_eq!(lab.run(&arguments).await, Outcome::Yes, "{number}");
+    }
+    // One that pins somebody else is not taken.
+    let mut fields = VoucherFields::new(SerialNumber::new("SN-9").unwrap());
+    fields.created_on = Some(NOW);
+    fields.assertion = Some(Assertion::Verified);
+    fields.pinned_domain_pubk_sha256 = Some([7; 32]);
+    let voucher = Voucher::new(fields).unwrap();
+    let bytes = sign_voucher(&voucher, Envelope::Cose, &lab.pki.masa_signer, NOW).unwrap();
+    std::fs::write(lab.path("9.vch"), bytes).unwrap();
+    let file = lab.path("9.vch").display().to_string();
+    let arguments = ["voucher", "import", "--vendor", "acme", &file];
+    assert_eq!(lab.run(&arguments).await, Outcome::No);
+    let lab = lab.serving().await;
+    for (number, naming) in NAMINGS.into_iter().enumerate() {
+        let device = constrained(&lab, &format!("SN-{number}"));
+        let got = device.ask_with(request(&device, naming, None).await).await;
+        assert_eq!(got.status, 200, "{number}: {}", got.text());
+        let voucher = voucher_of(&lab, &got.body);
+        assert!(voucher.nonce.is_none() && voucher.expires_on.is_some());
+    }
+    assert!(lab.masa.seen().is_empty());
     lab.stop().await;
 }

@@ -133,7 +133,7 @@ fn with_upstream(lab: &Lab, port: u16) {
     });
 }
 
-/// Requirements: BRSKI-5.9-03, BRSKI-5.9.2-02, EST-3.7-01
+/// Requirements: BRSKI-5.9-03, BRSKI-5.9.2-02, EST-3.7-01, ESC-047, ESC-049, ESC-050
 #[tokio::test]
 async fn a_device_gets_its_certificate_through_a_chain_of_registrars() {
     let upper = Lab::prepare(ALLOW).await;
@@ -195,6 +195,20 @@ async fn a_device_gets_its_certificate_through_a_chain_of_registrars() {
     assert_eq!(first.subject_serial_number().as_deref(), Some("SN-1"));
     assert_eq!(first.dns_names(), ["sn-1.example"]);
     assert_eq!(certificate(&enroll(&device, &csr).await), first);
+
+    // Over CoAP: the body goes up in base64, once, and the certificate that comes is the same.
+    let who = crate::coap::asker(&lower, device.identity.as_ref());
+    let resources = crate::coap::resources(&lower);
+    let request = coap::Request {
+        accept: Some(coap::format::PKIX_CERT),
+        ..coap::Request::post("e/sen", coap::format::PKCS10, csr.der())
+    };
+    let response = resources.answer(who, request.clone()).await;
+    assert_eq!(response.code, coap::Code::CHANGED);
+    assert_eq!(response.payload, first.der());
+    let nobody = crate::coap::asker(&lower, None);
+    let response = resources.answer(nobody, request).await;
+    assert_eq!(response.code, coap::Code::UNAUTHORIZED);
 
     // Renewal by the same way.
     let mut member = device.clone();

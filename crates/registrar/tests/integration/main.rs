@@ -5,6 +5,7 @@ mod bad_input;
 mod ca_keys;
 mod coap;
 mod coap_clients;
+mod coap_deployed;
 mod coap_vouchers;
 mod commands;
 mod cose;
