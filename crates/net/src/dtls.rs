@@ -41,6 +41,7 @@ mod client_hello;
 mod config;
 mod context;
 mod front;
+mod protected;
 mod provider;
 mod record;
 mod session;

@@ -20,9 +20,6 @@ const MTU_RANGE: std::ops::RangeInclusive<usize> = 256..=4096;
 /// The smallest record limit that OpenSSL's handshake fragments can be held under.
 pub(super) const RECORD_LIMIT_MIN: usize = 256 - super::record::HEADER_LENGTH;
 
-/// The largest plaintext of a record.
-pub(super) const PLAINTEXT_MAX: usize = 1 << 14;
-
 /// What the other side said by `record_size_limit`.
 pub(super) static PEER_RECORD_LIMIT: LazyLock<Option<Index<Ssl, u16>>> =
     LazyLock::new(|| Ssl::new_ex_index().ok());

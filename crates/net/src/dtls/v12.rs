@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coap::Moment;
-use openssl::ssl::{ErrorCode, NameType, Ssl, SslStream, SslVersion};
+use openssl::ssl::{ErrorCode, NameType, Ssl, SslRef, SslStream, SslVersion};
 use pki::Certificate;
 
-use super::context::{self, HAS_FRAGMENT_LENGTH, PEER_RECORD_LIMIT, PLAINTEXT_MAX, ServerContext};
+use super::context::{self, HAS_FRAGMENT_LENGTH, PEER_RECORD_LIMIT, ServerContext};
+use super::protected::{Opened, PLAINTEXT_MAX, Protected};
 use super::record::{
-    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LENGTH, Record, Records, Window,
+    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER_LENGTH, Record, Records,
     handshake_is_sound,
 };
 use super::session::{Closed, SessionPeer, State};
@@ -26,7 +28,15 @@ const FLIGHT_LATER: Duration = Duration::from_millis(50);
 
 /// OpenSSL holds back records of the next epoch, each in a buffer of 16 KiB. More than these are
 /// not shown to it in one handshake.
-const EARLY_RECORDS_MAX: u32 = 16;
+const EARLY_RECORDS_MAX: usize = 16;
+
+/// How often a server's last flight is repeated.
+const REPEATS_MAX: u32 = 16;
+
+const FINISHED: u8 = 20;
+const CLOSE_NOTIFY: [u8; 2] = [1, 0];
+const NO_RENEGOTIATION: [u8; 2] = [1, 100];
+const DTLS_1_2: [u8; 2] = [0xFE, 0xFD];
 
 /// What is waiting to be read by the application; more is dropped, as a full socket would do.
 const INBOX_MAX: usize = 64;
@@ -38,6 +48,10 @@ struct Pipe {
     outgoing: VecDeque<Vec<u8>>,
     /// Added to the number of every unprotected record that goes out.
     shift: u64,
+    /// The number of the next unprotected record that would go out.
+    next_in_clear: u64,
+    /// The highest number of a protected record that went out.
+    highest: Option<u64>,
 }
 
 impl Read for Pipe {
@@ -56,14 +70,16 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        if self.shift == 0 {
-            self.outgoing.push_back(datagram.to_vec());
-            return Ok(datagram.len());
-        }
         let mut moved = Vec::with_capacity(datagram.len());
         for record in Records(datagram) {
-            let shift = if record.epoch == 0 { self.shift } else { 0 };
-            record.append_with_sequence(record.sequence.saturating_add(shift), &mut moved);
+            if record.epoch == 0 {
+                let sequence = record.sequence.saturating_add(self.shift);
+                record.append_with_sequence(sequence, &mut moved);
+                self.next_in_clear = sequence.saturating_add(1);
+            } else {
+                record.append_with_sequence(record.sequence, &mut moved);
+                self.highest = self.highest.max(Some(record.sequence));
+            }
         }
         self.outgoing.push_back(moved);
         Ok(datagram.len())
@@ -74,14 +90,36 @@ impl Write for Pipe {
     }
 }
 
+/// What an association may do.
 struct Limits {
     handshake_message_bytes_max: usize,
     forgery_limit: u32,
 }
 
+enum Engine {
+    /// OpenSSL, as long as it takes.
+    Handshake(Box<SslStream<Pipe>>),
+    /// What the handshake left.
+    Records(Box<Records12>),
+    /// Over.
+    Gone,
+}
+
+/// An association after its handshake.
+struct Records12 {
+    protected: Protected,
+    /// A server's last message and the number of the next record in the clear, for a client that
+    /// did not get them.
+    finished: Option<Vec<u8>>,
+    next_in_clear: u64,
+    repeats: u32,
+    forgeries: u32,
+    forgery_limit: u32,
+}
+
 /// One association of DTLS 1.2.
 pub(super) struct Session12 {
-    stream: SslStream<Pipe>,
+    engine: Engine,
     state: State,
     limits: Limits,
     /// The server's own certificate; a client learns the server's from the handshake.
@@ -91,22 +129,18 @@ pub(super) struct Session12 {
     shift: u64,
     /// What the peer can take in one record.
     payload_max: usize,
-    early_records: u32,
-    forgeries: u32,
-    forgery_limit: u32,
-    window: Window,
+    /// The numbers of protected records that came before the handshake was over.
+    early: Vec<u64>,
+    outgoing: VecDeque<Vec<u8>>,
     inbox: VecDeque<Vec<u8>>,
-    peer: Option<SessionPeer>,
+    peer: Option<Arc<SessionPeer>>,
     handshake_ends: Moment,
     flight_due: Option<Moment>,
     flight_interval: Duration,
 }
 
 impl Session12 {
-    /// Begins an association as client; the ClientHello is ready to be sent.
-    ///
-    /// # Errors
-    /// A configuration or an identity that cannot be used.
+    /// Begins an association; the ClientHello is ready to be sent.
     pub(super) fn client(config: &ClientConfig, now: Moment) -> Result<Self, Error> {
         let context = context::client(config)?;
         let mut ssl = Ssl::new(&context)?;
@@ -115,30 +149,34 @@ impl Session12 {
             ssl.set_hostname(name)?;
         }
         ssl.set_connect_state();
-        let mut session = Self {
-            stream: SslStream::new(ssl, Pipe::default())?,
+        let limits = Limits {
+            handshake_message_bytes_max: config.handshake_message_bytes_max,
+            forgery_limit: config.forgery_limit,
+        };
+        let ends = now.saturating_add(config.handshake_time);
+        let mut session = Self::new(ssl, limits, ends)?;
+        session.drive();
+        session.schedule(now, FLIGHT_INTERVAL);
+        Ok(session)
+    }
+
+    fn new(ssl: Ssl, limits: Limits, handshake_ends: Moment) -> Result<Self, Error> {
+        Ok(Self {
+            engine: Engine::Handshake(Box::new(SslStream::new(ssl, Pipe::default())?)),
             state: State::Handshaking,
-            limits: Limits {
-                handshake_message_bytes_max: config.handshake_message_bytes_max,
-                forgery_limit: config.forgery_limit,
-            },
+            limits,
             own_certificate: None,
             client_random: None,
             shift: 0,
             payload_max: PLAINTEXT_MAX,
-            early_records: 0,
-            forgeries: 0,
-            forgery_limit: u32::MAX,
-            window: Window::default(),
+            early: Vec::new(),
+            outgoing: VecDeque::new(),
             inbox: VecDeque::new(),
             peer: None,
-            handshake_ends: now.saturating_add(config.handshake_time),
+            handshake_ends,
             flight_due: None,
             flight_interval: FLIGHT_INTERVAL,
-        };
-        session.drive();
-        session.schedule(now, FLIGHT_INTERVAL);
-        Ok(session)
+        })
     }
 
     /// Takes up a client that has proven its address.
@@ -160,39 +198,26 @@ impl Session12 {
             ssl.set_ex_data(index, hello.extension(1).is_some());
         }
         ssl.set_accept_state();
-        let mut session = Self {
-            stream: SslStream::new(ssl, Pipe::default())?,
-            state: State::Handshaking,
-            limits: Limits {
-                handshake_message_bytes_max: config.handshake_message_bytes_max,
-                forgery_limit: config.forgery_limit,
-            },
-            own_certificate: Some(context.certificate.clone()),
-            client_random: Some(hello.random),
-            // The ClientHello as it was without cookie has the number of the one with the cookie,
-            // so everything after it moves on by one.
-            shift: 1,
-            payload_max,
-            early_records: 0,
-            forgeries: 0,
-            forgery_limit: u32::MAX,
-            window: Window::default(),
-            inbox: VecDeque::new(),
-            peer: None,
-            handshake_ends: now.saturating_add(config.handshake_time),
-            flight_due: None,
-            flight_interval: FLIGHT_INTERVAL,
+        let limits = Limits {
+            handshake_message_bytes_max: config.handshake_message_bytes_max,
+            forgery_limit: config.forgery_limit,
         };
-        let first = hello.first_flight(hello.record_sequence);
-        session.stream.get_mut().incoming.push_back(first);
-        session.drive();
+        let mut session = Self::new(ssl, limits, now.saturating_add(config.handshake_time))?;
+        session.own_certificate = Some(context.certificate.clone());
+        session.client_random = Some(hello.random);
+        session.payload_max = payload_max;
+        // The ClientHello as it was without cookie has the number of the one with the cookie, so
+        // everything after it moves on by one.
+        session.shift = 1;
+        session.feed(hello.first_flight(hello.record_sequence));
         if session.is_closed() {
             return Ok(session);
         }
         // OpenSSL's own HelloVerifyRequest, number 0; the client has had ours.
-        let pipe = session.stream.get_mut();
-        pipe.outgoing.clear();
-        pipe.shift = hello.record_sequence.saturating_sub(1);
+        session.outgoing.clear();
+        if let Engine::Handshake(stream) = &mut session.engine {
+            stream.get_mut().shift = hello.record_sequence.saturating_sub(1);
+        }
         session.receive(now, datagram)?;
         Ok(session)
     }
@@ -201,11 +226,6 @@ impl Session12 {
         self.client_random.as_ref()
     }
 
-    /// Takes a datagram of the peer. Whatever cannot be used in it is dropped; what that leads to
-    /// is seen by [`Self::state`], [`Self::read`] and [`Self::transmit`].
-    ///
-    /// # Errors
-    /// The association is closed.
     pub(super) fn receive(&mut self, now: Moment, datagram: &[u8]) -> Result<(), Error> {
         for record in Records(datagram) {
             match &self.state {
@@ -227,81 +247,126 @@ impl Session12 {
             }
             (0, CHANGE_CIPHER_SPEC | ALERT) => {}
             (1, HANDSHAKE | ALERT | APPLICATION_DATA) => {
-                if self.early_records >= EARLY_RECORDS_MAX {
+                if self.early.len() >= EARLY_RECORDS_MAX {
                     return;
                 }
-                self.early_records += 1;
+                self.early.push(record.sequence);
             }
             _ => return,
         }
         let shift = if record.epoch == 0 { self.shift } else { 0 };
-        let moved = record.with_sequence(record.sequence.saturating_add(shift));
-        let pipe = self.stream.get_mut();
-        pipe.incoming.push_back(moved);
-        let before = pipe.outgoing.len();
-        self.drive();
-        if self.stream.get_ref().outgoing.len() > before {
+        let before = self.outgoing.len();
+        self.feed(record.with_sequence(record.sequence.saturating_add(shift)));
+        if self.outgoing.len() > before && self.state == State::Handshaking {
             self.schedule(now, FLIGHT_INTERVAL);
         }
     }
 
     fn receive_established(&mut self, record: &Record<'_>) {
+        let Engine::Records(records) = &mut self.engine else {
+            return;
+        };
         if record.epoch != 1 || record.content_type == CHANGE_CIPHER_SPEC {
             return;
         }
-        let repeated = self.window.has(record.sequence);
-        let pipe = self.stream.get_mut();
-        pipe.incoming
-            .push_back(record.with_sequence(record.sequence));
-        let before = (pipe.outgoing.len(), self.inbox.len());
-        self.drive();
-        let after = (self.stream.get_ref().outgoing.len(), self.inbox.len());
-        if before != after || self.is_closed() {
-            self.window.insert(record.sequence);
-        } else if !repeated {
-            // DTL-011, DTL-012, CBR-017: OpenSSL drops it without a word. A record that is sound
-            // and leads to nothing (empty, or a warning) is counted too.
-            self.forgeries = self.forgeries.saturating_add(1);
-            if self.forgeries >= self.forgery_limit {
-                let _ = self.stream.shutdown();
-                self.end(Closed::Forgeries);
+        let plaintext = match records.protected.open(record) {
+            Opened::Plaintext(plaintext) => plaintext,
+            Opened::Repeated => return,
+            Opened::Forged => {
+                // DTL-011, DTL-012, CBR-017: counted, and too many end the association.
+                records.forgeries = records.forgeries.saturating_add(1);
+                if records.forgeries >= records.forgery_limit {
+                    self.say(&CLOSE_NOTIFY);
+                    self.end(Closed::Forgeries);
+                }
+                return;
             }
+        };
+        match (record.content_type, plaintext.as_slice()) {
+            (APPLICATION_DATA, _) => {
+                if self.inbox.len() < INBOX_MAX {
+                    self.inbox.push_back(plaintext);
+                }
+            }
+            (ALERT, [_, 0]) => {
+                self.say(&CLOSE_NOTIFY);
+                self.end(Closed::Peer);
+            }
+            (ALERT, [2, description]) => {
+                self.end(Closed::Alert(format!("alert {description}")));
+            }
+            // DTL-020: HelloRequest and ClientHello would begin the handshake anew.
+            (HANDSHAKE, [0 | 1, ..]) => self.say(&NO_RENEGOTIATION),
+            (HANDSHAKE, [FINISHED, ..]) => self.repeat_last_flight(),
+            _ => {}
         }
     }
 
-    /// A datagram that is to be sent to the peer.
-    pub(super) fn transmit(&mut self) -> Option<Vec<u8>> {
-        self.stream.get_mut().outgoing.pop_front()
+    /// The client says Finished once more: it has not got ours.
+    fn repeat_last_flight(&mut self) {
+        let Engine::Records(records) = &mut self.engine else {
+            return;
+        };
+        let Some(finished) = &records.finished else {
+            return;
+        };
+        if records.repeats >= REPEATS_MAX {
+            return;
+        }
+        records.repeats += 1;
+        let Ok(Some(finished)) = records.protected.seal(HANDSHAKE, finished) else {
+            return;
+        };
+        let change = Record {
+            content_type: CHANGE_CIPHER_SPEC,
+            epoch: 0,
+            sequence: records.next_in_clear,
+            version: DTLS_1_2,
+            body: &[1],
+        };
+        records.next_in_clear += 1;
+        let mut datagram = change.with_sequence(change.sequence);
+        datagram.extend_from_slice(&finished);
+        self.outgoing.push_back(datagram);
     }
 
-    /// What the peer's application sent, one record at a time.
+    /// Sends an alert, if that is possible.
+    fn say(&mut self, alert: &[u8; 2]) {
+        if let Engine::Records(records) = &mut self.engine
+            && let Ok(Some(record)) = records.protected.seal(ALERT, alert)
+        {
+            self.outgoing.push_back(record);
+        }
+    }
+
+    pub(super) fn transmit(&mut self) -> Option<Vec<u8>> {
+        self.outgoing.pop_front()
+    }
+
     pub(super) fn read(&mut self) -> Option<Vec<u8>> {
         self.inbox.pop_front()
     }
 
-    /// Sends one record of the application.
-    ///
-    /// # Errors
-    /// Not established, or more than [`Self::payload_max`].
     pub(super) fn send(&mut self, _now: Moment, plaintext: &[u8]) -> Result<(), Error> {
-        match self.stream.ssl_write(plaintext) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let closed = Closed::Library(error.to_string());
-                self.end(closed.clone());
-                Err(Error::Closed(closed))
+        let Engine::Records(records) = &mut self.engine else {
+            return Err(Error::Handshaking);
+        };
+        let failed = match records.protected.seal(APPLICATION_DATA, plaintext) {
+            Ok(Some(record)) => {
+                self.outgoing.push_back(record);
+                return Ok(());
             }
-        }
+            Ok(None) => Closed::Library("all record numbers are used up".to_owned()),
+            Err(error) => Closed::Library(error.to_string()),
+        };
+        self.end(failed.clone());
+        Err(Error::Closed(failed))
     }
 
-    /// The largest payload that the peer can take in one record.
-    #[must_use]
     pub(super) fn payload_max(&self) -> usize {
         self.payload_max
     }
 
-    /// When [`Self::advance`] wants to be called; `None` when nothing is waited for.
-    #[must_use]
     pub(super) fn deadline(&self) -> Option<Moment> {
         if self.state != State::Handshaking {
             return None;
@@ -310,7 +375,6 @@ impl Session12 {
         Some(self.flight_due.map_or(ends, |due| due.min(ends)))
     }
 
-    /// Repeats a lost flight, or gives the handshake up, when its time has come.
     pub(super) fn advance(&mut self, now: Moment) {
         if self.state != State::Handshaking {
             return;
@@ -322,14 +386,14 @@ impl Session12 {
         if self.flight_due.is_none_or(|due| now < due) {
             return;
         }
-        let before = self.stream.get_ref().outgoing.len();
+        let before = self.outgoing.len();
         self.drive();
-        if self.stream.get_ref().outgoing.len() > before {
-            let interval = self
-                .flight_interval
-                .saturating_mul(2)
-                .min(FLIGHT_INTERVAL_MAX);
-            self.schedule(now, interval);
+        if self.state != State::Handshaking {
+            return;
+        }
+        if self.outgoing.len() > before {
+            let interval = self.flight_interval.saturating_mul(2);
+            self.schedule(now, interval.min(FLIGHT_INTERVAL_MAX));
         } else {
             self.flight_due = Some(now.saturating_add(FLIGHT_LATER));
         }
@@ -340,30 +404,21 @@ impl Session12 {
         self.flight_due = Some(now.saturating_add(interval));
     }
 
-    /// How far the association is.
-    #[must_use]
     pub(super) fn state(&self) -> &State {
         &self.state
     }
 
-    /// Whether it is over.
-    #[must_use]
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
     }
 
-    /// Who is at the other end, once the handshake is done.
-    #[must_use]
     pub(super) fn peer(&self) -> Option<&SessionPeer> {
-        self.peer.as_ref()
+        self.peer.as_deref()
     }
 
-    /// Ends the association; a close_notify is ready to be sent.
     pub(super) fn close(&mut self) {
-        if self.state == State::Established {
-            let _ = self.stream.shutdown();
-        }
         if !self.is_closed() {
+            self.say(&CLOSE_NOTIFY);
             self.end(Closed::Ours);
         }
     }
@@ -371,77 +426,106 @@ impl Session12 {
     fn end(&mut self, closed: Closed) {
         self.state = State::Closed(closed);
         self.flight_due = None;
-        self.stream.get_mut().incoming.clear();
+        self.engine = Engine::Gone;
+    }
+
+    /// Gives OpenSSL a datagram.
+    fn feed(&mut self, datagram: Vec<u8>) {
+        if let Engine::Handshake(stream) = &mut self.engine {
+            stream.get_mut().incoming.push_back(datagram);
+            self.drive();
+        }
     }
 
     /// Lets OpenSSL work on what has come.
     fn drive(&mut self) {
-        if self.state == State::Handshaking {
-            match self.stream.do_handshake() {
-                Ok(()) => self.establish(),
-                Err(error) => match error.code() {
-                    ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => return,
-                    _ => {
-                        let closed = why(&error).unwrap_or_else(|reason| Closed::Handshake(reason));
-                        self.end(closed);
-                        return;
-                    }
-                },
-            }
+        let Engine::Handshake(stream) = &mut self.engine else {
+            return;
+        };
+        let result = stream.do_handshake();
+        let sent: Vec<Vec<u8>> = stream.get_mut().outgoing.drain(..).collect();
+        match result {
+            Ok(()) => self.establish(&sent),
+            Err(error) => match error.code() {
+                ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => {}
+                _ => self.end(why(&error).unwrap_or_else(Closed::Handshake)),
+            },
         }
-        let mut buffer = Vec::new();
-        while self.state == State::Established {
-            buffer.resize(PLAINTEXT_MAX, 0);
-            match self.stream.ssl_read(&mut buffer) {
-                Ok(length) => {
-                    if self.inbox.len() < INBOX_MAX {
-                        self.inbox
-                            .push_back(buffer.get(..length).unwrap_or_default().to_vec());
-                    }
-                }
-                Err(error) => match error.code() {
-                    ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => return,
-                    ErrorCode::ZERO_RETURN => {
-                        let _ = self.stream.shutdown();
-                        self.end(Closed::Peer);
-                    }
-                    _ => {
-                        let closed = why(&error).unwrap_or_else(|reason| Closed::Library(reason));
-                        self.end(closed);
-                    }
-                },
-            }
-        }
+        self.outgoing.extend(sent);
     }
 
-    fn establish(&mut self) {
-        match self.learn_peer() {
-            Ok(peer) => {
-                if let Some(limit) = PEER_RECORD_LIMIT
-                    .as_ref()
-                    .and_then(|index| self.stream.ssl().ex_data(*index))
-                {
-                    self.payload_max = self.payload_max.min(usize::from(*limit));
-                }
-                let short = Suite::ALL
-                    .iter()
-                    .any(|suite| suite.name() == peer.suite && suite.has_short_tag());
-                if short {
-                    self.forgery_limit = self.limits.forgery_limit;
-                }
-                self.peer = Some(peer);
+    /// The handshake is done: its results are taken over, and OpenSSL is let go.
+    fn establish(&mut self, last_flight: &[Vec<u8>]) {
+        let Engine::Handshake(mut stream) = std::mem::replace(&mut self.engine, Engine::Gone)
+        else {
+            return;
+        };
+        match self.take_over(&mut stream, last_flight) {
+            Ok(records) => {
+                self.engine = Engine::Records(Box::new(records));
                 self.state = State::Established;
                 self.flight_due = None;
             }
-            Err(closed) => {
-                let _ = self.stream.shutdown();
-                self.end(closed);
-            }
+            Err(closed) => self.end(closed),
         }
     }
 
-    fn learn_peer(&self) -> Result<SessionPeer, Closed> {
-        let ssl = self.stream.ssl();
+    fn take_over(
+        &mut self,
+        stream: &mut SslStream<Pipe>,
+        last_flight: &[Vec<u8>],
+    ) -> Result<Records12, Closed> {
+        // What came before the last message of the handshake, and was held back.
+        let mut buffer = vec![0; PLAINTEXT_MAX];
+        while let Ok(length) = stream.ssl_read(&mut buffer) {
+            if length == 0 || self.inbox.len() >= INBOX_MAX {
+                break;
+            }
+            let plaintext = buffer.get(..length).unwrap_or_default();
+            self.inbox.push_back(plaintext.to_vec());
+        }
+        let is_server = stream.ssl().is_server();
+        let ssl = stream.ssl();
+        let peer = self.learn_peer(ssl)?;
+        let limit = PEER_RECORD_LIMIT
+            .as_ref()
+            .and_then(|index| ssl.ex_data(*index));
+        if let Some(limit) = limit {
+            self.payload_max = self.payload_max.min(usize::from(*limit));
+        }
+        let library = |error: Error| Closed::Library(error.to_string());
+        let suite = Suite::ALL
+            .into_iter()
+            .find(|suite| suite.name() == peer.suite);
+        let suite = suite.ok_or_else(|| Closed::Handshake("another suite".to_owned()))?;
+        // All protected records so far are in these flights: a client may have repeated its last.
+        let highest = stream.get_ref().highest;
+        let next = highest.map_or(0, |highest| highest + 1);
+        let mut protected = Protected::take_over(ssl, suite, next).map_err(library)?;
+        for sequence in self.early.drain(..) {
+            protected.was_seen(sequence);
+        }
+        self.early = Vec::new();
+        let own = last_flight.iter().flat_map(|datagram| Records(datagram));
+        let finished = own
+            .filter(|record| is_server && record.epoch == 1)
+            .find_map(|record| protected.open_own(&record));
+        self.peer = Some(Arc::new(peer));
+        Ok(Records12 {
+            protected,
+            finished,
+            next_in_clear: stream.get_ref().next_in_clear,
+            repeats: 0,
+            forgeries: 0,
+            forgery_limit: if suite.has_short_tag() {
+                self.limits.forgery_limit
+            } else {
+                u32::MAX
+            },
+        })
+    }
+
+    fn learn_peer(&self, ssl: &SslRef) -> Result<SessionPeer, Closed> {
         if ssl.version2() != Some(SslVersion::DTLS1_2) {
             return Err(Closed::Handshake(
                 "another version than DTLS 1.2".to_owned(),
