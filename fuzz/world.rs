@@ -17,8 +17,10 @@ pub struct World {
     pub manufacturer: Certificate,
     pub domain: Certificate,
     pub registrar: Certificate,
+    pub voucher_signer: Certificate,
     cms: Device,
     jws: Device,
+    cose: Device,
 }
 
 pub struct Device {
@@ -32,7 +34,8 @@ impl World {
     pub fn device(&self, message: &[u8]) -> &Device {
         match envelope(message) {
             Envelope::Jws => &self.jws,
-            _ => &self.cms,
+            Envelope::Cose => &self.cose,
+            Envelope::Cms => &self.cms,
         }
     }
 }
@@ -44,6 +47,7 @@ pub fn world() -> &'static World {
         manufacturer: read(include_bytes!("world/manufacturer.der")),
         domain: read(include_bytes!("world/domain.der")),
         registrar: read(include_bytes!("world/registrar.der")),
+        voucher_signer: read(include_bytes!("world/voucher-signer.der")),
         cms: Device {
             idevid: read(include_bytes!("world/idevid-cms.der")),
             request: include_bytes!("world/request-cms"),
@@ -52,12 +56,21 @@ pub fn world() -> &'static World {
             idevid: read(include_bytes!("world/idevid-jws.der")),
             request: include_bytes!("world/request-jws"),
         },
+        cose: Device {
+            idevid: read(include_bytes!("world/idevid-cose.der")),
+            request: include_bytes!("world/request-cose"),
+        },
     })
 }
 
 /// The envelope, by the first octet.
 pub fn envelope(message: &[u8]) -> Envelope {
-    if message.first() == Some(&b'{') { Envelope::Jws } else { Envelope::Cms }
+    match message.first() {
+        Some(b'{') => Envelope::Jws,
+        // A COSE_Sign1, tagged or not.
+        Some(0x84 | 0xd2) => Envelope::Cose,
+        _ => Envelope::Cms,
+    }
 }
 
 pub fn inbound(body: &[u8]) -> Inbound<'_> {

@@ -6,9 +6,9 @@ mod world;
 
 use std::sync::{Arc, OnceLock};
 
-use artifacts::{Assertion, Tolerances};
+use artifacts::{Assertion, Envelope, Tolerances};
 use brski::SerialRule;
-use brski::pledge::{Clock, Config, Expected, judge_voucher};
+use brski::pledge::{Clock, Config, Expected, Procedure, ProximityForm, judge_voucher};
 use libfuzzer_sys::fuzz_target;
 use pki::{Identity, KeyKind, SoftwareKey};
 use world::{NOW, envelope, world};
@@ -29,8 +29,13 @@ fuzz_target!(|bytes: &[u8]| {
             registrars: Vec::new(),
             idevid: Identity { chain: vec![device.idevid.clone()], signer: key() },
             serial: SerialRule::default(),
-            masa_anchors: world().manufacturer.clone().into(),
+            masa_anchors: [world().manufacturer.clone(), world().voucher_signer.clone()].into_iter().collect(),
             envelope: envelope(bytes),
+            proximity: match envelope(bytes) {
+                Envelope::Cose => ProximityForm::PublicKeySha256,
+                _ => ProximityForm::Certificate,
+            },
+            procedure: Procedure::Full,
             clock,
             nonceless: true,
             assertions: vec![Assertion::Verified, Assertion::Proximity, Assertion::Logged],

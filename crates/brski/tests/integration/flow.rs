@@ -18,13 +18,15 @@ use crate::{
 /// BRSKI-5.9-02, BRSKI-5.9.1-01, BRSKI-5.9.3-01, BRSKI-5.9.4-01, BRSKI-5.9.4-02, JWS-6.1-01,
 /// JWS-6.1-02, BRSKI-5.8-01, VOUCHER-5-02
 #[test]
-fn a_device_enrols_over_cms_and_over_jws() {
-    for envelope in [Envelope::Cms, Envelope::Jws] {
+fn a_device_enrols_in_each_envelope() {
+    for envelope in Envelope::ALL {
         let (mut sim, manufacturer) = Sim::new();
         let idevid = manufacturer.device("SN-1");
         sim.masa.register("SN-1");
         let mut config = Device::config(&idevid, &manufacturer);
         config.envelope = envelope;
+        let signer = manufacturer.masa.chain[0].clone();
+        config.masa_anchors.extend([signer]);
         let mut device = Device::new(config);
         assert_eq!(sim.run(&mut device), Step::Done, "{envelope:?}");
         assert!(device.is_enrolled());

@@ -20,7 +20,19 @@ use crate::{
     world::{NOW, key},
 };
 
-const ENVELOPES: [(&str, Envelope); 2] = [("cms", Envelope::Cms), ("jws", Envelope::Jws)];
+const ENVELOPES: [(&str, Envelope); 3] = [
+    ("cms", Envelope::Cms),
+    ("jws", Envelope::Jws),
+    ("cose", Envelope::Cose),
+];
+
+/// A device that speaks COSE names its registrar by a hash.
+fn proximity(envelope: Envelope) -> pledge::ProximityForm {
+    match envelope {
+        Envelope::Cose => pledge::ProximityForm::PublicKeySha256,
+        Envelope::Cms | Envelope::Jws => pledge::ProximityForm::Certificate,
+    }
+}
 
 /// A fuzzer changes little in a large input.
 const SEED_SIZE_MAX_BYTES: usize = 8 * 1024;
@@ -46,6 +58,8 @@ fn certificate(name: &str) -> Certificate {
 fn write_all() {
     let (mut sim, manufacturer) = Sim::new();
     write("world/manufacturer.der", manufacturer.ca.certificate.der());
+    let signer = manufacturer.masa.chain[0].clone();
+    write("world/voucher-signer.der", signer.der());
     let registrar = &sim.registrars[0];
     write("world/domain.der", registrar.domain.certificate.der());
     write("world/registrar.der", registrar.identity.chain[0].der());
@@ -55,6 +69,8 @@ fn write_all() {
         sim.masa.register(&serial);
         let mut config = Device::config(&idevid, &manufacturer);
         config.envelope = envelope;
+        config.proximity = proximity(envelope);
+        config.masa_anchors.extend([signer.clone()]);
         let mut device = Device::new(config);
         assert_eq!(sim.run(&mut device), Step::Done);
         write(&format!("world/idevid-{name}.der"), idevid.chain[0].der());
@@ -133,7 +149,11 @@ fn the_seeds_of_the_fuzz_targets_are_messages_that_are_accepted() {
                 signer: key(),
             },
             serial: SerialRule::default(),
-            masa_anchors: manufacturer.clone(),
+            masa_anchors: manufacturer
+                .iter()
+                .cloned()
+                .chain([certificate("voucher-signer")])
+                .collect(),
             envelope,
             clock: pledge::Clock::Trusted,
             nonceless: true,
@@ -141,7 +161,7 @@ fn the_seeds_of_the_fuzz_targets_are_messages_that_are_accepted() {
             tolerances: Tolerances::strict(),
             est_label: None,
             procedure: pledge::Procedure::Full,
-            proximity: pledge::ProximityForm::Certificate,
+            proximity: proximity(envelope),
             attempts_max: None,
             replay: None,
         };
