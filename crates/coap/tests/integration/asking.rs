@@ -289,3 +289,44 @@ fn an_answer_without_end_is_cut() {
     }
     assert_eq!(failure(&mut world), Some(Failure::TooLarge));
 }
+
+#[test]
+fn a_multicast_request_has_its_time_whoever_answers() {
+    let mut world = World::new(Config {
+        response_wait: 3 * SECOND,
+        ..Config::default()
+    });
+    let group = [224, 0, 1, 187];
+    world
+        .endpoint
+        .request_multicast(world.now, &group, Request::get("a"));
+    let sent = world.heard().remove(0);
+    assert_eq!(sent.kind, Kind::NonConfirmable);
+    for number in 1..=2 {
+        world.later(SECOND);
+        let mut answer = message(Kind::NonConfirmable, Code::CONTENT, 9, &[]);
+        answer.token = sent.token;
+        let from = [10, 0, 0, number];
+        world.say_as(from, coap::Via::Open, &answer.encode().unwrap());
+        match world.endpoint.event() {
+            Some(Event::Response { peer, .. }) => assert_eq!(peer, from),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.later(SECOND);
+    assert_eq!(failure(&mut world), Some(Failure::TimedOut));
+}
+
+#[test]
+fn blocks_to_a_peer_with_small_records_are_small() {
+    let mut world = World::new(Config::default());
+    world.endpoint.limit_blocks(&PEER, 4);
+    let sent = ask(&mut world, Request::post("a", 0, vec![b'x'; 600]));
+    assert_eq!(sent.payload.len(), 256);
+    let hint = sent.value(option::BLOCK1).and_then(Block::decode).unwrap();
+    assert_eq!((hint.exponent(), hint.more()), (4, true));
+    world.endpoint.forget(&PEER);
+    world.heard();
+    let sent = ask(&mut world, Request::post("a", 0, vec![b'x'; 600]));
+    assert_eq!(sent.payload.len(), 600, "it holds for one session");
+}

@@ -690,3 +690,28 @@ fn a_new_session_is_another_peer() {
     world.say(&get(5, &[1]));
     assert!(world.asked().is_some(), "the same id is no duplicate");
 }
+
+/// Requirements: COA-053
+#[test]
+fn blocks_asked_for_are_no_larger_than_the_peers_records() {
+    let mut world = World::new(Config::default());
+    world.endpoint.limit_blocks(&PEER, 4);
+    let body: Vec<u8> = (0..2_000_u32).map(|at| at as u8).collect();
+    world.say(&with_path(get(1, &[1]), "large"));
+    let (exchange, _) = world.asked().unwrap();
+    let response = Response::content(Code::CONTENT, 0, body.clone());
+    world.endpoint.respond(world.now, exchange, response);
+    let first = world.heard().remove(0);
+    assert_eq!(first.payload, body[..256]);
+    // Block 1 of 1024 begins where block 4 of 256 does.
+    let mut next = with_path(get(2, &[1]), "large");
+    let block = Block::new(1, false, 6).unwrap();
+    next.add(option::BLOCK2, block.encode());
+    let answer = world.say(&next).remove(0);
+    assert_eq!(answer.payload, body[1_024..1_280]);
+    let block = block_of(&answer, option::BLOCK2);
+    assert_eq!(
+        (block.number(), block.exponent(), block.more()),
+        (4, 4, true)
+    );
+}
