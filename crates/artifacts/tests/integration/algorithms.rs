@@ -27,7 +27,7 @@ fn opened(bytes: &[u8], envelope: Envelope) -> Unverified<Signed> {
     .unwrap()
 }
 
-/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.1-01, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02, CBR-101, CBR-110, CBR-111, CBR-112, CBR-116, CBR-117, CBR-126
+/// Requirements: BRSKI-3-01, BRSKI-3-02, BRSKI-5.5-09, BRSKI-5.5-12, BRSKI-5.5-13, BRSKI-5.6.2-06, JWS-3-02, JWS-3.1-01, JWS-3.2-01, JWS-3.3-02, VOUCHER-5-01, VOUCHERBIS-6.1-02, CBR-101, CBR-110, CBR-111, CBR-112, CBR-117, CBR-126
 fn exchange(kind: KeyKind, envelope: Envelope) {
     let pki = Pki::new(PkiOptions::new(NOW).with_kind(kind)).unwrap();
     let strict = Tolerances::strict();

@@ -1,5 +1,8 @@
 //! Voucher data in CBOR as other writers make it: ciborium here, which shares no code with ours.
 
+mod properties;
+mod telemetry;
+
 use artifacts::cbor::{CBOR_DEPTH_MAX, CborError, Item, leaves_by_sid};
 use artifacts::{
     Assertion, Extension, ExtensionData, Fault, Nonce, RequestFields, Tolerances, Voucher,
@@ -10,33 +13,33 @@ use proptest::prelude::*;
 
 use crate::common::{World, certificate, file, serial};
 
-fn written(value: &Value) -> Vec<u8> {
+pub(crate) fn written(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     ciborium::into_writer(value, &mut out).unwrap();
     out
 }
 
 /// What ciborium reads.
-fn foreign(bytes: &[u8]) -> Value {
+pub(crate) fn foreign(bytes: &[u8]) -> Value {
     ciborium::from_reader(bytes).unwrap()
 }
 
-fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
-fn int(number: impl Into<i128>) -> Value {
+pub(crate) fn int(number: impl Into<i128>) -> Value {
     Value::Integer(number.into().try_into().unwrap())
 }
 
-fn absolute(sid: u64) -> Value {
+pub(crate) fn absolute(sid: u64) -> Value {
     Value::Tag(47, Box::new(int(sid)))
 }
 
-type Entries = Vec<(Value, Value)>;
+pub(crate) type Entries = Vec<(Value, Value)>;
 
 /// A voucher that is good, as deltas.
-fn good() -> Entries {
+pub(crate) fn good() -> Entries {
     vec![
         (int(1), int(2)),
         (int(2), text("2026-11-23T20:00:00Z")),
@@ -46,7 +49,7 @@ fn good() -> Entries {
     ]
 }
 
-fn with(entries: &[(Value, Value)]) -> Entries {
+pub(crate) fn with(entries: &[(Value, Value)]) -> Entries {
     let mut all = good();
     for (key, value) in entries {
         all.retain(|(other, _)| other != key);
@@ -55,18 +58,18 @@ fn with(entries: &[(Value, Value)]) -> Entries {
     all
 }
 
-fn under(top: Value, entries: Entries) -> Vec<u8> {
+pub(crate) fn under(top: Value, entries: Entries) -> Vec<u8> {
     written(&Value::Map(vec![(top, Value::Map(entries))]))
 }
 
-fn read(bytes: &[u8]) -> Result<Voucher, Option<Fault>> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Voucher, Option<Fault>> {
     Voucher::from_cbor(bytes, &Tolerances::strict())
         .map(|(voucher, _)| voucher)
         .map_err(|error| error.fault())
 }
 
 /// The voucher that [`good`] is.
-fn expect_good(bytes: &[u8], what: &str) {
+pub(crate) fn expect_good(bytes: &[u8], what: &str) {
     let voucher = read(bytes).unwrap_or_else(|fault| panic!("{what}: {fault:?}"));
     assert_eq!(voucher.assertion, Some(Assertion::Proximity), "{what}");
     assert_eq!(voucher.serial_number.as_str(), "SN-1", "{what}");
@@ -652,281 +655,4 @@ fn a_request_has_its_own_sids_and_ignores_what_only_a_voucher_has() {
         VoucherRequest::new((*request).clone()).unwrap().to_cbor(),
         bytes
     );
-}
-
-/// Requirements: CBR-047, CBR-048, CBR-049, CBR-050, CBR-051
-#[test]
-fn telemetry() {
-    let strict = Tolerances::strict();
-    let fault = |value: &Value| {
-        VoucherStatus::from_cbor(&written(value), &strict)
-            .err()
-            .and_then(|error| error.fault())
-    };
-    let map = |entries: &[(&str, Value)]| {
-        Value::Map(
-            entries
-                .iter()
-                .map(|(key, value)| (text(key), value.clone()))
-                .collect(),
-        )
-    };
-    let (one, yes) = (int(1), Value::Bool(true));
-    for (what, value, want) in [
-        (
-            "right",
-            map(&[("version", one.clone()), ("status", yes.clone())]),
-            None,
-        ),
-        (
-            "newer, with what is unknown",
-            map(&[
-                ("version", int(2)),
-                ("status", yes.clone()),
-                ("new", Value::Null),
-            ]),
-            None,
-        ),
-        (
-            "status 1",
-            map(&[("version", one.clone()), ("status", one.clone())]),
-            Some(Fault::WrongType),
-        ),
-        (
-            "version true",
-            map(&[("version", yes.clone()), ("status", yes.clone())]),
-            Some(Fault::WrongType),
-        ),
-        (
-            "version -1",
-            map(&[("version", int(-1)), ("status", yes.clone())]),
-            Some(Fault::WrongType),
-        ),
-        (
-            "no status",
-            map(&[("version", one.clone())]),
-            Some(Fault::MissingMember),
-        ),
-        (
-            "capitals",
-            map(&[("Version", one.clone()), ("Status", yes.clone())]),
-            Some(Fault::MissingMember),
-        ),
-        (
-            "keys that are numbers",
-            Value::Map(vec![(int(0), one.clone()), (int(1), yes.clone())]),
-            Some(Fault::WrongType),
-        ),
-        (
-            "context that is a text",
-            map(&[
-                ("version", one.clone()),
-                ("status", yes.clone()),
-                ("reason-context", text("x")),
-            ]),
-            Some(Fault::WrongType),
-        ),
-        (
-            "reason that is octets",
-            map(&[
-                ("version", one.clone()),
-                ("status", yes),
-                ("reason", Value::Bytes(vec![1])),
-            ]),
-            Some(Fault::WrongType),
-        ),
-        ("an array", Value::Array(vec![]), Some(Fault::WrongType)),
-    ] {
-        assert_eq!(fault(&value), want, "{what}");
-    }
-    let cut = VoucherStatus::from_cbor(b"\xa2\x67version\x01\x66stat", &strict);
-    assert_eq!(cut.unwrap_err().fault(), Some(Fault::NotCbor));
-    let long = [&b"\x59\x50\x00"[..], &[0; 0x5000]].concat();
-    let long = VoucherStatus::from_cbor(&long, &strict);
-    assert_eq!(long.unwrap_err().fault(), Some(Fault::TooLarge));
-    // OpenThread's device.
-    let openthread = written(&map(&[
-        ("version", one),
-        ("status", Value::Bool(false)),
-        ("reason-context", text("Additional information")),
-    ]));
-    let (report, oddities) = VoucherStatus::from_cbor(&openthread, &Tolerances::lenient()).unwrap();
-    assert_eq!(
-        report.reason_context.unwrap()["0"],
-        "Additional information"
-    );
-    assert_eq!(oddities[0].name, "reason-context-text");
-}
-
-/// Requirements: CBR-044, CBR-047, CBR-049
-#[test]
-fn published_telemetry() {
-    for (name, status, context) in [
-        ("es-success", true, false),
-        ("es-failure", false, false),
-        ("vs-failure", false, true),
-    ] {
-        let bytes = file(&format!("cbrski-31/telemetry-{name}.cbor"));
-        let diag = String::from_utf8(file(&format!("cbrski-31/telemetry-{name}.diag"))).unwrap();
-        let (item, _) = Item::parse(&bytes).unwrap();
-        assert_eq!(item.to_string(), diag.trim(), "{name}");
-        let (report, oddities) = VoucherStatus::from_cbor(&bytes, &Tolerances::strict()).unwrap();
-        assert_eq!((report.version, report.status), (1, status), "{name}");
-        assert_eq!(report.reason.is_some(), !status, "{name}");
-        assert_eq!(report.reason_context.is_some(), context, "{name}");
-        assert!(oddities.is_empty() && report.unknown.is_empty(), "{name}");
-        // What we write, ciborium reads as it reads the example, but for the context's key.
-        let (again, _) =
-            VoucherStatus::from_cbor(&report.to_cbor(), &Tolerances::strict()).unwrap();
-        assert_eq!(again, report, "{name}");
-        if !context {
-            let sorted = |bytes: &[u8]| {
-                let mut entries = foreign(bytes).into_map().unwrap();
-                entries.sort_by_key(|(key, _)| written(key));
-                entries
-            };
-            assert_eq!(sorted(&report.to_cbor()), sorted(&bytes), "{name}");
-        }
-    }
-}
-
-fn any_item() -> impl Strategy<Value = Item> {
-    let leaf = prop_oneof![
-        any::<u64>().prop_map(Item::Unsigned),
-        any::<u64>().prop_map(Item::Negative),
-        prop::collection::vec(any::<u8>(), 0..40).prop_map(Item::Bytes),
-        ".{0,12}".prop_map(Item::Text),
-        prop_oneof![Just(20_u8), Just(21), Just(22), Just(23)].prop_map(Item::Simple),
-        prop_oneof![
-            any::<f64>(),
-            any::<f32>().prop_map(f64::from),
-            (-2000_i32..2000).prop_map(|n| f64::from(n) / 16.0),
-            Just(5.960_464_477_539_063e-8),
-            Just(65504.0),
-            Just(f64::INFINITY),
-        ]
-        .prop_map(|value| Item::Float(value.to_bits())),
-    ];
-    leaf.prop_recursive(4, 40, 6, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(Item::Array),
-            prop::collection::btree_map(inner.clone(), inner.clone(), 0..5)
-                .prop_map(|map| Item::Map(map.into_iter().collect())),
-            (any::<u64>(), inner).prop_map(|(tag, inner)| Item::Tag(tag, Box::new(inner))),
-        ]
-    })
-}
-
-/// What ciborium would write for it. It turns the tags of bignums into integers where they fit.
-fn as_foreign(item: &Item) -> Value {
-    match item {
-        Item::Unsigned(value) => int(*value),
-        Item::Negative(value) => int(-1 - i128::from(*value)),
-        Item::Bytes(bytes) => Value::Bytes(bytes.clone()),
-        Item::Text(text) => Value::Text(text.clone()),
-        Item::Array(items) => Value::Array(items.iter().map(as_foreign).collect()),
-        Item::Map(entries) => {
-            let mut entries: Vec<_> = entries
-                .iter()
-                .map(|(key, value)| (as_foreign(key), as_foreign(value)))
-                .collect();
-            entries.sort_by_key(|(key, _)| written(key));
-            Value::Map(entries)
-        }
-        Item::Tag(tag, inner) => Value::Tag(*tag, Box::new(as_foreign(inner))),
-        Item::Simple(20) => Value::Bool(false),
-        Item::Simple(21) => Value::Bool(true),
-        Item::Simple(_) => Value::Null,
-        Item::Float(bits) => Value::Float(f64::from_bits(*bits)),
-    }
-}
-
-fn has_undefined(item: &Item) -> bool {
-    match item {
-        Item::Simple(23) => true,
-        Item::Array(items) => items.iter().any(has_undefined),
-        Item::Map(entries) => entries
-            .iter()
-            .any(|(key, value)| has_undefined(key) || has_undefined(value)),
-        Item::Tag(_, inner) => has_undefined(inner),
-        _ => false,
-    }
-}
-
-proptest! {
-    #[test]
-    fn items_are_written_as_another_writer_does_and_read_again(item in any_item()) {
-        let bytes = item.encode();
-        // A NaN has one spelling, and two keys may become one by it.
-        let Ok((again, form)) = Item::parse(&bytes) else {
-            prop_assert!(item.to_string().contains("NaN"));
-            return Ok(());
-        };
-        prop_assert!(!form.indefinite && !form.longer && !form.unsorted);
-        prop_assert_eq!(again.encode(), bytes.clone());
-        if !has_undefined(&item) {
-            prop_assert_eq!(written(&as_foreign(&item)), bytes);
-        }
-    }
-
-    #[test]
-    fn any_octets_are_no_danger(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Ok((item, _)) = Item::parse(&bytes) {
-            let (again, form) = Item::parse(&item.encode()).unwrap();
-            prop_assert!(!form.indefinite && !form.longer && !form.unsorted);
-            prop_assert_eq!(again.encode(), item.encode());
-            let _ = (item.to_string(), item.to_json());
-        }
-        for tolerances in [Tolerances::strict(), Tolerances::lenient()] {
-            let _ = Voucher::from_cbor(&bytes, &tolerances);
-            let _ = VoucherRequest::from_cbor(&bytes, &tolerances);
-            let _ = VoucherStatus::from_cbor(&bytes, &tolerances);
-        }
-    }
-
-    /// What we call well-formed, ciborium does too, simple values that it does not know aside.
-    #[test]
-    fn another_reader_agrees_on_what_is_well_formed(bytes in prop::collection::vec(any::<u8>(), 1..12)) {
-        let ours = Item::parse(&bytes);
-        let mut rest = &bytes[..];
-        let theirs: Result<Value, _> = ciborium::from_reader(&mut rest);
-        if let Ok((item, _)) = &ours {
-            let strange = item.to_string().contains("simple(");
-            prop_assert!(theirs.is_ok() || strange, "{item} {theirs:?}");
-        }
-    }
-
-    #[test]
-    fn a_voucher_with_any_leaves_comes_back(
-        nonce in prop::collection::vec(any::<u8>(), 8..=32),
-        hash in any::<[u8; 32]>(),
-        assertion in prop::sample::select(Assertion::ALL.to_vec()),
-        checks in any::<Option<bool>>(),
-        sid in 3000_u64..,
-        proprietary in prop::collection::vec(any::<u8>(), 0..20),
-    ) {
-        let mut fields = VoucherFields::new(serial());
-        fields.nonce = Nonce::from_octets(&nonce);
-        fields.pinned_domain_pubk_sha256 = Some(hash);
-        fields.assertion = Some(assertion);
-        fields.domain_cert_revocation_checks = checks;
-        fields.extensions = vec![Extension { name: sid.to_string(), data: None }];
-        let mut entries = vec![
-            (int(1), int(assertion.number())),
-            (int(7), Value::Bytes(nonce)),
-            (int(10), Value::Bytes(hash.to_vec())),
-            (int(11), text(serial().as_str())),
-            (int(14), Value::Bytes(proprietary)),
-            (int(15), Value::Array(vec![int(sid)])),
-        ];
-        if let Some(checks) = checks {
-            entries.insert(1, (int(3), Value::Bool(checks)));
-        }
-        let foreign = under(int(2451), entries);
-        let voucher = read(&foreign).unwrap();
-        prop_assert_eq!(voucher.to_cbor(), foreign);
-        fields.manufacturer_proprietary = voucher.manufacturer_proprietary.clone();
-        let json = Voucher::new(fields).unwrap().to_json();
-        prop_assert_eq!(voucher.to_json(), json);
-    }
 }
