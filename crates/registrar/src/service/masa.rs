@@ -381,8 +381,7 @@ fn cannot_be_judged(signed: &pki::Unverified<artifacts::Signed>, vendor: &Vendor
     let Some(cose) = signed.dangerous_peek().cose() else {
         return false;
     };
-    let by =
-        |certificate: &pki::Certificate| cose.verify_with_key(certificate.public_key()).is_ok();
+    let by = |certificate: &pki::Certificate| is_by(cose, certificate);
     match cose.certificates() {
         // A MASA of the drafts before -27 sends no certificates. If none of the anchors signed
         // it, nobody can tell here who did.

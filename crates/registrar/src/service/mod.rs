@@ -112,7 +112,11 @@ impl Keys {
         let base = Path::new("");
         let mut identities = Vec::new();
         for pair in &config.identity.tls {
-            identities.push(pair.load(base)?);
+            let identity = pair.load(base)?;
+            if let Some(leaf) = identity.chain.first() {
+                check_purposes(leaf)?;
+            }
+            identities.push(identity);
         }
         let domain =
             Certificate::load_all(&config.identity.domain_ca).map_err(|error| Error::Config {
@@ -160,6 +164,39 @@ impl Keys {
             })
             .map_or_else(|| self.registrar(), Ok)
     }
+}
+
+/// Checks that a certificate is for everything that a registrar does with it: it answers devices,
+/// calls MASAs and signs voucher requests.
+fn check_purposes(leaf: &Certificate) -> Result<(), Error> {
+    let purposes: Vec<String> = leaf
+        .extended_key_usages()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    // CBR-026, CBR-027, CBR-099: the registrar certificate has EKU id-kp-cmcRA, as a server
+    // id-kp-serverAuth, and as a client id-kp-clientAuth.
+    // CBR-100: A single registrar certificate for both roles has at least cmcRA, serverAuth and
+    // clientAuth.
+    let missing: Vec<&str> = [
+        ("1.3.6.1.5.5.7.3.28", "cmcRA"),
+        ("1.3.6.1.5.5.7.3.1", "serverAuth"),
+        ("1.3.6.1.5.5.7.3.2", "clientAuth"),
+    ]
+    .into_iter()
+    .filter(|(oid, _)| !purposes.iter().any(|purpose| purpose == oid))
+    .map(|(_, name)| name)
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Config {
+        detail: format!(
+            "the registrar's certificate {} lacks the extended key usage {}",
+            leaf.subject(),
+            missing.join(", ")
+        ),
+    })
 }
 
 /// Adds issuers from `pool` until the chain ends in a self-signed certificate or in one whose
