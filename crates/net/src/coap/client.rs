@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::coap::{Code, Config, Endpoint, Event, Failure, Handle, Moment, Request, Response, Via};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -20,6 +21,8 @@ use crate::dtls::{ClientConfig, Session, State};
 
 /// Datagrams that are read before something else gets its turn.
 const READ_AT_ONCE: usize = 64;
+
+const READ_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// A client: one socket towards one server.
 ///
@@ -261,8 +264,8 @@ impl Line {
             }
             let deadline = self.deadline();
             tokio::select! {
-                readable = self.socket.readable() => {
-                    readable.and_then(|()| self.read()).map_err(|error| Error::Connect {
+                ready = self.socket.ready(READ_OR_ERROR) => {
+                    ready.and_then(|_| self.read()).map_err(|error| Error::Connect {
                         target: to.to_string(),
                         reason: error.to_string(),
                     })?;
@@ -281,10 +284,10 @@ impl Line {
             }
             let deadline = self.deadline();
             tokio::select! {
-                readable = self.socket.readable() => {
+                ready = self.socket.ready(READ_OR_ERROR) => {
                     // The network says that an earlier datagram did not arrive; the peer may be
                     // back for the next one.
-                    let _ = readable.and_then(|()| self.read());
+                    let _ = ready.and_then(|_| self.read());
                 }
                 () = deadline => self.advance(),
                 command = commands.recv() => match command {
@@ -309,6 +312,14 @@ impl Line {
 
     /// Reads what is there.
     fn read(&mut self) -> io::Result<()> {
+        // What the network reports is to be asked for by itself, or it is found by chance.
+        let error = self.socket.try_io(Interest::ERROR, || {
+            let error = self.socket.take_error()?;
+            error.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        });
+        if let Ok(error) = error {
+            return Err(error);
+        }
         BUFFER.with_borrow_mut(|buffer| {
             for _ in 0..READ_AT_ONCE {
                 match self.socket.try_recv(buffer) {

@@ -113,8 +113,14 @@ async fn why_there_is_no_association() {
     })
     .await;
     let small = ClientConfig::small(Some(device()));
-    let error = CoapClient::connect(server.address(), &small, Config::default()).await;
-    assert!(matches!(error, Err(Error::Handshake(_))), "{error:?}");
+    let limit = Duration::from_secs(10);
+    let to = server.address();
+    let error = CoapClient::connect_within(limit, to, &small, Config::default()).await;
+    let statistics = server.statistics();
+    assert!(
+        matches!(error, Err(Error::Handshake(_))),
+        "{error:?} {statistics:?}"
+    );
     assert_eq!(server.statistics().peers_now, 0);
     server.stop().await;
 }
