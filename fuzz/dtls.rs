@@ -5,14 +5,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use net::dtls::{ClientConfig, ClientHello, Front, Hello, ServerConfig, Session, State, Suite};
+use net::dtls::{
+    ClientConfig, ClientHello, Front, Hello, ServerConfig, Session, State, Suite, Version,
+};
 use testkit::Pki;
 use time::OffsetDateTime;
 
 /// What is the same for every input.
 pub(crate) struct World {
     front: Front,
-    config: ClientConfig,
+    /// Of DTLS 1.2 and 1.3.
+    configs: [ClientConfig; 2],
     server: Vec<u8>,
     device: Vec<u8>,
 }
@@ -27,22 +30,30 @@ impl World {
             let leaf = identity.certificate().expect("a certificate");
             leaf.der().to_vec()
         };
-        let mut config = ClientConfig::new(Some(device.clone()));
-        config.suites = vec![Suite::EcdheEcdsaAes128Ccm8];
+        let configs = [Version::Dtls12, Version::Dtls13].map(|version| {
+            let mut config = ClientConfig::new(Some(device.clone()));
+            config.version = version;
+            if version == Version::Dtls12 {
+                config.suites = vec![Suite::EcdheEcdsaAes128Ccm8];
+            }
+            config
+        });
         Self {
             server: first(&registrar),
             device: first(&device),
             front: Front::new(ServerConfig::new(vec![registrar]), [1; 32]).expect("front"),
-            config,
+            configs,
         }
     }
 
-    /// Whether both ends were established in the end.
+    /// Whether both ends were established in the end. The first byte chooses the version.
     pub(crate) fn run(&self, input: &[u8]) -> bool {
+        let (version, input) = input.split_first().unwrap_or((&0, &[]));
+        let config = &self.configs[usize::from(*version) % 2];
         let mut network = Network {
             world: self,
             now: Duration::from_secs(100),
-            client: Session::client(&self.config, Duration::from_secs(100)).expect("client"),
+            client: Session::client(config, Duration::from_secs(100)).expect("client"),
             server: None,
             up: VecDeque::new(),
             down: VecDeque::new(),
@@ -130,7 +141,7 @@ impl Network<'_> {
                 }
             }
             _ => match queue.pop_front() {
-                Some(datagram) if upwards => self.to_server(&datagram),
+                Some(datagram) if upwards => self.arrive_at_server(&datagram),
                 Some(datagram) => drop(self.client.receive(self.now, &datagram)),
                 None => {}
             },
@@ -141,7 +152,7 @@ impl Network<'_> {
         }
     }
 
-    fn to_server(&mut self, datagram: &[u8]) {
+    fn arrive_at_server(&mut self, datagram: &[u8]) {
         match &mut self.server {
             Some(server) if !ClientHello::begins(datagram) || server.began_with(datagram) => {
                 let _ = server.receive(self.now, datagram);

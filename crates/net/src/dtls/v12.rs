@@ -283,10 +283,8 @@ impl Session12 {
             }
         };
         match (record.content_type, plaintext.as_slice()) {
-            (APPLICATION_DATA, _) => {
-                if self.inbox.len() < INBOX_MAX {
-                    self.inbox.push_back(plaintext);
-                }
+            (APPLICATION_DATA, _) if self.inbox.len() < INBOX_MAX => {
+                self.inbox.push_back(plaintext);
             }
             (ALERT, [_, 0]) => {
                 self.say(&CLOSE_NOTIFY);

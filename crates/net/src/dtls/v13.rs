@@ -40,6 +40,8 @@ pub(super) struct ServerContext {
     config: Arc<dimpl::Config>,
     certificate: DtlsCertificate,
     own: Certificate,
+    /// Nothing stands between our certificate and a root that the peer has to have anyway.
+    is_whole: bool,
     suites: Vec<Suite>,
     message_bytes_max: usize,
     handshake_time: Duration,
@@ -60,15 +62,23 @@ impl ServerContext {
             config: provider::config(&suites, config.mtu, config.handshake_time)?,
             certificate: certificate_of(identity)?,
             own: leaf_of(identity)?,
+            is_whole: identity
+                .chain
+                .get(1)
+                .is_none_or(|next| next.subject_der() == next.issuer_der()),
             suites,
             message_bytes_max: config.handshake_message_bytes_max,
             handshake_time: config.handshake_time,
         }))
     }
 
-    /// The suite that dimpl takes for this client, if it can take it at all.
+    /// The suite that dimpl takes for this client, if it is to take it.
     pub(super) fn suite_for(&self, hello: &ClientHello<'_>) -> Option<Suite> {
         if !hello.has_dtls_1_3() || !hello.has_key_share(&GROUPS) {
+            return None;
+        }
+        // dimpl would not show the intermediate certificates, and DTLS 1.2 does.
+        if hello.has_dtls_1_2() && !self.is_whole {
             return None;
         }
         hello.suites.chunks_exact(2).find_map(|offered| {

@@ -95,7 +95,7 @@ fn possession_is_proven() {
                     changed += 1;
                 }
             }
-            pair.to_server(&datagram);
+            pair.arrive_at_server(&datagram);
         }
         while let Some(datagram) = pair.server.as_mut().and_then(Session::transmit) {
             quiet = false;
@@ -272,7 +272,7 @@ fn a_second_hello_of_the_same_peer_is_another_beginning() {
     assert!(ClientHello::begins(&first));
     assert!(!old.server().began_with(&first));
     // Even if it reaches the old association, that lives on.
-    old.to_server(&first);
+    old.arrive_at_server(&first);
     old.talk();
     assert!(matches!(front.receive(NOW, PEER, &first), Hello::Answer(_)));
     let again = Pair::new(&front, &config).established();
@@ -295,11 +295,11 @@ fn forged_records_end_an_association_with_short_tags() {
     };
     let mut pair = Pair::new(&front, &ccm8(&device)).established();
     for number in 0..127 {
-        pair.to_server(&forged(number));
+        pair.arrive_at_server(&forged(number));
         assert!(pair.server().transmit().is_none(), "no answer to a forgery");
     }
     pair.talk();
-    pair.to_server(&forged(127));
+    pair.arrive_at_server(&forged(127));
     assert_eq!(*pair.server().state(), State::Closed(Closed::Forgeries));
     let failed = pair.server().send(NOW, b"more").expect_err("closed");
     assert_eq!(failed.code(), "dtls.closed");
@@ -308,7 +308,7 @@ fn forged_records_end_an_association_with_short_tags() {
     config.suites = vec![Suite::EcdheEcdsaAes128Gcm];
     let mut pair = Pair::new(&front, &config).established();
     for number in 0..1000 {
-        pair.to_server(&forged(number));
+        pair.arrive_at_server(&forged(number));
     }
     pair.talk();
 }
@@ -321,11 +321,11 @@ fn what_has_no_place_is_dropped() {
     let mut pair = Pair::new(&front, &ccm8(&pki.idevid("1").expect("device"))).established();
     pair.client.send(NOW, b"once").expect("sent");
     let datagram = pair.client.transmit().expect("a datagram");
-    pair.to_server(&datagram);
+    pair.arrive_at_server(&datagram);
     assert_eq!(pair.server().read().as_deref(), Some(&b"once"[..]));
     // A record twice, more often than forgeries are allowed.
     for _ in 0..300 {
-        pair.to_server(&datagram);
+        pair.arrive_at_server(&datagram);
         assert_eq!(pair.server().read(), None);
     }
     let clear = |content_type: u8, epoch: u8, body: &[u8]| {
@@ -361,7 +361,7 @@ fn what_has_no_place_is_dropped() {
         clear(99, 1, &[1; 40]),
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),
     ] {
-        pair.to_server(&datagram);
+        pair.arrive_at_server(&datagram);
         assert_eq!(pair.server().read(), None);
         assert!(pair.server().transmit().is_none());
     }
@@ -375,9 +375,9 @@ fn handshake_messages_are_bounded() {
     let front = front_with(&pki, |config| config.handshake_message_bytes_max = 4096);
     let mut pair = Pair::new(&front, &ccm8(&pki.idevid("1").expect("device")));
     let hello = pair.client.transmit().expect("a ClientHello");
-    pair.to_server(&hello);
+    pair.arrive_at_server(&hello);
     let hello = pair.client.transmit().expect("a ClientHello");
-    pair.to_server(&hello);
+    pair.arrive_at_server(&hello);
     for (length, offset, part) in [
         (0xFF_FFFF, 0, 10),
         (4097, 0, 10),
@@ -397,7 +397,7 @@ fn handshake_messages_are_bounded() {
         let mut record = vec![22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 40, 0];
         record.push(u8::try_from(body.len()).expect("short"));
         record.extend_from_slice(&body);
-        pair.to_server(&record);
+        pair.arrive_at_server(&record);
         assert!(!pair.server().is_closed());
     }
     pair.established().talk();
@@ -439,9 +439,9 @@ fn a_handshake_has_an_end() {
     let mut pair = Pair::new(&front, &config);
     assert_eq!(pair.client.deadline(), Some(NOW + Duration::from_secs(1)));
     let hello = pair.client.transmit().expect("a ClientHello");
-    pair.to_server(&hello);
+    pair.arrive_at_server(&hello);
     let hello = pair.client.transmit().expect("a ClientHello");
-    pair.to_server(&hello);
+    pair.arrive_at_server(&hello);
     assert_eq!(pair.server().deadline(), Some(NOW + Duration::from_secs(1)));
     pair.server().advance(NOW + Duration::from_secs(20));
     assert_eq!(*pair.server().state(), State::Closed(Closed::HandshakeTime));
@@ -485,7 +485,7 @@ fn limits_of_records_have_a_range() {
     let pki = pki();
     let front = front_with(&pki, |_| {});
     for (extension, content, alert) in [
-        (1, &[5][..], Some(47)),
+        (1_u8, &[5][..], Some(47)),
         (1, &[0], Some(47)),
         (1, &[1], None),
         (1, &[4], None),
@@ -495,7 +495,7 @@ fn limits_of_records_have_a_range() {
     ] {
         let mut client = Session::client(&ClientConfig::new(None), NOW).expect("client");
         let hello = client.transmit().expect("a ClientHello");
-        let hello = with_extension(&hello, &[], 0, extension, content);
+        let hello = with_extension(&hello, &[], 0, u16::from(extension), content);
         let Hello::Answer(verify) = front.receive(NOW, PEER, &hello) else {
             panic!("no HelloVerifyRequest");
         };
@@ -508,8 +508,9 @@ fn limits_of_records_have_a_range() {
             (Hello::Accept(mut session), None) => {
                 let flight = session.transmit().expect("a flight");
                 // The extension stands in the ServerHello.
-                let wanted = [&[0, extension as u8, 0, content.len() as u8], content].concat();
-                let found = flight.windows(4).any(|window| window == &wanted[..4]);
+                let length = u8::try_from(content.len()).expect("short");
+                let wanted = [0, extension, 0, length];
+                let found = flight.windows(4).any(|window| window == wanted);
                 assert!(found, "{extension} {content:?}");
             }
             (other, _) => panic!("{extension} {content:?}: {other:?}"),

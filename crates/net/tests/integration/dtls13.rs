@@ -134,7 +134,7 @@ fn lost_flights_of_1_3_are_repeated_on_simulated_time() {
             while let Some(datagram) = pair.client.transmit() {
                 passed += 1;
                 if passed != lost {
-                    pair.to_server(&datagram);
+                    pair.arrive_at_server(&datagram);
                 }
             }
             while let Some(datagram) = pair.server.as_mut().and_then(Session::transmit) {
@@ -167,7 +167,7 @@ fn records_of_1_3_are_dropped_and_associations_closed() {
     pair.client.send(now, &[7; 1500]).expect("sent");
     let datagram = pair.client.transmit().expect("a datagram");
     for _ in 0..100 {
-        pair.to_server(&datagram);
+        pair.arrive_at_server(&datagram);
     }
     assert_eq!(pair.server().read(), Some(vec![7; 1500]));
     assert_eq!(pair.server().read(), None);
@@ -177,7 +177,7 @@ fn records_of_1_3_are_dropped_and_associations_closed() {
         vec![0x2C; 60],
         b"GET / HTTP/1.1\r\n".to_vec(),
     ] {
-        pair.to_server(&datagram);
+        pair.arrive_at_server(&datagram);
         assert_eq!(pair.server().read(), None);
     }
     pair.talk();

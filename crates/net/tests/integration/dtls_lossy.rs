@@ -103,7 +103,7 @@ impl Link {
 }
 
 /// Runs them all until each is done or closed.
-fn run(links: &mut [Link], front: &Front) {
+async fn run(links: &mut [Link], front: &Front) {
     let begin = Instant::now();
     loop {
         let now = begin.elapsed();
@@ -117,7 +117,7 @@ fn run(links: &mut [Link], front: &Front) {
             return;
         };
         if let Some(wait) = next.checked_sub(begin.elapsed()) {
-            std::thread::sleep(wait);
+            tokio::time::sleep(wait).await;
         }
     }
 }
@@ -141,14 +141,14 @@ fn links(count: u64, impairment: Impairment) -> (Vec<Link>, Front) {
 }
 
 /// Requirements: DTL-013, DTL-015
-#[test]
-fn handshakes_get_through_a_bad_link() {
+#[tokio::test]
+async fn handshakes_get_through_a_bad_link() {
     let impairment = Impairment {
         reorder: 0.3,
         ..Impairment::lossy(20, 0.2)
     };
     let (mut links, front) = links(40, impairment);
-    run(&mut links, &front);
+    run(&mut links, &front).await;
     let mut times = Vec::new();
     let mut sent = 0;
     for (number, link) in links.iter_mut().enumerate() {
@@ -172,8 +172,8 @@ fn handshakes_get_through_a_bad_link() {
 /// A changed bit may end a handshake, and must not do more.
 ///
 /// Requirements: DTL-009
-#[test]
-fn corrupted_handshakes_end_well_or_not_at_all() {
+#[tokio::test]
+async fn corrupted_handshakes_end_well_or_not_at_all() {
     let impairment = Impairment {
         corrupt: 0.3,
         ..Impairment::lossy(21, 0.0)
@@ -191,7 +191,7 @@ fn corrupted_handshakes_end_well_or_not_at_all() {
         for link in &mut links {
             link.run(now, &front);
         }
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let done: Vec<&Link> = links.iter().filter(|link| link.done.is_some()).collect();
     for link in &done {

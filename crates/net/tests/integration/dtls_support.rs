@@ -48,7 +48,7 @@ impl Pair {
             while let Some(datagram) = self.client.transmit() {
                 quiet = false;
                 self.wire.push((true, datagram.clone()));
-                self.to_server(&datagram);
+                self.arrive_at_server(&datagram);
             }
             while let Some(datagram) = self.server.as_mut().and_then(Session::transmit) {
                 quiet = false;
@@ -61,7 +61,7 @@ impl Pair {
         }
     }
 
-    pub(crate) fn to_server(&mut self, datagram: &[u8]) {
+    pub(crate) fn arrive_at_server(&mut self, datagram: &[u8]) {
         if let Some(server) = &mut self.server {
             let _ = server.receive(self.now, datagram);
             return;
