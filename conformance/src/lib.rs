@@ -28,3 +28,4 @@ pub mod role;
 pub mod run;
 pub mod select;
 pub mod targets;
+pub mod workshop;
