@@ -271,3 +271,29 @@ fn what_deployed_stacks_send() {
     let bare = Scene::stripped(&array);
     assert_eq!(judge(&bare, &strict), "valid");
 }
+
+#[test]
+fn text_armour_is_taken_off_where_that_is_tolerated() {
+    use base64::Engine as _;
+    for name in ["pvr", "rvr", "voucher"] {
+        let bytes = example(&format!("{name}.cbor"));
+        for message in [&bytes[..], &bytes[1..]] {
+            let armoured = base64::engine::general_purpose::STANDARD.encode(message);
+            let read = |tolerances: &Tolerances| {
+                open(Document::Voucher, armoured.as_bytes(), None, tolerances)
+                    .map(|signed| signed.dangerous_peek().bytes().to_vec())
+                    .map_err(|error| error.code())
+            };
+            assert_eq!(
+                read(&Tolerances::strict()),
+                Err("voucher.not-binary"),
+                "{name}"
+            );
+            assert_eq!(
+                read(&Tolerances::lenient()).as_deref(),
+                Ok(message),
+                "{name}"
+            );
+        }
+    }
+}
