@@ -15,6 +15,8 @@ pub struct Config {
     /// UDP address for stateless join proxies (JPY). There is no usual port. Off if unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jpy_listen: Option<SocketAddr>,
+    /// The versions of DTLS; the device's ClientHello chooses.
+    pub dtls: Vec<Dtls>,
     /// Sockets for each address, each with a task of its own.
     pub sockets: usize,
     /// Bytes of one block: 16, 32, 64, 128, 256, 512 or 1024. A device may ask for smaller ones.
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             listen: Vec::new(),
             jpy_listen: None,
+            dtls: vec![Dtls::V1_2, Dtls::V1_3],
             sockets: 1,
             block_size: 1024,
             short_paths: true,
@@ -52,6 +55,26 @@ impl Default for Config {
             retry_after_seconds: 10,
             discovery: None,
             limits: Limits::default(),
+        }
+    }
+}
+
+/// A version of DTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Dtls {
+    /// RFC 6347.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 9147.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+impl From<Dtls> for net::dtls::Version {
+    fn from(version: Dtls) -> Self {
+        match version {
+            Dtls::V1_2 => Self::Dtls12,
+            Dtls::V1_3 => Self::Dtls13,
         }
     }
 }
@@ -139,6 +162,9 @@ impl Config {
         };
         if self.block_exponent().is_none() {
             return wrong("block_size is 16, 32, 64, 128, 256, 512 or 1024");
+        }
+        if self.dtls.is_empty() {
+            return wrong("dtls names no version");
         }
         if self.ca_certificates_max == 0 {
             return wrong("ca_certificates_max is at least 1");

@@ -20,7 +20,7 @@ use brski::registrar::{Inbound, ReportBody};
 use coap::{Code, Request, Response, Via, format};
 use est::coaps::{self, Operation};
 
-pub use config::{Config, Discovery, Limits};
+pub use config::{Config, Discovery, Dtls, Limits};
 pub(crate) use links::Ports;
 pub(crate) use serve::{Serving, dtls_identities, serve};
 

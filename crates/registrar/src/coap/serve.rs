@@ -99,6 +99,10 @@ pub(crate) fn dtls_identities(keys: &Keys) -> Result<Vec<Identity>, Error> {
 }
 
 fn listener(config: &Config, identities: Vec<Identity>, body_max: usize) -> CoapListener {
+    let mut dtls = ServerConfig::new(identities);
+    // CBR-004: By default the registrar completes handshakes with DTLS 1.3 clients and with DTLS 1.2
+    // clients on the same UDP port. CBR-005: the operator may say otherwise.
+    dtls.versions = config.dtls.iter().copied().map(Into::into).collect();
     let defaults = CoapLimits::default();
     let limits = &config.limits;
     CoapListener {
@@ -110,7 +114,7 @@ fn listener(config: &Config, identities: Vec<Identity>, body_max: usize) -> Coap
             interfaces: discovery.interfaces.clone(),
         }),
         sockets: config.sockets,
-        dtls: Some(ServerConfig::new(identities)),
+        dtls: Some(dtls),
         coap: ::coap::Config {
             block_exponent: config.block_exponent().unwrap_or(::coap::SIZE_EXPONENT_MAX),
             body_max: body_max.min(::est::body::BODY_SIZE_MAX_BYTES),

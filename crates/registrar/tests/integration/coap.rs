@@ -234,7 +234,7 @@ pub(crate) async fn reading_is_for_known_devices() {
         assert_eq!(response.content_format, format.or(Some(281)));
         assert_eq!(response.etag.as_ref().map(Vec::len), Some(8));
         let read = client::ca_certificates(&response).unwrap();
-        assert_eq!(read.certificates(), [domain.clone()]);
+        assert_eq!(read.certificates(), std::slice::from_ref(&domain));
         let response = resources.answer(nobody.clone(), request.clone()).await;
         assert_eq!(
             (response.code, cause(&response).as_str()),

@@ -88,7 +88,7 @@ impl<'l> Client<'l> {
 
 /// Writes a vendor profile with the CA that issues the devices: the OpenSSL build sends a client
 /// certificate without those above it.
-fn profile(lab: &Lab) {
+pub(crate) fn profile(lab: &Lab) {
     let ca = &lab.pki.manufacturer_ca.chain[0];
     std::fs::write(lab.path("vendors.d/device-ca.pem"), ca.to_pem()).unwrap();
     let text = "name = \"acme\"\nintermediates = [\"device-ca.pem\"]\n";

@@ -177,3 +177,39 @@ pub(crate) async fn a_request_can_be_bound_to_its_association() {
     assert_eq!(response.code, Code::CHANGED, "{}", said(&response));
     lab.stop().await;
 }
+
+/// Requirements: CBR-004, CBR-005
+pub(crate) async fn the_operator_chooses_the_versions_of_dtls() {
+    use net::dtls::Version;
+    for (configured, takes_1_2, takes_1_3) in [
+        ("", true, true),
+        ("dtls = [\"1.3\"]\n", false, true),
+        ("dtls = [\"1.2\"]\n", true, false),
+    ] {
+        let lab = Lab::prepare(ALLOW).await;
+        edit(&lab, |text| {
+            text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n" + configured
+        });
+        // With DTLS 1.3 the library shows no certificate but the device's own.
+        crate::coap_clients::profile(&lab);
+        let lab = lab.serving().await;
+        let address = lab.running().coap_addresses()[0];
+        for (version, takes) in [(Version::Dtls12, takes_1_2), (Version::Dtls13, takes_1_3)] {
+            let mut config = ClientConfig::new(lab.device("SN-1").identity.clone());
+            config.version = version;
+            let client = CoapClient::connect(address, &config, coap::Config::default()).await;
+            assert_eq!(
+                client.is_ok(),
+                takes,
+                "{configured:?} {version:?} {client:?}"
+            );
+            if let Ok(client) = client {
+                let get = Request::get(".well-known/est/crts");
+                let response = client.request(get).await.unwrap();
+                assert_eq!(response.code, Code::CONTENT, "{}", said(&response));
+                client.close().await;
+            }
+        }
+        lab.stop().await;
+    }
+}

@@ -660,7 +660,7 @@ pub(crate) fn read(body: &[u8]) -> (VoucherRequest, Certificate, Envelope) {
     let registrar = certificates
         .iter()
         .find(|certificate| certificate.has_cmc_ra())
-        .or(certificates.first())
+        .or_else(|| certificates.first())
         .unwrap();
     let top = certificates
         .iter()

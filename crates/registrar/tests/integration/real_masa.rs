@@ -131,6 +131,8 @@ pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
     let request = ["voucher", "request", "--vendor", "real", "AC-2"];
     assert_eq!(lab.run(&request).await, Outcome::Yes);
     assert_eq!(lab.run(&request).await, Outcome::Yes);
+    let cose = ["voucher", "request", "--vendor", "real", "--cose", "AC-3"];
+    assert_eq!(lab.run(&cose).await, Outcome::Yes);
     let refused = ["voucher", "request", "--vendor", "real", "AC-9", "AC-404"];
     assert_eq!(lab.run(&refused).await, Outcome::No);
     let mut snapshot = lab.running().service().store().snapshot().await.unwrap();
@@ -140,9 +142,13 @@ pub(crate) async fn a_real_masa_gives_its_owner_a_voucher_and_nobody_else() {
     assert_eq!(
         loaded
             .iter()
-            .map(|voucher| &voucher.serial)
-            .collect::<Vec<_>>(),
-        ["AC-2"]
+            .map(|voucher| (voucher.serial.as_str(), voucher.media_type.as_str()))
+            .collect::<std::collections::BTreeSet<_>>(),
+        [
+            ("AC-2", Envelope::Cms.media_type()),
+            ("AC-3", Envelope::Cose.media_type())
+        ]
+        .into()
     );
     drop(snapshot);
     lab.stop().await;
