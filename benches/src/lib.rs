@@ -4,6 +4,7 @@
 //! starts them, and everything goes over real sockets on loopback.
 
 pub mod bootstrap;
+pub mod coaps;
 pub mod load;
 pub mod process;
 pub mod raw;

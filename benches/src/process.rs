@@ -94,18 +94,38 @@ impl Server {
     /// # Errors
     /// If `/proc` cannot be read.
     pub fn memory(&self) -> anyhow::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .context("no figure")?
-            .parse()?;
-        Ok(kib * 1024)
+        status_of(self.child.id(), "VmRSS:")
     }
+
+    /// Most memory that was ever in use (resident), in bytes.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn memory_peak(&self) -> anyhow::Result<u64> {
+        memory_peak_of(self.child.id())
+    }
+}
+
+/// Most memory of this process that was ever in use (resident), in bytes.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn memory_peak_of(pid: u32) -> anyhow::Result<u64> {
+    status_of(pid, "VmHWM:")
+}
+
+fn status_of(pid: u32, name: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name))
+        .with_context(|| format!("no {name}"))?;
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("no figure")?
+        .parse()?;
+    Ok(kib * 1024)
 }
 
 impl Drop for Server {

@@ -133,6 +133,8 @@ pub struct Report {
     pub memory: Vec<Memory>,
     /// Starts.
     pub starts: Vec<Start>,
+    /// Constrained devices.
+    pub coaps: Option<crate::coaps::Figures>,
 }
 
 impl Report {
@@ -150,7 +152,8 @@ impl Report {
         text.push_str(
             "| scenario | database | clients | per second | server CPU ms each | per second and core | database CPU ms each | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|---|---|\n",
         );
-        for row in &self.rows {
+        let constrained = self.coaps.iter().flat_map(|figures| &figures.rows);
+        for row in self.rows.iter().chain(constrained) {
             text.push_str(&format!(
                 "| {} | {} | {} | {:.0} | {:.3} | {:.0} | {:.3} | {:.2} | {:.2} |\n",
                 row.scenario,
@@ -172,6 +175,9 @@ impl Report {
                 "| {} | {} | {:.1} |\n",
                 memory.transport, memory.connections, memory.kib_per_connection
             ));
+        }
+        if let Some(coaps) = &self.coaps {
+            text.push_str(&coaps.to_text());
         }
         if !self.starts.is_empty() {
             text.push_str(

@@ -27,6 +27,7 @@ pub struct Masa {
     pub address: SocketAddr,
     /// Its CA: of vouchers and of its TLS server.
     pub ca: PathBuf,
+    folder: PathBuf,
 }
 
 /// What a MASA is made with.
@@ -121,7 +122,19 @@ impl Masa {
             server,
             address,
             ca: made.masa_ca,
+            folder: folder.join("masa"),
         })
+    }
+
+    /// The certificate that signs its vouchers.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn signer(&self) -> anyhow::Result<Certificate> {
+        Certificate::load_all(self.folder.join("voucher.pem"))?
+            .into_iter()
+            .next()
+            .context("the certificate that signs vouchers")
     }
 }
 
@@ -156,6 +169,8 @@ pub struct Registrar {
     pub address: SocketAddr,
     /// The certificate that it shows.
     pub certificate: Certificate,
+    /// Where it speaks CoAP over DTLS.
+    pub coaps: Option<SocketAddr>,
 }
 
 /// A registrar that was set up and is not started yet.
@@ -212,6 +227,42 @@ impl RegistrarSetup {
     /// # Errors
     /// If one of the steps fails.
     pub async fn start(self, usher: &Path, pki: &Pki, masa_ca: &Path) -> anyhow::Result<Registrar> {
+        self.start_with(usher, pki, masa_ca, None, Vec::new()).await
+    }
+
+    /// The same, with CoAP over DTLS for so many devices at once.
+    ///
+    /// # Errors
+    /// If one of the steps fails.
+    pub async fn start_with_coaps(
+        self,
+        usher: &Path,
+        pki: &Pki,
+        masa_ca: &Path,
+        coaps: SocketAddr,
+        devices: usize,
+    ) -> anyhow::Result<Registrar> {
+        let variables = vec![
+            ("USHER_REGISTRAR_COAP__LISTEN", format!("[\"{coaps}\"]")),
+            ("USHER_REGISTRAR_COAP__SOCKETS", "2".to_owned()),
+            // One association for each device, and one that it has just left.
+            (
+                "USHER_REGISTRAR_COAP__LIMITS__PEERS_MAX",
+                (2 * devices).max(1000).to_string(),
+            ),
+        ];
+        self.start_with(usher, pki, masa_ca, Some(coaps), variables)
+            .await
+    }
+
+    async fn start_with(
+        self,
+        usher: &Path,
+        pki: &Pki,
+        masa_ca: &Path,
+        coaps: Option<SocketAddr>,
+        more: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Registrar> {
         let vendors = self.folder.join("vendors.d");
         std::fs::create_dir_all(&vendors)?;
         let root = pki.manufacturer_root.chain.last().context("a root")?;
@@ -223,6 +274,7 @@ impl RegistrarSetup {
         let config = self.folder.join("registrar.toml").display().to_string();
         let mut variables = limits("REGISTRAR");
         variables.push(("USHER_REGISTRAR_POLICY__DEFAULT", "allow".to_owned()));
+        variables.extend(more);
         let mut server = Server::start(
             usher,
             &["registrar", "--config", &config, "serve"],
@@ -234,6 +286,7 @@ impl RegistrarSetup {
             server,
             address: self.address,
             certificate: self.certificate,
+            coaps,
         })
     }
 }

@@ -22,7 +22,7 @@ use usher_benches::load::{bootstrap, connections, enrolments, vouchers};
 use usher_benches::process::cpu_of_all;
 use usher_benches::report::{Report, Round, Row, Start};
 use usher_benches::servers::{Masa, MasaSetup, RegistrarSetup, free_address};
-use usher_benches::{raw, world};
+use usher_benches::{coaps, raw, world};
 
 #[derive(Debug, Parser)]
 #[command(about = "Load generator: vouchers, enrolments and idle connections over real sockets")]
@@ -48,6 +48,15 @@ struct Arguments {
     /// Idle connections of each transport.
     #[arg(long, default_value_t = 2000)]
     idle: usize,
+    /// Bare DTLS handshakes in one round.
+    #[arg(long, default_value_t = 2000)]
+    handshakes: usize,
+    /// Pledges of the storm over CoAPs; 0 for none.
+    #[arg(long, default_value_t = 10_000)]
+    storm: usize,
+    /// Share of the storm's datagrams that are lost, each way.
+    #[arg(long, default_value_t = 0.05)]
+    loss: f64,
     /// Devices in the large register.
     #[arg(long, default_value_t = 1_000_000)]
     large: usize,
@@ -101,6 +110,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         rows: Vec::new(),
         memory: Vec::new(),
         starts: Vec::new(),
+        coaps: None,
     };
     let run = Run {
         arguments,
@@ -130,8 +140,20 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
             run.register(size, &mut report).await?;
         }
     }
-    if wants("enrolments") {
+    if wants("enrolments") || wants("coaps") {
         run.enrolments(&mut report).await?;
+    }
+    if wants("coaps") {
+        let size = coaps::Size {
+            enrolments: arguments.enrolments,
+            handshakes: arguments.handshakes,
+            rounds: arguments.rounds,
+            clients: arguments.clients,
+            storm: arguments.storm,
+            loss: arguments.loss,
+        };
+        report.coaps =
+            Some(coaps::measure(&arguments.usher, &folder.path().join("coaps"), size).await?);
     }
     for size in [1000, arguments.large] {
         if wants("bootstrap") {

@@ -3,6 +3,8 @@
 pub mod bootstrap;
 pub mod connections;
 pub mod enrolments;
+pub mod forward;
+pub mod pledges;
 pub mod vouchers;
 
 use std::sync::Arc;
