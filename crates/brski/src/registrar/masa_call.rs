@@ -17,7 +17,7 @@ use crate::{
     cause::Cause,
     domain::DomainKey,
     masa::DeviceKey,
-    media::{self, Acceptable},
+    media::{self, Acceptable, CoseName},
     text::excerpt,
 };
 
@@ -78,6 +78,8 @@ pub struct Nonceless {
     pub masa: Url,
     /// The wanted format.
     pub envelope: Envelope,
+    /// The name under which the MASA knows COSE.
+    pub cose_name: CoseName,
 }
 
 /// Where the MASA of a device is, by its vendor's profile: the base address.
@@ -231,10 +233,11 @@ pub fn nonceless_call(
         &[],
         now,
     )?;
+    let name = wanted.cose_name.of(wanted.envelope);
     Ok(MasaCall {
         url: resource(&wanted.masa, "requestvoucher"),
-        content_type: wanted.envelope.media_type(),
-        accept: wanted.envelope.media_type().to_owned(),
+        content_type: name,
+        accept: name.to_owned(),
         body,
     })
 }

@@ -16,6 +16,7 @@ use pki::{
 };
 
 use crate::{
+    constrained_pledge::{bag, sign_by_hand},
     masa_refusals::nonce,
     sim::{Device, Response, Sim, stage},
     world::{Ca, Manufacturer, NOW},
@@ -246,6 +247,29 @@ fn the_registrar_takes_off_the_certificates_and_nothing_else() {
         panic!("it is in the format of the pledge");
     };
     assert_eq!(same, voucher);
+}
+
+/// What the MASA put under the signature is for the pledge.
+///
+/// Requirements: CBR-083, CBR-084, CBR-128
+#[test]
+fn certificates_under_the_signature_stay() {
+    let (sim, manufacturer, _, _, voucher) = enrolled(ProximityForm::PublicKey);
+    let exchange = &sim.registrars[0].exchanges["SN-1"];
+    let payload = Sign1::parse(&voucher).unwrap().payload().to_vec();
+    let masa = &manufacturer.masa;
+    let signed = sign_by_hand(&payload, masa, vec![bag(&masa.chain)], Vec::new());
+    let preloaded = registrar::Preloaded {
+        voucher: signed.clone(),
+        envelope: Envelope::Cose,
+        expires_on: None,
+    };
+    let Some(registrar::Step::Voucher { voucher, .. }) =
+        registrar::use_preloaded(exchange, &preloaded, NOW)
+    else {
+        panic!("it is in the format of the pledge");
+    };
+    assert_eq!(voucher, signed);
 }
 
 /// A pledge's request to a registrar, with what is changed about it.

@@ -2,6 +2,7 @@
 
 use artifacts::{Envelope, Nonce, SerialNumber, Voucher, VoucherFields, sign_voucher};
 use brski::pledge::{self, Input, Phase, ProximityForm, Step, What};
+use ciborium::Value;
 use pki::{
     Certificate, Coded, Identity, Signer as _,
     cose::Sign1,
@@ -163,28 +164,165 @@ fn the_pledge_believes_the_pin_of_the_form_in_which_it_asked() {
     }
 }
 
-/// A key that comes with the voucher is nobody's: only one that is built in counts.
+/// An integer of a DER signature as 32 octets.
+fn fixed(der: &[u8]) -> Vec<u8> {
+    let significant: Vec<u8> = der
+        .iter()
+        .copied()
+        .skip_while(|octet| *octet == 0)
+        .collect();
+    [vec![0; 32 - significant.len()], significant].concat()
+}
+
+/// A COSE_Sign1 with these entries in its two headers, beside the algorithm.
+pub(crate) fn sign_by_hand(
+    payload: &[u8],
+    identity: &Identity,
+    protected: Vec<(Value, Value)>,
+    unprotected: Vec<(Value, Value)>,
+) -> Vec<u8> {
+    let write = |value: &Value| {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).unwrap();
+        bytes
+    };
+    let mut header = vec![(1.into(), (-7).into())];
+    header.extend(protected);
+    let header = write(&Value::Map(header));
+    let message = write(&Value::Array(vec![
+        "Signature1".into(),
+        Value::Bytes(header.clone()),
+        Value::Bytes(Vec::new()),
+        Value::Bytes(payload.to_vec()),
+    ]));
+    let der = identity.signer.sign(&message).unwrap();
+    // SEQUENCE of two INTEGERs, each shorter than 128 octets.
+    let r_length = usize::from(der[3]);
+    let (r, s) = (&der[4..4 + r_length], &der[6 + r_length..]);
+    let signature = [fixed(r), fixed(s)].concat();
+    write(&Value::Tag(
+        18,
+        Box::new(Value::Array(vec![
+            Value::Bytes(header),
+            Value::Map(unprotected),
+            Value::Bytes(payload.to_vec()),
+            Value::Bytes(signature),
+        ])),
+    ))
+}
+
+/// A bag of certificates under its label.
+pub(crate) fn bag(chain: &[Certificate]) -> (Value, Value) {
+    let all = chain
+        .iter()
+        .map(|one| Value::Bytes(one.der().to_vec()))
+        .collect();
+    (32.into(), Value::Array(all))
+}
+
+/// What a signature brings along is a way to what is built in, and nothing more; what else stands
+/// in the headers is passed over, unless it is said to be critical.
 ///
-/// Requirements: CBR-128, CBR-155, COS-015
+/// Requirements: CBR-128, CBR-130, CBR-155, COS-005, COS-015
 #[test]
-fn a_signer_that_comes_along_is_not_believed() {
+fn what_comes_along_with_a_voucher_leads_to_what_is_built_in_or_nowhere() {
+    type Headers = (Vec<(Value, Value)>, Vec<(Value, Value)>);
+    type Row = (
+        &'static str,
+        bool,
+        Option<&'static str>,
+        fn(&Identity) -> Headers,
+    );
+    let rows: &[Row] = &[
+        ("nothing", false, None, |_| (vec![], vec![])),
+        ("claims under the signature", false, None, |_| {
+            let claims = Value::Map(vec![(6.into(), 1_780_000_000.into())]);
+            (vec![(15.into(), claims)], vec![])
+        }),
+        ("claims beside the signature", false, None, |_| {
+            let claims = Value::Map(vec![(6.into(), 1_780_000_000.into())]);
+            (vec![], vec![(15.into(), claims)])
+        }),
+        (
+            "a critical header",
+            false,
+            Some("pledge.voucher-malformed"),
+            |_| {
+                let critical = (2.into(), Value::Array(vec![99.into()]));
+                (vec![critical, (99.into(), true.into())], vec![])
+            },
+        ),
+        (
+            "no certificate, and the CA built in",
+            true,
+            Some("pledge.voucher-signature"),
+            |_| (vec![], vec![]),
+        ),
+        (
+            "the chain under the signature, and the CA built in",
+            true,
+            None,
+            |masa| (vec![bag(&masa.chain)], vec![]),
+        ),
+        (
+            "the chain beside the signature, and the CA built in",
+            true,
+            None,
+            |masa| (vec![], vec![bag(&masa.chain)]),
+        ),
+    ];
+    for (row, by_ca, code, headers) in rows {
+        let step = answered(*by_ca, |payload, masa| {
+            let (protected, unprotected) = headers(masa);
+            sign_by_hand(payload, masa, protected, unprotected)
+        });
+        match (step, code) {
+            (Step::Done, None) => {}
+            (Step::GiveUp(failure), Some(code)) => assert_eq!(failure.code(), *code, "{row}"),
+            (other, _) => panic!("{row}: {other:?}"),
+        }
+    }
+    // Whoever signs with a key of his own can bring a whole chain up to a root.
+    let forger = Manufacturer::new("Acme").masa;
+    for by_ca in [false, true] {
+        for protected in [false, true] {
+            let step = answered(by_ca, |payload, _| {
+                let bags = vec![bag(&forger.chain)];
+                let (protected, unprotected) = if protected {
+                    (bags, vec![])
+                } else {
+                    (vec![], bags)
+                };
+                sign_by_hand(payload, &forger, protected, unprotected)
+            });
+            match step {
+                Step::GiveUp(failure) => assert_eq!(failure.code(), "pledge.voucher-untrusted"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A pledge whose voucher is signed anew by hand; it has the CA of the MASA built in, or the
+/// certificate that signs.
+fn answered(by_ca: bool, sign: impl Fn(&[u8], &Identity) -> Vec<u8>) -> Step {
     let (mut sim, manufacturer) = Sim::new();
     sim.masa.register("SN-1");
     let idevid = manufacturer.device("SN-1");
-    let mut device = Device::new(config(&idevid, &manufacturer));
-    let forger = Manufacturer::new("Acme").masa;
+    let mut config = config(&idevid, &manufacturer);
+    if by_ca {
+        config.masa_anchors = manufacturer.ca.anchors();
+    }
+    let mut device = Device::new(config);
+    let masa = manufacturer.masa.clone();
     let mut hook = |request: &pledge::Request, mut response: Response, _: &Device| {
         if request.what == What::RequestVoucher {
-            let voucher = voucher_of(&response.body);
-            // With its chain up to a self-signed root beside the signature.
-            response.body = sign_voucher(&voucher, Envelope::Cose, &forger, NOW).unwrap();
+            let payload = Sign1::parse(&response.body).unwrap().payload().to_vec();
+            response.body = sign(&payload, &masa);
         }
         response
     };
-    match sim.run_with(&mut device, &mut hook) {
-        Step::GiveUp(failure) => assert_eq!(failure.code(), "pledge.voucher-untrusted"),
-        other => panic!("{other:?}"),
-    }
+    sim.run_with(&mut device, &mut hook)
 }
 
 /// After the voucher, another server of the domain is known by the same pin.

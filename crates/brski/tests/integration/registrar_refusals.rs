@@ -535,6 +535,7 @@ fn a_voucher_that_was_loaded_before_serves_without_a_masa() {
         },
         masa: registrar::masa_base_url("masa.example:9443").unwrap(),
         envelope: Envelope::Cms,
+        cose_name: brski::media::CoseName::Current,
     };
     let identity = scene.registrar().identity.clone();
     let call = registrar::nonceless_call(&wanted, &identity, NOW).unwrap();

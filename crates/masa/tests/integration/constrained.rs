@@ -14,8 +14,8 @@ use net::HttpVersion;
 use net::client::Response;
 use pki::cose::Sign1;
 use pki::path::Anchors;
-use pki::{Certificate, Identity, IncludeCertificates, SignOptions};
-use testkit::Domain;
+use pki::{Certificate, Identity, IncludeCertificates, KeyKind, SignOptions};
+use testkit::{Domain, Pki, PkiOptions};
 use time::Duration;
 
 use crate::on_both;
@@ -216,6 +216,50 @@ async fn cose_goes_over_each_http_version() {
             .await;
         assert_eq!(response.status, 200, "{http}");
         voucher(&masa, &response.body);
+    }
+    masa.stop().await;
+}
+
+/// Requirements: CBR-015, CBR-110, CBR-111, COS-010, COS-011
+#[tokio::test]
+async fn devices_and_registrars_sign_with_what_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = [
+        KeyKind::EcdsaP256,
+        KeyKind::EcdsaP384,
+        KeyKind::EcdsaP521,
+        KeyKind::Ed25519,
+        KeyKind::MlDsa44,
+        KeyKind::MlDsa65,
+    ];
+    let factories: Vec<Pki> = kinds
+        .into_iter()
+        .map(|kind| {
+            let mut options = PkiOptions::new(NOW);
+            options.kind = kind;
+            Pki::new(options).unwrap()
+        })
+        .collect();
+    let masa = Masa::with(|config| {
+        for (number, pki) in factories.iter().enumerate() {
+            let file = folder.path().join(format!("{number}.pem"));
+            std::fs::write(&file, pki.manufacturer_root.chain[0].to_pem()).unwrap();
+            config.devices.anchors.push(file);
+        }
+    })
+    .await;
+    for (number, pki) in factories.iter().enumerate() {
+        let serial = format!("KIND-{number}");
+        masa.devices(&[&serial]).await;
+        let idevid = pki.idevid(&serial).unwrap();
+        let body = request(&idevid, &pki.domain, &serial, Seen::Hash, 4);
+        // Which certificate the TLS client shows does not matter for a nonced voucher.
+        let response = ask(&masa, COSE, Some(COSE), &body).await;
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        assert_eq!(response.status, 200, "{:?}: {text}", kinds[number]);
+        let voucher = voucher(&masa, &response.body);
+        let key = pki.domain.registrar.chain[0].public_key();
+        assert_eq!(voucher.pinned_domain_pubk_sha256, Some(key.sha256()));
     }
     masa.stop().await;
 }

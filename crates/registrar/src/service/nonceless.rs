@@ -38,6 +38,7 @@ impl Service {
             },
             masa,
             envelope,
+            cose_name: vendor.profile.masa.cose_name,
         };
         let keys = self.keys();
         let call = nonceless_call(&wanted, keys.registrar()?, self.now())?;
