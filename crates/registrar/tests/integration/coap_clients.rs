@@ -1,9 +1,11 @@
 //! CoAP clients that others wrote: libcoap's `coap-client`, built with OpenSSL and with GnuTLS,
 //! and `openssl s_client`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
+use coap::jpy::Jpy;
 use coap::link;
 use est::client::CaCertificates;
 use pki::{Certificate, Identity, Signer as _, SoftwareKey};
@@ -24,6 +26,8 @@ struct Client<'l> {
     program: &'static str,
     /// The file of its certificates, and that of its key.
     identity: Option<(PathBuf, PathBuf)>,
+    /// Where it connects.
+    address: SocketAddr,
 }
 
 impl<'l> Client<'l> {
@@ -42,6 +46,7 @@ impl<'l> Client<'l> {
             lab,
             program,
             identity,
+            address: lab.running().coap_addresses()[0],
         }
     }
 
@@ -49,7 +54,7 @@ impl<'l> Client<'l> {
     async fn run(&self, path: &str, arguments: &[&str]) -> (Vec<u8>, String) {
         let out = self.lab.path("answer");
         let _ = std::fs::remove_file(&out);
-        let address = self.lab.running().coap_addresses()[0];
+        let address = self.address;
         let mut command = tokio::process::Command::new(self.program);
         command.args(["-n", "-B", "20", "-v", "4"]);
         if let Some((chain, key)) = &self.identity {
@@ -352,5 +357,60 @@ pub(crate) async fn new_keys_are_shown_from_the_next_handshake_on() {
     .unwrap();
     lab.running().service().reload().unwrap();
     assert_eq!(seen().await, other.registrar.chain[0]);
+    lab.stop().await;
+}
+
+/// A stateless join proxy as small as it can be: a header for each device, and the device of each
+/// header.
+async fn stateless_proxy(registrar: SocketAddr) -> SocketAddr {
+    let devices = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let upstream = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    upstream.connect(registrar).await.unwrap();
+    let address = devices.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut down, mut up) = (vec![0; 2_048], vec![0; 2_048]);
+        loop {
+            tokio::select! {
+                Ok((length, from)) = devices.recv_from(&mut down) => {
+                    let header = from.to_string();
+                    let jpy = Jpy {
+                        header: header.as_bytes(),
+                        content: &down[..length],
+                    };
+                    let _ = upstream.send(&jpy.encode()).await;
+                }
+                Ok(length) = upstream.recv(&mut up) => {
+                    let jpy = Jpy::decode(&up[..length]).unwrap();
+                    let to = std::str::from_utf8(jpy.header).unwrap();
+                    let _ = devices.send_to(jpy.content, to).await;
+                }
+            }
+        }
+    });
+    address
+}
+
+/// Requirements: JPX-006, JPX-016, JPX-017, JPX-018, JPX-020
+pub(crate) async fn foreign_clients_come_through_a_stateless_join_proxy() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| {
+        text + "[coap]\nlisten = [\"127.0.0.1:0\"]\njpy_listen = \"127.0.0.1:0\"\n"
+    });
+    profile(&lab);
+    let lab = lab.serving().await;
+    let proxy = stateless_proxy(lab.running().jpy_address().unwrap()).await;
+    for (serial, program) in [("SN-1", CLIENTS[0]), ("SN-2", CLIENTS[1])] {
+        let device = constrained(&lab, serial);
+        let mut pledge = Client::new(&lab, program, device.identity.as_ref());
+        pledge.address = proxy;
+        let request = device.sign(small(&lab, &device));
+        let (body, said) = pledge
+            .post("b/rv", &request, &["-t", "836", "-b", "64"])
+            .await;
+        assert!(!body.is_empty(), "{program}: {said}");
+        voucher_of(&lab, &body);
+        let line = lab.line(serial, "identity").await;
+        assert_eq!(line["detail"]["transport"], "coaps+jpy");
+    }
     lab.stop().await;
 }
