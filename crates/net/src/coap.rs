@@ -13,6 +13,7 @@ mod counters;
 mod fair;
 mod origins;
 mod peer;
+mod place;
 mod records;
 mod server;
 mod shard;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::config::HANDSHAKE_TIME_MAX;
 use super::peer::{Name, Named};
-use super::shard::block_exponent;
+use super::place::block_exponent;
 use super::{DtlsPeer, socket};
 use crate::Error;
 use crate::dtls::{ClientConfig, Session, State};

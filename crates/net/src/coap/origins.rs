@@ -54,17 +54,22 @@ struct Row {
 pub(super) struct Origins(Mutex<HashMap<Origin, Row>>);
 
 impl Origins {
-    /// Whether a network may begin one more handshake; writes nothing down.
+    /// Whether a network may begin a handshake now; writes nothing down.
     pub(super) fn may_begin(&self, now: Moment, origin: Origin, limits: &CoapLimits) -> bool {
         let rows = self.rows();
-        rows.get(&origin).is_none_or(|row| {
-            let max = if origin.proxy {
-                limits.peers_per_proxy_max
-            } else {
-                limits.peers_per_address_max
-            };
-            row.associations < max && credit(row, now, limits) >= 1.0
-        })
+        rows.get(&origin)
+            .is_none_or(|row| credit(row, now, limits) >= 1.0)
+    }
+
+    /// Whether a network has as many associations as it may have.
+    pub(super) fn is_full(&self, origin: Origin, limits: &CoapLimits) -> bool {
+        let max = if origin.proxy {
+            limits.peers_per_proxy_max
+        } else {
+            limits.peers_per_address_max
+        };
+        let rows = self.rows();
+        rows.get(&origin).is_some_and(|row| row.associations >= max)
     }
 
     /// A network whose address is proven begins a handshake.
@@ -141,6 +146,7 @@ mod tests {
         };
         let origins = Origins::default();
         let one = origin("192.0.2.1:1");
+        let other = origin("192.0.2.2:1");
         let try_all = |now: u64| {
             let now = Duration::from_secs(now);
             let mut begun = 0;
@@ -152,11 +158,15 @@ mod tests {
         };
         assert_eq!(try_all(10), 4, "the burst");
         assert_eq!(try_all(10), 0);
-        assert!(origins.may_begin(Duration::from_secs(10), origin("192.0.2.2:1"), &limits));
+        assert!(origins.may_begin(Duration::from_secs(10), other, &limits));
         assert_eq!(try_all(11), 2, "the rate");
-        assert_eq!(try_all(100), 1, "there are seven");
-        origins.end(one);
-        assert_eq!(try_all(200), 1);
+        assert!(!origins.is_full(one, &limits));
+        assert_eq!(try_all(100), 4, "the burst and no more");
+        assert!(origins.is_full(one, &limits) && !origins.is_full(other, &limits));
+        for _ in 0..4 {
+            origins.end(one);
+        }
+        assert!(!origins.is_full(one, &limits));
     }
 
     #[test]

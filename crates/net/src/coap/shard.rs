@@ -14,6 +14,7 @@ use super::counters::Counters;
 use super::fair::Fair;
 use super::origins::{Origin, Origins};
 use super::peer::{Name, Named};
+use super::place::{Association, Place, Tenants, block_exponent, push};
 use super::records::{self, Record};
 use super::{CoapLimits, CoapPeer, DtlsPeer};
 use crate::dtls::{Front, Hello, Session, State};
@@ -22,56 +23,6 @@ use crate::dtls::{Front, Hello, Session, State};
 const EVICTION_TRIES: usize = 64;
 /// Seconds after which to come back when we do too much at once.
 const RETRY_AFTER: u32 = 10;
-/// Bytes that a CoAP message has besides its block: header, token, options.
-const MESSAGE_OVERHEAD: usize = 96;
-
-/// Where the datagrams of an association come from and go to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    pub(super) address: SocketAddr,
-    // JPX-018: The DTLS association is keyed by (proxy IP:port, registrar IP:JPY port, header):
-    // equal header from other proxy address = other association.
-    pub(super) header: Option<Bytes>,
-}
-
-impl Place {
-    /// What a cookie is bound to.
-    fn key(&self) -> Vec<u8> {
-        let name = Name::address(self.address);
-        let mut key = name.as_ref().to_vec();
-        if let Some(header) = &self.header {
-            // DTL-005: Cookie is bound to the claimed address, and behind JPY also to the header.
-            key.push(1);
-            key.extend_from_slice(header);
-        }
-        key
-    }
-}
-
-/// Who talks at a place.
-#[derive(Clone, Copy, Debug)]
-struct Tenants {
-    current: u64,
-    /// A handshake beside an association that stands.
-    rival: Option<u64>,
-}
-
-struct Association {
-    place: Place,
-    origin: Origin,
-    session: Box<Session>,
-    /// The random number of its ClientHello.
-    hello: [u8; 32],
-    begun: Moment,
-    /// When something authentic came.
-    heard: Moment,
-    /// When it is to be looked at.
-    timer: Option<Moment>,
-    /// Once the handshake is done.
-    peer: Option<Arc<CoapPeer>>,
-    /// Requests being answered.
-    open: usize,
-}
 
 /// A request for the handler.
 #[derive(Debug)]
@@ -313,7 +264,7 @@ impl Shard {
             Hello::Accept(session) => session,
         };
         // From here on the address is proven.
-        if !self.make_room(now) {
+        if !self.make_room(now, origin) {
             Counters::add(&self.shared.counters.handshakes_refused);
             return;
         }
@@ -321,36 +272,47 @@ impl Shard {
     }
 
     /// Takes a place among the handshakes and one among the associations, which may cost another
-    /// peer his.
-    fn make_room(&mut self, now: Moment) -> bool {
+    /// peer his: one of the same network if that has as many as it may have.
+    fn make_room(&mut self, now: Moment, origin: Origin) -> bool {
         let shared = Arc::clone(&self.shared);
         let (counters, limits) = (&shared.counters, &shared.limits);
+        if shared.origins.is_full(origin, limits) && !self.evict(now, Some(origin)) {
+            return false;
+        }
         if !Counters::take(&counters.handshakes, limits.handshakes_max) {
             return false;
         }
-        if Counters::take(&counters.peers, limits.peers_max) {
+        if Counters::take(&counters.peers, limits.peers_max)
+            || (self.evict(now, None) && Counters::take(&counters.peers, limits.peers_max))
+        {
             return true;
-        }
-        let evicted = self
-            .quiet
-            .iter()
-            .take_while(|(heard, _)| *heard + limits.idle_time_min <= now)
-            .take(EVICTION_TRIES)
-            .map(|(_, id)| *id)
-            .find(|id| {
-                self.associations
-                    .get(id)
-                    .is_some_and(|a| a.peer.is_some() && a.open == 0)
-            });
-        if let Some(id) = evicted {
-            Counters::add(&counters.peers_evicted);
-            self.dismiss(now, id);
-            if Counters::take(&counters.peers, limits.peers_max) {
-                return true;
-            }
         }
         Counters::give_back(&counters.handshakes);
         false
+    }
+
+    /// Ends the association that is idle longest, if one is idle for long enough.
+    fn evict(&mut self, now: Moment, of: Option<Origin>) -> bool {
+        let idle = self.shared.limits.idle_time_min;
+        let longest = self
+            .quiet
+            .iter()
+            .take_while(|(heard, _)| *heard + idle <= now)
+            .take(EVICTION_TRIES)
+            .map(|(_, id)| *id)
+            .find(|id| {
+                self.associations.get(id).is_some_and(|association| {
+                    association.peer.is_some()
+                        && association.open == 0
+                        && of.is_none_or(|origin| origin == association.origin)
+                })
+            });
+        let Some(id) = longest else {
+            return false;
+        };
+        Counters::add(&self.shared.counters.peers_evicted);
+        self.dismiss(now, id);
+        true
     }
 
     fn admit(
@@ -776,33 +738,6 @@ impl Shard {
             counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
         }
     }
-}
-
-/// A datagram on its way out, in JPY if it came so.
-fn push(out: &mut VecDeque<(SocketAddr, Vec<u8>)>, place: &Place, datagram: Vec<u8>) {
-    // JPX-016: The JPY header bytes of a request are returned unchanged in every reply for that
-    // pledge connection.
-    let datagram = match &place.header {
-        Some(header) => Jpy {
-            header,
-            content: &datagram,
-        }
-        .encode(),
-        None => datagram,
-    };
-    out.push_back((place.address, datagram));
-}
-
-/// The largest block whose message fits into a record of so many bytes; `None` if all do.
-pub(super) fn block_exponent(payload_max: usize) -> Option<u8> {
-    let fits = |exponent: &u8| (16_usize << exponent) + MESSAGE_OVERHEAD <= payload_max;
-    let all = fits(&::coap::SIZE_EXPONENT_MAX);
-    (!all).then(|| {
-        (0..=::coap::SIZE_EXPONENT_MAX)
-            .rev()
-            .find(fits)
-            .unwrap_or_default()
-    })
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub(crate) fn text(response: &Response) -> String {
 }
 
 pub(crate) fn large() -> Vec<u8> {
-    (0..LARGE).map(|at| b'a' + (at % 26) as u8).collect()
+    (b'a'..=b'z').cycle().take(LARGE).collect()
 }
 
 async fn answer(counter: Arc<AtomicUsize>, peer: Arc<CoapPeer>, request: Request) -> Response {

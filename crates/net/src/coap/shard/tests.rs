@@ -529,6 +529,21 @@ fn the_one_that_is_idle_longest_gives_way() {
     assert!(world.shard.timers.is_empty() && world.shard.tenants.is_empty());
 }
 
+#[test]
+fn a_network_that_is_full_makes_room_itself() {
+    let mut world = World::new(|limits| limits.peers_per_address_max = 2);
+    let elsewhere = (forged(1), None);
+    world.establish([elsewhere.clone(), seat(0), seat(1)]);
+    world.seat(&seat(2));
+    world.settle();
+    assert!(!world.client(&seat(2)).established());
+    world.now += Duration::from_secs(5);
+    world.establish([seat(2)]);
+    assert!(world.client(&seat(0)).session.is_closed());
+    assert!(world.client(&elsewhere).established(), "though it is older");
+    assert_eq!(world.statistics().peers_now, 3);
+}
+
 /// Requirements: JPX-016, JPX-017, JPX-018, JPX-019, JPX-035, JPX-053
 #[test]
 fn one_socket_has_many_pledges_behind_many_proxies() {
