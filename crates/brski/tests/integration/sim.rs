@@ -20,38 +20,8 @@ use pki::{Certificate, Coded, Csr, Identity, issue::Profile, path::Anchors};
 use time::{Duration, OffsetDateTime};
 use url::Url;
 
+pub(crate) use crate::world::Response;
 use crate::world::{Ca, Manufacturer, NOW, key, leaf_only};
-
-/// What a server answers.
-#[derive(Clone, Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Response {
-    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        Self {
-            status,
-            headers,
-            body: body.into(),
-        }
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
-}
 
 /// A MASA with its register in memory.
 pub(crate) struct Masa {
