@@ -40,6 +40,8 @@ enum Command {
     Dns(tools::DnsCommand),
     /// The MASA of a manufacturer.
     Masa(masa::cli::Command),
+    /// The join proxy: helps devices that have no address yet to their registrar.
+    Proxy(proxy::cli::Command),
     /// The registrar of a network.
     Registrar(registrar::cli::Command),
     /// Say what device identity would be taken from a certificate, and by which rule.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Dhcp(command) => command.run(),
         Command::Dns(command) => command.run(),
         Command::Masa(command) => command.run(),
+        Command::Proxy(command) => command.run(),
         Command::Registrar(command) => command.run(),
         Command::Whois(arguments) => tools::whois(&arguments),
     };

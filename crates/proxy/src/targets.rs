@@ -1,0 +1,285 @@
+//! Which registrars are used: those that are configured, and those that are found.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use coap::{Request, Response, format, link};
+use net::coap::discover_multicast;
+use tokio::sync::Notify;
+
+use crate::target::{Place, Service, Target};
+use crate::{Config, Error, Finder};
+
+/// How long answers to a question for registrars are waited for.
+const ANSWER_TIME: Duration = Duration::from_secs(6);
+/// How soon registrars are looked for again while there is none.
+const RETRY_TIME: Duration = Duration::from_secs(10);
+/// How often names are resolved again.
+const RESOLVE_TIME: Duration = Duration::from_secs(60);
+
+/// The registrars at this moment.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    list: ArcSwap<Vec<Target>>,
+    changed: Notify,
+}
+
+impl Targets {
+    pub(crate) fn of(&self, service: Service) -> Vec<SocketAddr> {
+        let list = self.list.load();
+        list.iter()
+            .filter(|target| target.service == service)
+            .map(|target| target.address)
+            .collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.load().is_empty()
+    }
+
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn replace(&self, list: Vec<Target>) {
+        if **self.list.load() != list {
+            for target in &list {
+                tracing::info!(service = target.service.scheme(), address = %target.address, "a registrar is used");
+            }
+            self.list.store(Arc::new(list));
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Keeps the list up to date.
+pub(crate) struct Search {
+    config: Config,
+    places: Vec<(Service, Place)>,
+    found: BTreeSet<Target>,
+    targets: Arc<Targets>,
+}
+
+impl Search {
+    pub(crate) fn new(config: &Config, targets: Arc<Targets>) -> Result<Self, Error> {
+        let mut places = Vec::new();
+        for service in [Service::Jpy, Service::Coaps, Service::Https] {
+            let list = config.registrar.places(service)?;
+            places.extend(list.into_iter().map(|place| (service, place)));
+        }
+        Ok(Self {
+            config: config.clone(),
+            places,
+            found: BTreeSet::new(),
+            targets,
+        })
+    }
+
+    /// Resolves what is configured. A name that cannot be resolved now is tried again later.
+    pub(crate) async fn resolve(&self) {
+        let mut list: Vec<Target> = Vec::new();
+        for (service, place) in &self.places {
+            let address = match place.literal() {
+                Some(address) => Some(address),
+                None => first_address(place).await,
+            };
+            match address {
+                Some(address) => list.push(Target {
+                    service: *service,
+                    address,
+                }),
+                None => {
+                    tracing::warn!(code = "proxy.unresolved", %place, "the registrar's name has no address");
+                }
+            }
+        }
+        list.extend(self.found.iter().copied());
+        self.targets
+            .replace(some_of(list, self.config.registrar.registrars_max));
+    }
+
+    /// Resolves and searches, again and again.
+    pub(crate) async fn run(mut self) {
+        let seldom = Duration::from_secs(self.config.registrar.discover_seconds.max(1));
+        let mut next = tokio::time::Instant::now();
+        loop {
+            if !self.wanted().is_empty() && tokio::time::Instant::now() >= next {
+                self.search().await;
+                let wait = match self.found.is_empty() {
+                    true => RETRY_TIME.min(seldom),
+                    false => seldom,
+                };
+                next = tokio::time::Instant::now() + wait;
+            }
+            self.resolve().await;
+            let wait = match self.wanted().is_empty() {
+                true => RESOLVE_TIME,
+                false => RESOLVE_TIME.min(next - tokio::time::Instant::now()),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What is looked for: the services of which no place is configured.
+    fn wanted(&self) -> Vec<Service> {
+        if self.config.registrar.discover.is_empty() {
+            return Vec::new();
+        }
+        // An operator who names a registrar's CoAPs port alone wants the stateful way.
+        let udp = self
+            .places
+            .iter()
+            .any(|(service, _)| *service != Service::Https);
+        if udp {
+            return Vec::new();
+        }
+        vec![Service::Jpy, Service::Coaps]
+    }
+
+    async fn search(&mut self) {
+        let mut found = BTreeSet::new();
+        let mut answered = false;
+        if self.config.registrar.discover.contains(&Finder::Coap) {
+            for service in self.wanted() {
+                for group in &self.config.registrar.groups {
+                    let answers = self.ask(*group, service).await;
+                    answered |= !answers.is_empty();
+                    found.extend(answers);
+                }
+            }
+        }
+        // Nobody answering once is no reason to leave those whom we know.
+        if answered || self.found.is_empty() {
+            self.found = found;
+        }
+    }
+
+    // JPX-037: Registrar location is discovered when not configured, by default by CoAP
+    // link-format queries.
+    async fn ask(&self, group: IpAddr, service: Service) -> Vec<Target> {
+        let kind = match service {
+            Service::Jpy => "brski.rjp",
+            Service::Coaps | Service::Https => "brski",
+        };
+        let request = Request {
+            query: vec![format!("rt={kind}")],
+            non_confirmable: true,
+            ..Request::get(".well-known/core")
+        };
+        let to = SocketAddr::new(group, self.config.registrar.group_port);
+        let interfaces = &self.config.registrar.interfaces;
+        let names: Vec<Option<&str>> = match interfaces.is_empty() {
+            true => vec![None],
+            false => interfaces.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        let mut found = Vec::new();
+        for name in names {
+            match discover_multicast(to, name, request.clone(), ANSWER_TIME).await {
+                Ok(answers) => {
+                    for (_, response) in answers {
+                        found.extend(places(&response, kind, service));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(code = "proxy.search", %to, %error, "registrars cannot be asked for");
+                }
+            }
+        }
+        found
+    }
+}
+
+async fn first_address(place: &Place) -> Option<SocketAddr> {
+    let found = tokio::net::lookup_host((place.host.as_str(), place.port)).await;
+    found.ok().and_then(|mut all| all.next())
+}
+
+/// The registrars of an answer.
+fn places(response: &Response, kind: &str, service: Service) -> Vec<Target> {
+    if !response.code.is_success() || response.content_format != Some(format::LINK_FORMAT) {
+        return Vec::new();
+    }
+    let links = std::str::from_utf8(&response.payload)
+        .ok()
+        .and_then(|text| link::decode(text).ok())
+        .unwrap_or_default();
+    links
+        .iter()
+        .filter(|link| link.is_of_type(kind))
+        // A relative reference has no scheme, and is no place to go to without DTLS.
+        .filter(|link| link.target.contains("://"))
+        .filter_map(|link| Place::parse(&link.target, service).ok())
+        // A name from the network is not resolved: the network's answer is not ours to spread.
+        .filter_map(|place| place.literal())
+        .map(|address| Target { service, address })
+        .collect()
+}
+
+// JPX-036: If more registrars are found than can be offered, the proxy selects some of them.
+fn some_of(list: Vec<Target>, most: usize) -> Vec<Target> {
+    let mut chosen: Vec<Target> = Vec::new();
+    for target in list {
+        let same = chosen
+            .iter()
+            .filter(|known| known.service == target.service)
+            .count();
+        if same < most && !chosen.contains(&target) {
+            chosen.push(target);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use coap::Code;
+
+    use super::*;
+
+    fn answer(text: &str) -> Response {
+        Response::content(Code::CONTENT, format::LINK_FORMAT, text)
+    }
+
+    /// Requirements: JPX-023, JPX-024, JPX-041, JPX-043
+    #[test]
+    fn answers_of_registrars_are_read() {
+        let jpy = "<jpy://[2001:db8:0:abcd::52]:7634>;rt=brski.rjp,<jpy://[2001:db8::9]>;rt=brski.rjp,\
+                   <coaps://[2001:db8::9]:1>;rt=brski.rjp,<jpy://evil.example:5>;rt=brski.rjp";
+        let found = places(&answer(jpy), "brski.rjp", Service::Jpy);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].address,
+            "[2001:db8:0:abcd::52]:7634".parse().unwrap()
+        );
+        let coaps = "<coaps://[2001:db8:0:abcd::52]/b>;rt=brski,</b>;rt=brski,<coaps://[2001:db8::1]:9/x>;rt=\"x brski\"";
+        let found: Vec<String> = places(&answer(coaps), "brski", Service::Coaps)
+            .iter()
+            .map(|target| target.address.to_string())
+            .collect();
+        assert_eq!(found, ["[2001:db8:0:abcd::52]:5684", "[2001:db8::1]:9"]);
+        for nothing in ["", "not links", "<coaps://192.0.2.1>;rt=brski.rjp"] {
+            assert!(places(&answer(nothing), "brski", Service::Coaps).is_empty());
+        }
+        let refusal = Response::new(Code::NOT_FOUND);
+        assert!(places(&refusal, "brski", Service::Coaps).is_empty());
+    }
+
+    /// Requirements: JPX-036
+    #[test]
+    fn some_of_many_are_used() {
+        let target = |service, port| Target {
+            service,
+            address: SocketAddr::from(([192, 0, 2, 1], port)),
+        };
+        let many: Vec<Target> = (1..=9)
+            .flat_map(|port| [target(Service::Jpy, port), target(Service::Coaps, port)])
+            .collect();
+        let chosen = some_of(many, 4);
+        assert_eq!(chosen.len(), 8);
+        let twice = vec![target(Service::Jpy, 1); 3];
+        assert_eq!(some_of(twice, 4).len(), 1);
+    }
+}
