@@ -169,3 +169,39 @@ fn read_chain(message: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
     Some(chain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len()).expect("short");
+        [&[kind, 0, 0, length], body].concat()
+    }
+
+    #[test]
+    fn chains_are_read_from_a_transcript() {
+        let server = [0, 0, 0, 6, 0, 0, 1, 7, 0, 0];
+        let client = [1, 9, 0, 0, 14, 0, 0, 2, 1, 2, 0, 0, 0, 0, 1, 3, 0, 1, 5];
+        let transcript = [
+            message(254, &[0; 32]),
+            message(2, &[1; 40]),
+            message(CERTIFICATE, &server),
+            message(15, &[2; 70]),
+            message(CERTIFICATE, &client),
+        ]
+        .concat();
+        let (mut chains, wanted) = (Vec::new(), [vec![vec![7]], vec![vec![1, 2], vec![3]]]);
+        // dimpl hashes the transcript again with each message.
+        note_chains(&transcript, &mut chains);
+        note_chains(&transcript, &mut chains);
+        assert_eq!(chains, wanted);
+        for length in 0..transcript.len() {
+            note_chains(&transcript[..length], &mut Vec::new());
+        }
+        for broken in [&client[1..], &client[..18], &[0, 0, 0, 1, 0], &[0]] {
+            assert_eq!(read_chain(broken), None);
+        }
+        assert_eq!(read_chain(&[0, 0, 0, 0]), Some(Vec::new()));
+    }
+}

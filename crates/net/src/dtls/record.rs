@@ -158,3 +158,43 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_counts_once() {
+        let mut window = Window::default();
+        for number in [0, 1, 5, 3, 70, 69, 200] {
+            assert!(!window.has(number), "{number}");
+            window.insert(number);
+            assert!(window.has(number), "{number}");
+        }
+        assert!(!window.has(199));
+        assert!(window.has(136), "too old to tell");
+        assert!(!window.has(137));
+        assert!(!window.has(SEQUENCE_MAX));
+        window.insert(SEQUENCE_MAX);
+        assert!(window.has(200));
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let record = Record {
+            content_type: HANDSHAKE,
+            epoch: 1,
+            sequence: 0x0102_0304_0506,
+            version: [0xFE, 0xFD],
+            body: b"body",
+        };
+        let mut wire = record.with_sequence(record.sequence);
+        wire.extend(record.with_sequence(SEQUENCE_MAX));
+        wire.extend_from_slice(&[22, 0xFE, 0xFD, 0, 0]);
+        let last = Record {
+            sequence: SEQUENCE_MAX,
+            ..record
+        };
+        assert_eq!(Records(&wire).collect::<Vec<_>>(), [record, last]);
+    }
+}

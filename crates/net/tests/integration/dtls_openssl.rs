@@ -326,6 +326,34 @@ fn s_client_cannot_renegotiate() {
     assert!(server.finish().peer.is_some());
 }
 
+/// A session of one device, taken up again by another with its own certificate: nothing of the
+/// first is left.
+///
+/// Requirements: DTL-046, DTL-047
+#[test]
+fn s_client_cannot_resume() {
+    let pki = pki();
+    let server = Server::start(front_with(&pki, |_| {}));
+    let first = Files::new(&pki.idevid("1").expect("device"));
+    let session = first.path("session.pem");
+    let mut arguments = first.arguments();
+    arguments.extend(strings(&["-sess_out", &session]));
+    s_client(server.address, &arguments, "first");
+    assert!(server.finish().peer.is_some());
+
+    let server = Server::start(front_with(&pki, |_| {}));
+    let device = pki.idevid("2").expect("device");
+    let second = Files::new(&device);
+    let mut arguments = second.arguments();
+    if std::path::Path::new(&session).exists() {
+        arguments.extend(strings(&["-sess_in", &session]));
+    }
+    let text = s_client(server.address, &arguments, "second");
+    assert!(!text.contains("Reused"), "{text}");
+    let peer = server.finish().peer.expect("established");
+    assert_eq!(peer.chain[0].der(), device.chain[0].der());
+}
+
 /// A client of ours with `s_server`, which wants a cookie and a certificate.
 fn with_s_server(pki: &Pki, arguments: &[&str], config: &ClientConfig) -> (SessionPeer, String) {
     let files = Files::new(&pki.domain.registrar);
