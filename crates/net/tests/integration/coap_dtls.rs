@@ -8,7 +8,7 @@ use coap::jpy::Jpy;
 use coap::{Code, Config, Request};
 use net::Error;
 use net::coap::CoapClient;
-use net::dtls::{ClientConfig, Suite};
+use net::dtls::{ClientConfig, Suite, Version};
 use testkit::{Impairment, LossyRelay};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -64,6 +64,30 @@ async fn a_client_without_a_certificate_is_seen_as_that() {
         .await
         .expect("an answer");
     assert!(text(&seen).ends_with("[] 0"), "{}", text(&seen));
+    server.stop().await;
+}
+
+/// Requirements: CBR-004, CBR-011
+#[tokio::test]
+async fn both_versions_at_one_port() {
+    let server = Server::start().await;
+    for (version, name) in [(Version::Dtls12, "DTLS 1.2"), (Version::Dtls13, "DTLS 1.3")] {
+        let mut config = ClientConfig::new(Some(device()));
+        config.version = version;
+        let client = server.client_with(&config).await;
+        assert_eq!(client.peer().expect("DTLS").version, name);
+        let seen = client
+            .request(Request::get("peer"))
+            .await
+            .expect("an answer");
+        assert!(text(&seen).contains("[CN=device"), "{}", text(&seen));
+        let posted = client.request(Request::post("echo", TEXT, large())).await;
+        assert_eq!(posted.expect("an answer").payload, large());
+        client.close().await;
+    }
+    server
+        .until("both said that they went", |s| s.peers_closed == 2)
+        .await;
     server.stop().await;
 }
 
