@@ -1,6 +1,8 @@
 //! Vouchers in COSE, as a pledge sees them.
 
-use artifacts::{Envelope, Nonce, SerialNumber, Voucher, VoucherFields, sign_voucher};
+use artifacts::{
+    Envelope, IdevidIssuer, Nonce, SerialNumber, Voucher, VoucherFields, sign_voucher,
+};
 use brski::pledge::{self, Input, Phase, ProximityForm, Step, What};
 use ciborium::Value;
 use pki::{
@@ -43,7 +45,7 @@ fn judged(form: ProximityForm, change: fn(&mut VoucherFields, &Certificate)) -> 
     sim.run_with(&mut device, &mut hook)
 }
 
-/// Requirements: CBR-107, CBR-108, CBR-109, CBR-139, VCB-020, VCB-028, VCB-033, VCB-034
+/// Requirements: CBR-107, CBR-108, CBR-109, CBR-139, VCB-020, VCB-021, VCB-028, VCB-033, VCB-034
 #[test]
 fn the_pledge_believes_the_pin_of_the_form_in_which_it_asked() {
     fn other() -> Certificate {
@@ -121,6 +123,15 @@ fn the_pledge_believes_the_pin_of_the_form_in_which_it_asked() {
             Some("pledge.voucher-nonce"),
             |f, _| {
                 f.nonce = Nonce::from_octets(&[9; 16]);
+            },
+        ),
+        (
+            "a device of another issuer",
+            ProximityForm::PublicKey,
+            Some("pledge.voucher-issuer"),
+            |f, _| {
+                let other = Manufacturer::new("Acme").device("SN-1");
+                f.idevid_issuer = Some(IdevidIssuer::of(&other.chain[0]));
             },
         ),
         (

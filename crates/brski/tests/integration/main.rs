@@ -13,6 +13,7 @@ mod lossy;
 mod masa_refusals;
 mod pledge_failures;
 mod pledge_patience;
+mod published;
 mod registrar_refusals;
 mod sim;
 mod wire;
