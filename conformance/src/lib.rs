@@ -17,6 +17,7 @@ pub mod clock;
 pub mod decode;
 pub mod evidence;
 pub mod expected;
+pub mod fake_masa;
 pub mod forge;
 pub mod http;
 pub mod inspect;

@@ -3,8 +3,14 @@
 pub mod artifact;
 pub mod est;
 pub mod masa;
+pub mod registrar;
 
 use crate::role::Role;
 
 /// Every role that the suite has cases for.
-pub static ROLES: &[&dyn Role] = &[&artifact::ARTIFACT, &masa::MASA, &est::EST];
+pub static ROLES: &[&dyn Role] = &[
+    &artifact::ARTIFACT,
+    &masa::MASA,
+    &est::EST,
+    &registrar::REGISTRAR,
+];

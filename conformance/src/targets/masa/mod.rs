@@ -100,6 +100,9 @@ pub(crate) const DEVICES: &[&str] = &[
     "TLS13",
 ];
 
+/// Those with a clock that can be trusted, so that a voucher of theirs can have an end.
+const CLOCK: &[&str] = &["NONCELESS", "SHORT"];
+
 /// Those that the owner of `domain-ca.pem` has bought: nobody else gets vouchers without a nonce.
 const SOLD: &[&str] = &["AUDIT-NONCELESS", "NONCELESS", "SHORT"];
 
@@ -144,14 +147,15 @@ impl Role for MasaRole {
             now,
         );
         workshop.export("registrar", &registrar)?;
-        let mut devices = String::from("serial,sold-to\n");
+        let mut devices = String::from("serial,sold-to,has-clock\n");
         for device in DEVICES {
             let sold_to = if SOLD.contains(device) {
                 "conformance"
             } else {
                 ""
             };
-            devices.push_str(&format!("{},{sold_to}\n", serial(device)));
+            let clock = CLOCK.contains(device);
+            devices.push_str(&format!("{},{sold_to},{clock}\n", serial(device)));
         }
         workshop.write("devices.csv", devices.as_bytes())?;
         let mut profile = Profile::new(Target::Masa);
@@ -186,7 +190,8 @@ MASA under test like this, with a fresh database:
 1. Trust `manufacturer-ca.pem` as the CA of IDevIDs; the serial number is the subject's serialNumber.
 2. Register an owner `conformance` with the CA `domain-ca.pem`, who may have vouchers without a nonce
    (claim `nonceless`), and the devices of `devices.csv`. Those with `conformance` in the second column
-   were sold to that owner; nobody has bought the others yet.
+   were sold to that owner; nobody has bought the others yet. Those with `true` in the third column
+   have a clock that can be trusted, the others have none.
 3. Do not register `other-domain-ca.pem`: it belongs to somebody whom the MASA does not know.
 4. Vouchers with a nonce are given to whoever asks first (claim `unknown-registrars`), or drop the claim.
 5. Put what devices trust for the signatures of vouchers into `voucher-anchors.pem` beside the profile.
