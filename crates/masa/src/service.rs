@@ -397,6 +397,8 @@ fn summary(request: &Request) -> Value {
         .collect();
     json!({
         "envelope": request.envelope().name(),
+        // COSE has two names, and the old one shows an old registrar.
+        "media_type": request.media_type_of(request.envelope()),
         "nonce": request.nonce(),
         "created_on": content.created_on.and_then(|time| time.format(&Rfc3339).ok()),
         "registrar_chain": chain,

@@ -167,6 +167,10 @@ async fn cose_goes_by_both_names_and_nothing_else_does(masa: Masa) {
     }
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "one voucher under both names");
+    // Who still knows the old name only is seen.
+    let events = masa.timeline(Some("SN-1")).await;
+    let old = |event: &&masa::timeline::Event| event.summary["media_type"] == OLD_COSE_MEDIA_TYPE;
+    assert_eq!(events.iter().filter(old).count(), 2);
     for (content_type, accept, status, code) in [
         ("text/plain", Some(COSE), 415, "masa.media-type"),
         ("application/cose", Some(COSE), 415, "masa.media-type"),

@@ -106,7 +106,7 @@ SN-3,Router,nobody,,,,,
 SN-4,Router,,31.1.2026,,,,
 SN-5,Router,,,xyz,,,
 SN-6,Router,,,,perhaps,,
-SN-7,Router,,,,,cose,
+SN-7,Router,,,,,cose xml,
 SN-8,Router,,,,,,certain
 SN-1,Switch,,,,,,
 SN-9,too few

@@ -253,8 +253,13 @@ async fn formats_follow_accept(masa: Masa) {
         (cms, Some(jws), Ok(jws)),
         (
             cms,
-            Some("application/voucher-cose+cbor"),
+            Some("application/voucher-cms+json;q=0"),
             Err((406, "masa.not-acceptable")),
+        ),
+        (
+            cms,
+            Some("application/voucher+cose"),
+            Ok("application/voucher+cose"),
         ),
         (
             cms,
