@@ -654,3 +654,60 @@ fn a_key_that_was_to_be_encrypted_is_never_sent_bare() {
     assert_eq!(response.code, Code::BAD_REQUEST);
     assert_eq!(response.payload, b"est.decrypt-key-unknown");
 }
+
+/// Requirements: ESC-053, ESC-063
+#[test]
+fn numbers_are_those_of_the_registry_and_of_the_examples() {
+    for (number, name) in [
+        (format::PKCS7_SERVER_GENERATED_KEY, 280),
+        (format::PKCS7_CERTS_ONLY, 281),
+        (format::PKCS8, 284),
+        (format::CSR_ATTRS, 285),
+        (format::PKCS10, 286),
+        (format::PKIX_CERT, 287),
+        (format::MULTIPART_CORE, 62),
+        (format::VOUCHER_COSE, 836),
+    ] {
+        assert_eq!(number, name);
+    }
+    // RFC 9148 appendix B.1.
+    for (octet, number, more) in [(0x0a, 0, true), (0x1a, 1, true), (0x92, 9, false)] {
+        let block = coap::Block::decode(&[octet]).unwrap();
+        assert_eq!(
+            (block.number(), block.more(), block.size()),
+            (number, more, 64)
+        );
+    }
+}
+
+/// Requirements: ESC-034, ESC-059
+#[test]
+fn no_length_in_a_request_leads_astray() {
+    let key = support::key();
+    let good = csr(key.as_ref()).der().to_vec();
+    for at in 0..good.len() {
+        for octet in [0x00, 0x7f, 0x80, 0x84, 0xff] {
+            let mut bad = good.clone();
+            bad[at] = octet;
+            if bad == good {
+                continue;
+            }
+            let response = ask(
+                Operation::SimpleEnroll,
+                &post(Operation::SimpleEnroll, &bad),
+                &Standing::MayEnrol,
+                &policy(&[]),
+                nothing,
+            );
+            assert_eq!(response.code, Code::BAD_REQUEST, "octet {at}: {octet:02x}");
+        }
+        let response = ask(
+            Operation::SimpleEnroll,
+            &post(Operation::SimpleEnroll, &good[..at]),
+            &Standing::MayEnrol,
+            &policy(&[]),
+            nothing,
+        );
+        assert_eq!(response.code, Code::BAD_REQUEST, "cut off at {at}");
+    }
+}

@@ -414,3 +414,32 @@ pub(crate) async fn foreign_clients_come_through_a_stateless_join_proxy() {
     }
     lab.stop().await;
 }
+
+/// Requirements: CBR-009, CBR-030, ESC-057
+pub(crate) async fn whatever_name_and_group_is_asked_for_the_certificate_is_the_same() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    let lab = lab.serving().await;
+    let address = lab.running().coap_addresses()[0];
+    for (arguments, works) in [
+        ("-noservername -cipher ECDHE-ECDSA-AES128-CCM8", true),
+        ("-servername nonsense.example -groups P-256", true),
+        ("-servername localhost -groups X25519:P-256", true),
+        ("-cipher ECDHE-ECDSA-AES128-GCM-SHA256", true),
+        ("-cipher AES128-SHA:DES-CBC3-SHA:PSK-AES128-CCM8", false),
+        ("-cipher aNULL:eNULL", false),
+    ] {
+        let script = format!(
+            "openssl s_client -dtls1_2 -connect {address} {arguments} </dev/null 2>/dev/null \
+             | openssl x509 -outform DER"
+        );
+        let output = tokio::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .await
+            .unwrap();
+        let shown = Certificate::from_der(&output.stdout).ok();
+        assert_eq!(shown, works.then(|| registrar(&lab)), "{arguments}");
+    }
+    lab.stop().await;
+}

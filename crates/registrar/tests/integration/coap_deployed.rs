@@ -213,3 +213,68 @@ pub(crate) async fn the_operator_chooses_the_versions_of_dtls() {
         lab.stop().await;
     }
 }
+
+/// Devices whose keys are of another kind than the registrar's, with records of 512 octets.
+///
+/// Requirements: CBR-015, CBR-024, CBR-066, CBR-067, CBR-111
+pub(crate) async fn devices_with_other_keys_and_small_records_get_their_vouchers() {
+    let lab = Lab::prepare(ALLOW).await;
+    edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    let mut makers = Vec::new();
+    for (vendor, kind) in [
+        ("edward", pki::KeyKind::Ed25519),
+        ("wide", pki::KeyKind::EcdsaP384),
+    ] {
+        let mut options = testkit::PkiOptions::new(testkit::NOW).with_kind(kind);
+        options.masa_url = Some(crate::harness::MASA_HOST.to_owned());
+        let maker = testkit::Pki::new(options).unwrap();
+        let root = maker.manufacturer_root.chain[0].clone();
+        let masa = lab.pki.masa_tls.chain.last().unwrap().clone();
+        let signer = lab.pki.masa_signer.chain.last().unwrap().clone();
+        for (purpose, anchor) in [("idevid", root), ("masa-tls", masa), ("voucher", signer)] {
+            let file = lab.path("anchor.pem");
+            std::fs::write(&file, anchor.to_pem()).unwrap();
+            let file = file.display().to_string();
+            let import = [
+                "trust", "import", &file, "--vendor", vendor, "--use", purpose,
+            ];
+            assert_eq!(lab.run(&import).await, daemon::Outcome::Yes);
+        }
+        makers.push((vendor, maker));
+    }
+    let lab = lab.serving().await;
+    let address = lab.running().coap_addresses()[0];
+    for (vendor, maker) in makers {
+        let identity = maker.idevid(vendor).unwrap();
+        let mut device =
+            crate::harness::Device::new(identity.clone(), vendor, lab.running().device_address());
+        device.envelope = artifacts::Envelope::Cose;
+        let mut config = ClientConfig::small(Some(identity));
+        config.suites = Suite::ALL.to_vec();
+        let client = CoapClient::connect(address, &config, coap::Config::default())
+            .await
+            .unwrap();
+        let body = device.sign(crate::coap_vouchers::small(&lab, &device));
+        let request = Request::post("b/rv", format::VOUCHER_COSE, body);
+        let response = client.request(request).await.unwrap();
+        assert_eq!(
+            voucher(&lab, &response).serial_number.as_str(),
+            vendor,
+            "{}",
+            said(&response)
+        );
+        let get = Request::get("e/crts");
+        let first = client.request(get.clone()).await.unwrap();
+        let again = Request {
+            etags: first.etag.clone().into_iter().collect(),
+            ..get
+        };
+        let response = client.request(again).await.unwrap();
+        assert_eq!(
+            (response.code, response.payload.len(), response.etag),
+            (Code::VALID, 0, first.etag)
+        );
+        client.close().await;
+    }
+    lab.stop().await;
+}
