@@ -10,13 +10,16 @@ use crate::dtls;
 pub const COAP_PORT: u16 = 5683;
 /// Port of CoAP over DTLS.
 pub const COAPS_PORT: u16 = 5684;
-/// Associations at once, all peers together. One takes about a tenth of a megabyte.
+/// Associations at once, all peers together. An idle one takes about 20 KB with DTLS 1.2 and 30 KB
+/// with DTLS 1.3.
 pub const PEERS_MAX: usize = 10_000;
 /// Associations at once with one IPv4 address or one IPv6 /64 network.
 pub const PEERS_PER_ADDRESS_MAX: usize = 1_024;
 /// Associations at once behind one stateless join proxy.
 pub const PEERS_PER_PROXY_MAX: usize = 4_096;
-/// Handshakes at once, all peers together.
+/// Handshakes at once, all peers together; a quarter of them with one IPv4 address, one IPv6 /64
+/// network or one proxy. When there are too many, the oldest gives way to a new one, but not before
+/// [`IDLE_TIME_MIN`].
 pub const HANDSHAKES_MAX: usize = 1_024;
 /// Handshakes begun in a second from one IPv4 address, one IPv6 /64 network or one proxy, on
 /// average.

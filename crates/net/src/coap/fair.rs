@@ -8,6 +8,9 @@ use std::hash::Hash;
 
 /// Bytes that a waiting datagram takes up besides its own.
 const OVERHEAD: usize = 48;
+/// When half of the room is taken, the rest is for peers of which nothing waits yet, and for
+/// datagrams that are no longer than this: more than a link takes at once.
+const LARGE: usize = 2048;
 
 #[derive(Debug)]
 pub(super) struct Fair<K> {
@@ -35,8 +38,13 @@ impl<K: Clone + Eq + Hash> Fair<K> {
         if self.bytes + size > self.bytes_max {
             return false;
         }
+        // A few peers that send large ones cannot keep all others out.
+        let scarce = self.bytes + size > self.bytes_max / 2;
+        if scarce && datagram.len() > LARGE {
+            return false;
+        }
         match self.waiting.get_mut(peer) {
-            Some(queue) if queue.len() >= self.per_peer_max => return false,
+            Some(queue) if scarce || queue.len() >= self.per_peer_max => return false,
             Some(queue) => queue.push_back(datagram.to_vec()),
             None => {
                 let queue = VecDeque::from([datagram.to_vec()]);
@@ -88,6 +96,20 @@ mod tests {
         assert!(fair.is_empty());
         assert_eq!(fair.bytes, 0);
         assert!(fair.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_few_with_large_ones_leave_room_for_the_others() {
+        let mut fair = Fair::new(32, 1 << 20);
+        for _ in 0..32 {
+            for bad in 0..32 {
+                fair.push(&bad, &[0; 60_000]);
+                fair.push(&bad, &[0; 1_000]);
+            }
+        }
+        let taken = (100..400).filter(|good| fair.push(good, &[0; 1_000])).count();
+        assert_eq!(taken, 300);
+        assert!(fair.bytes <= 1 << 20);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::CoapLimits;
 const V6_PREFIX: u32 = 64;
 /// Seconds' worth of handshakes that may be begun at once.
 const BURST_SECONDS: f64 = 2.0;
+/// Of the handshakes at once one network may have one in so many.
+const HANDSHAKES_SHARE: usize = 4;
 /// Networks in the books before those that are at rest are struck out.
 const ROWS_BEFORE_SWEEP: usize = 1024;
 
@@ -28,7 +30,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn of(address: SocketAddr, proxy: bool) -> Self {
-        let network = match address.ip() {
+        let network = match address.ip().to_canonical() {
             // Behind one proxy's address there is one proxy.
             ip if proxy => ip,
             IpAddr::V6(v6) => {
@@ -44,6 +46,8 @@ impl Origin {
 #[derive(Debug)]
 struct Row {
     associations: usize,
+    /// Those of them whose handshake is not done.
+    handshakes: usize,
     /// Handshakes that may be begun now.
     credit: f64,
     at: Moment,
@@ -72,8 +76,17 @@ impl Origins {
         rows.get(&origin).is_some_and(|row| row.associations >= max)
     }
 
-    /// A network whose address is proven begins a handshake.
-    pub(super) fn begin(&self, now: Moment, origin: Origin, limits: &CoapLimits) {
+    /// Whether a network has as many handshakes under way as one network may have: the others
+    /// shall not wait for it.
+    pub(super) fn has_its_share(&self, origin: Origin, limits: &CoapLimits) -> bool {
+        let share = limits.handshakes_max.div_ceil(HANDSHAKES_SHARE);
+        let rows = self.rows();
+        rows.get(&origin).is_some_and(|row| row.handshakes >= share)
+    }
+
+    /// A network whose address is proven made us do what it takes to begin a handshake, whether or
+    /// not there is room for it then.
+    pub(super) fn charge(&self, now: Moment, origin: Origin, limits: &CoapLimits) {
         let mut rows = self.rows();
         if rows.len() >= ROWS_BEFORE_SWEEP && !rows.contains_key(&origin) {
             let full = burst(limits);
@@ -81,12 +94,27 @@ impl Origins {
         }
         let row = rows.entry(origin).or_insert_with(|| Row {
             associations: 0,
+            handshakes: 0,
             credit: burst(limits),
             at: now,
         });
         row.credit = credit(row, now, limits) - 1.0;
         row.at = now;
-        row.associations += 1;
+    }
+
+    /// A network that was charged for it begins a handshake.
+    pub(super) fn begin(&self, origin: Origin) {
+        if let Some(row) = self.rows().get_mut(&origin) {
+            row.associations += 1;
+            row.handshakes += 1;
+        }
+    }
+
+    /// A handshake is done or given up.
+    pub(super) fn finish(&self, origin: Origin) {
+        if let Some(row) = self.rows().get_mut(&origin) {
+            row.handshakes = row.handshakes.saturating_sub(1);
+        }
     }
 
     /// An association ended.
@@ -133,6 +161,7 @@ mod tests {
         assert_ne!(origin("[2001:db8::1]:1"), origin("[2001:db8:0:1::1]:1"));
         assert_eq!(origin("192.0.2.1:1"), origin("192.0.2.1:2"));
         assert_ne!(origin("192.0.2.1:1"), origin("192.0.2.2:1"));
+        assert_eq!(origin("192.0.2.1:1"), origin("[::ffff:192.0.2.1]:1"));
         let address = "192.0.2.1:1".parse().expect("an address");
         assert_ne!(Origin::of(address, true), Origin::of(address, false));
     }
@@ -151,7 +180,8 @@ mod tests {
             let now = Duration::from_secs(now);
             let mut begun = 0;
             while origins.may_begin(now, one, &limits) {
-                origins.begin(now, one, &limits);
+                origins.charge(now, one, &limits);
+                origins.begin(one);
                 begun += 1;
             }
             begun

@@ -147,6 +147,25 @@ impl AsRef<[u8]> for Name {
     }
 }
 
+/// An address as people write it: IPv4 is not told as a part of IPv6.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(IpAddr::V4(v4), address.port()),
+        // With its interface.
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// An address as a socket takes it.
+pub(super) fn on_stack_of(ipv6: bool, address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if ipv6 => {
+            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        }
+        address => address,
+    }
+}
+
 /// What a [`Name`] names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {

@@ -16,8 +16,9 @@ use tracing::{debug, error};
 
 use super::counters::Counters;
 use super::origins::Origins;
-use super::peer::Name;
+use super::peer::{Name, on_stack_of};
 use super::shard::{Asked, Shard, Shared, Speech, Ticket};
+use super::socket::Stack;
 use super::{CoapListener, CoapStatistics, Handler, OpenConfig, socket};
 use crate::Error;
 use crate::dtls::{Front, ServerConfig};
@@ -159,7 +160,7 @@ pub async fn serve(
         let front = front(config.dtls.as_ref(), 0)?;
         server.fronts.push(front.clone());
         for address in &config.listen {
-            let bound = socket::bind(*address, sockets)?;
+            let bound = socket::bind(*address, sockets, Stack::of(&config.listen))?;
             server.addresses.push(local(&bound, *address)?);
             lines.extend(bound.into_iter().map(|socket| Line {
                 socket,
@@ -173,7 +174,7 @@ pub async fn serve(
         // 1280-byte IPv6 MTU (UDP payload + 38 < MTU).
         let front = front(config.dtls.as_ref(), ::coap::jpy::OVERHEAD)?;
         server.fronts.push(front.clone());
-        let bound = socket::bind(address, sockets)?;
+        let bound = socket::bind(address, sockets, Stack::Both)?;
         server.jpy_address = Some(local(&bound, address)?);
         lines.extend(bound.into_iter().map(|socket| Line {
             socket,
@@ -242,7 +243,7 @@ fn open_lines(open: &OpenConfig, lines: &mut Vec<Line>) -> Result<Vec<SocketAddr
     let mut bound = Vec::new();
     let mut unicast = Vec::new();
     for address in &open.listen {
-        let socket = socket::bind_open(*address)?;
+        let socket = socket::bind_open(*address, Stack::of(&open.listen))?;
         bound.push(socket.local_addr().map_err(|source| Error::Bind {
             address: *address,
             source,
@@ -398,7 +399,9 @@ impl Task {
 
     fn write(&mut self) {
         let socket = self.answers_from.as_ref().unwrap_or(&self.socket);
+        let ipv6 = self.shard.local().is_ipv6();
         while let Some((to, datagram)) = self.shard.transmit() {
+            let to = on_stack_of(ipv6, to);
             if let Err(error) = socket.try_send_to(&datagram, to) {
                 // As if it were lost on its way, which the protocols above expect.
                 Counters::add(&self.shared.counters.datagrams_unsent);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::counters::Counters;
 use super::fair::Fair;
 use super::origins::{Origin, Origins};
-use super::peer::{Name, Named};
+use super::peer::{Name, Named, canonical};
 use super::place::{Association, Place, Tenants, block_exponent, push};
 use super::records::{self, Record};
 use super::{CoapLimits, CoapPeer, DtlsPeer};
@@ -70,6 +70,8 @@ pub(super) struct Shard {
     associations: HashMap<u64, Association>,
     /// By the time when they were heard of.
     quiet: BTreeSet<(Moment, u64)>,
+    /// Those whose handshake is not done, by the time when it was begun.
+    unfinished: BTreeSet<(Moment, u64)>,
     timers: BTreeSet<(Moment, u64)>,
     waiting: Fair<Place>,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -99,6 +101,7 @@ impl Shard {
             tenants: HashMap::new(),
             associations: HashMap::new(),
             quiet: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             timers: BTreeSet::new(),
             waiting,
             out: VecDeque::new(),
@@ -106,6 +109,10 @@ impl Shard {
             answering: 0,
             admitted: 0,
         }
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// A datagram arrived. The answer is whether it cost as much as many others: whether a
@@ -243,7 +250,8 @@ impl Shard {
         };
         let origin = Origin::of(place.address, place.header.is_some());
         let limits = &self.shared.limits;
-        let full = counters.handshakes.load(Ordering::Relaxed) >= limits.handshakes_max;
+        let full = counters.handshakes.load(Ordering::Relaxed) >= limits.handshakes_max
+            && self.stuck(now, None).is_none();
         if full || !self.shared.origins.may_begin(now, origin, limits) {
             // It comes again when it is not answered.
             Counters::add(&counters.handshakes_refused);
@@ -263,7 +271,9 @@ impl Shard {
             }
             Hello::Accept(session) => session,
         };
-        // From here on the address is proven.
+        // From here on the address is proven. What it cost to come here is counted also if there is
+        // no room: who is refused may not make us do it again and again.
+        self.shared.origins.charge(now, origin, &self.shared.limits);
         if !self.make_room(now, origin) {
             Counters::add(&self.shared.counters.handshakes_refused);
             return;
@@ -279,7 +289,13 @@ impl Shard {
         if shared.origins.is_full(origin, limits) && !self.evict(now, Some(origin)) {
             return false;
         }
-        if !Counters::take(&counters.handshakes, limits.handshakes_max) {
+        if shared.origins.has_its_share(origin, limits) && !self.give_up(now, Some(origin)) {
+            return false;
+        }
+        let taken = Counters::take(&counters.handshakes, limits.handshakes_max)
+            || (self.give_up(now, None)
+                && Counters::take(&counters.handshakes, limits.handshakes_max));
+        if !taken {
             return false;
         }
         if Counters::take(&counters.peers, limits.peers_max)
@@ -291,6 +307,32 @@ impl Shard {
         false
     }
 
+    /// The handshake that was begun first, if it takes longer than it should.
+    fn stuck(&self, now: Moment, of: Option<Origin>) -> Option<u64> {
+        let time = self.shared.limits.idle_time_min;
+        self.unfinished
+            .iter()
+            .take_while(|(begun, _)| *begun + time <= now)
+            .map(|(_, id)| *id)
+            .find(|id| {
+                of.is_none_or(|origin| {
+                    let association = self.associations.get(id);
+                    association.is_some_and(|association| association.origin == origin)
+                })
+            })
+    }
+
+    /// Ends such a handshake, so that another one can be begun: whoever does not go on with his
+    /// keeps nobody out.
+    fn give_up(&mut self, now: Moment, of: Option<Origin>) -> bool {
+        let Some(id) = self.stuck(now, of) else {
+            return false;
+        };
+        Counters::add(&self.shared.counters.handshakes_late);
+        self.dismiss(now, id);
+        true
+    }
+
     /// Ends the association that is idle longest, if one is idle for long enough.
     fn evict(&mut self, now: Moment, of: Option<Origin>) -> bool {
         let idle = self.shared.limits.idle_time_min;
@@ -298,15 +340,15 @@ impl Shard {
             .quiet
             .iter()
             .take_while(|(heard, _)| *heard + idle <= now)
+            .filter_map(|(_, id)| Some((*id, self.associations.get(id)?)))
+            // Others' associations and handshakes are none of those that are tried.
+            .filter(|(_, association)| {
+                association.peer.is_some()
+                    && of.is_none_or(|origin| origin == association.origin)
+            })
             .take(EVICTION_TRIES)
-            .map(|(_, id)| *id)
-            .find(|id| {
-                self.associations.get(id).is_some_and(|association| {
-                    association.peer.is_some()
-                        && association.open == 0
-                        && of.is_none_or(|origin| origin == association.origin)
-                })
-            });
+            .find(|(_, association)| association.open == 0)
+            .map(|(id, _)| id);
         let Some(id) = longest else {
             return false;
         };
@@ -325,7 +367,7 @@ impl Shard {
     ) {
         let id = session.id();
         self.admitted += 1;
-        self.shared.origins.begin(now, origin, &self.shared.limits);
+        self.shared.origins.begin(origin);
         Counters::add(&self.shared.counters.handshakes_begun);
         self.associations.insert(
             id,
@@ -342,6 +384,7 @@ impl Shard {
             },
         );
         self.quiet.insert((now, id));
+        self.unfinished.insert((now, id));
         let before = self.tenants.get(&place).copied();
         let gone = match before {
             None => {
@@ -437,7 +480,7 @@ impl Shard {
         };
         let session = Arc::new(DtlsPeer::of(shown, id));
         association.peer = Some(Arc::new(CoapPeer {
-            address: association.place.address,
+            address: canonical(association.place.address),
             proxied: association.place.header.clone(),
             session: Some(session),
             via: Via::Secured,
@@ -452,6 +495,8 @@ impl Shard {
         let counters = &self.shared.counters;
         Counters::add(&counters.handshakes_completed);
         Counters::give_back(&counters.handshakes);
+        self.shared.origins.finish(association.origin);
+        self.unfinished.remove(&(association.begun, id));
         let Some(tenants) = self.tenants.get_mut(&association.place) else {
             return;
         };
@@ -483,6 +528,8 @@ impl Shard {
         Counters::give_back(&shared.counters.peers);
         if association.peer.is_none() {
             Counters::give_back(&shared.counters.handshakes);
+            shared.origins.finish(association.origin);
+            self.unfinished.remove(&(association.begun, id));
         }
         self.quiet.remove(&(association.heard, id));
         if let Some(timer) = association.timer {

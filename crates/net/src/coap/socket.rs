@@ -14,22 +14,46 @@ const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// The longest datagram there is.
 pub(super) const DATAGRAM_MAX: usize = 65_535;
 
+/// What an IPv6 socket takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stack {
+    /// IPv6 only.
+    One,
+    /// IPv4 too, where it is bound to all addresses.
+    Both,
+}
+
+impl Stack {
+    /// IPv4 has addresses of its own, or none.
+    pub(super) fn of(addresses: &[SocketAddr]) -> Self {
+        if addresses.iter().any(SocketAddr::is_ipv4) {
+            Self::One
+        } else {
+            Self::Both
+        }
+    }
+}
+
 /// Binds `count` sockets to one address; the system spreads peers over them, and a peer stays with
 /// its socket.
-pub(super) fn bind(address: SocketAddr, count: usize) -> Result<Vec<UdpSocket>, Error> {
+pub(super) fn bind(
+    address: SocketAddr,
+    count: usize,
+    stack: Stack,
+) -> Result<Vec<UdpSocket>, Error> {
     let refuse = |source| Error::Bind { address, source };
     let count = count.max(1);
-    let first = one(address, count > 1).map_err(refuse)?;
+    let first = one(address, count > 1, stack).map_err(refuse)?;
     let same = first.local_addr().map_err(refuse)?;
     let mut sockets = vec![first];
     for _ in 1..count {
-        sockets.push(one(same, true).map_err(refuse)?);
+        sockets.push(one(same, true, stack).map_err(refuse)?);
     }
     Ok(sockets)
 }
 
-fn one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
-    let socket = new(address)?;
+fn one(address: SocketAddr, shared: bool, stack: Stack) -> io::Result<UdpSocket> {
+    let socket = new(address, stack)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
@@ -37,15 +61,14 @@ fn one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn new(address: SocketAddr) -> io::Result<Socket> {
+fn new(address: SocketAddr, stack: Stack) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM.nonblocking(),
         Some(Protocol::UDP),
     )?;
     if address.is_ipv6() {
-        // A listener for IPv4 has an address of its own.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(stack == Stack::One)?;
     }
     // The usual size does as well when the system gives no more.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
@@ -54,9 +77,9 @@ fn new(address: SocketAddr) -> io::Result<Socket> {
 
 /// A socket for what is sent in the clear to an address of this host. It shares its port with the
 /// sockets of multicast groups, and does not get what is sent to those.
-pub(super) fn bind_open(address: SocketAddr) -> Result<UdpSocket, Error> {
+pub(super) fn bind_open(address: SocketAddr, stack: Stack) -> Result<UdpSocket, Error> {
     let open = || {
-        let socket = new(address)?;
+        let socket = new(address, stack)?;
         share_with_groups(&socket, address.ip())?;
         socket.bind(&address.into())?;
         UdpSocket::from_std(socket.into())
@@ -79,7 +102,7 @@ pub(super) fn bind_group(
         IpAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(v6, port, 0, index)),
     };
     let join = || {
-        let socket = new(address)?;
+        let socket = new(address, Stack::One)?;
         share_with_groups(&socket, group)?;
         // Bound to the group, it gets nothing that goes elsewhere.
         socket.bind(&address.into())?;
@@ -112,7 +135,7 @@ pub(super) fn towards_group(
         v6.set_scope_id(index);
     }
     let bind = || {
-        let socket = new(any)?;
+        let socket = new(any, Stack::One)?;
         match (group, index) {
             (SocketAddr::V6(_), Some(index)) => socket.set_multicast_if_v6(index)?,
             (SocketAddr::V4(_), Some(index)) => {
@@ -140,7 +163,7 @@ pub(super) async fn connected(to: SocketAddr) -> Result<UdpSocket, Error> {
         SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
     };
     let bind = || {
-        let socket = new(any)?;
+        let socket = new(any, Stack::One)?;
         socket.bind(&any.into())?;
         UdpSocket::from_std(socket.into())
     };

@@ -162,6 +162,31 @@ async fn a_server_that_stops_says_so() {
 }
 
 #[tokio::test]
+async fn one_address_takes_ipv4_and_ipv6() {
+    let all = SocketAddr::from(([0_u16; 8], 0));
+    let server = Server::with(|config| {
+        config.listen = vec![all];
+        config.open.get_or_insert_default().listen = vec![all];
+    })
+    .await;
+    let config = ClientConfig::new(Some(device()));
+    for ip in ["127.0.0.1", "::1"] {
+        let at = |port| SocketAddr::new(ip.parse().expect("an address"), port);
+        let to = at(server.address().port());
+        let secured = CoapClient::connect(to, &config, Config::default()).await;
+        let open = CoapClient::open(at(server.open_address().port()), Config::default()).await;
+        for client in [secured.expect("a handshake"), open.expect("a socket")] {
+            let from = client.request(Request::get("from")).await;
+            assert_eq!(
+                text(&from.expect("an answer")),
+                SocketAddr::new(to.ip(), client.local_address().port()).to_string()
+            );
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn several_sockets_share_the_peers() {
     let server = Server::with(|config| config.sockets = 4).await;
     let mut clients = Vec::new();

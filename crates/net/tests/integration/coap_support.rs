@@ -137,6 +137,7 @@ async fn answer(counter: Arc<AtomicUsize>, peer: Arc<CoapPeer>, request: Request
             Response::content(Code::CONTENT, LINKS, "</peer>,</large>;sz=5000")
         }
         (Code::GET, "peer") => Response::content(Code::CONTENT, TEXT, describe(&peer)),
+        (Code::GET, "from") => Response::content(Code::CONTENT, TEXT, peer.address.to_string()),
         (Code::GET, "large") => Response::content(Code::CONTENT, TEXT, large()),
         (Code::GET, "slow") => {
             tokio::time::sleep(Duration::from_millis(2_500)).await;

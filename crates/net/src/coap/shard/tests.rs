@@ -11,6 +11,8 @@ use super::*;
 use crate::coap::CoapStatistics;
 use crate::dtls::{ClientConfig, ServerConfig, Version};
 
+mod schedule;
+
 const VERSIONS: [Version; 2] = [Version::Dtls12, Version::Dtls13];
 
 /// What a client of a test is to the shard: its address, and its header if there is a proxy.
@@ -494,6 +496,66 @@ fn handshakes_have_limits() {
     assert_eq!(world.statistics().handshakes_late, 3);
     assert!(world.shard.associations.is_empty() && world.shard.tenants.is_empty());
     world.establish([seat(1)]);
+}
+
+#[test]
+fn one_network_cannot_take_all_handshakes() {
+    let mut world = World::new(|limits| limits.handshakes_max = 8);
+    let mut begin = |world: &mut World, from: &Seat| {
+        let begun = world.hello_with_cookie(from);
+        world.throw(from, &begun);
+        world.shard.work(world.now, usize::MAX);
+        while world.shard.transmit().is_some() {}
+        world.statistics().handshakes_now
+    };
+    assert_eq!([0, 1, 2, 3].map(|number| begin(&mut world, &seat(number))), [1, 2, 2, 2]);
+    world.establish([(forged(1), None)]);
+
+    // Others who do not go on either fill the rest. After a while the oldest gives way.
+    for number in 2..8 {
+        begin(&mut world, &(forged(number), None));
+    }
+    let honest = (forged(9), None);
+    world.seat(&honest);
+    world.settle();
+    assert!(!world.client(&honest).established());
+    world.now += Duration::from_secs(5);
+    world.establish([honest]);
+    // The share of the first network too.
+    let before = world.statistics().handshakes_now;
+    world.establish([seat(4)]);
+    assert_eq!(world.statistics().handshakes_now, before - 1);
+    assert_eq!(world.statistics().handshakes_late, 2);
+    world.later(Duration::from_secs(60));
+    assert_eq!(world.statistics().handshakes_now, 0);
+    assert!(world.shard.unfinished.is_empty());
+}
+
+#[test]
+fn who_is_refused_for_lack_of_room_has_used_up_a_try() {
+    let mut world = World::new(|limits| {
+        limits.peers_per_address_max = 1;
+        limits.handshakes_per_second_max = 2;
+    });
+    world.establish([seat(1)]);
+    for number in 2..5 {
+        let begun = world.hello_with_cookie(&seat(number));
+        world.throw(&seat(number), &begun);
+    }
+    let before = world.statistics();
+    let hello = world.hello();
+    world.throw(&seat(5), &hello);
+    assert_eq!(world.statistics().cookies_sent, before.cookies_sent);
+}
+
+#[test]
+fn a_full_network_makes_room_among_many_idle_ones() {
+    let mut world = World::new(|limits| limits.peers_per_address_max = 2);
+    world.establish((1..=u32::try_from(EVICTION_TRIES).expect("small") + 2).map(|n| (forged(n), None)));
+    world.establish([seat(0), seat(1)]);
+    world.now += Duration::from_secs(5);
+    world.establish([seat(2)]);
+    assert_eq!(world.statistics().peers_evicted, 1);
 }
 
 #[test]
