@@ -147,6 +147,8 @@ pub struct Endpoint<P> {
     statistics: Statistics,
     /// Bytes of bodies that are kept, all peers together.
     held: usize,
+    /// Answers to multicast that wait for their time.
+    delayed: usize,
     next: u64,
     tokens: u32,
 }
@@ -173,6 +175,7 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
             timers: Timers::default(),
             statistics: Statistics::default(),
             held: 0,
+            delayed: 0,
             next: 0,
             tokens,
         }
@@ -234,7 +237,10 @@ impl<P: Clone + Eq + std::hash::Hash + AsRef<[u8]>> Endpoint<P> {
                 Timer::Retransmit { peer, id, round } => self.retransmit(now, &peer, id, round),
                 Timer::Acknowledge(exchange) => self.acknowledge_late(&exchange),
                 Timer::Call { handle, round } => self.overdue(now, handle, round),
-                Timer::Send(transmit) => self.send(&transmit.peer, transmit.datagram),
+                Timer::Send(transmit) => {
+                    self.delayed = self.delayed.saturating_sub(1);
+                    self.send(&transmit.peer, transmit.datagram);
+                }
                 Timer::Sweep(peer) => self.sweep(now, &peer),
             }
         }

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 
 use super::{
     Endpoint, Event, Exchange, Moment, Via, key,
-    peer::{Assembly, Seen, Served, Subject},
+    peer::{Assembly, PeerState, Seen, Served, Subject},
     timers::Timer,
 };
 use crate::{Block, Code, Kind, Message, Request, Response, Token, option};
@@ -16,6 +16,13 @@ const METHOD_DETAIL_MAX: u8 = 7;
 /// An answer in the clear may be this many times as large as what it answers
 /// ([RFC 9175 §2.4](https://www.rfc-editor.org/rfc/rfc9175.html#section-2.4)).
 const AMPLIFICATION_MAX: usize = 3;
+/// Answers to multicast that wait for their time. A question may come from a forged address, so
+/// there are no more of them than a link with many curious nodes needs.
+const DELAYED_MAX: usize = 256;
+/// When three quarters of the room for bodies is taken, so much is for each peer in the rest: more
+/// than a voucher request or a certificate request has, so that a few peers that begin large bodies
+/// and do not end them keep nobody out.
+const SMALL_BODIES: usize = 4096;
 /// Bytes of an ETag that we make.
 const ETAG_LENGTH: usize = 4;
 /// Seconds after which to come back when we hold too much.
@@ -257,7 +264,10 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
             self.drop_assembly(serving, message);
             return Assembled::Whole(payload.to_vec());
         }
-        if self.held.saturating_add(payload.len()) > self.config.held_max {
+        let held = self.held.saturating_add(payload.len());
+        let of_peer = self.peers.get(&serving.peer).map_or(0, PeerState::held);
+        let scarce = held > self.config.held_max / 4 * 3;
+        if held > self.config.held_max || (scarce && of_peer + payload.len() > SMALL_BODIES) {
             return Assembled::Reply(
                 Response {
                     max_age: Some(RETRY_AFTER),
@@ -467,11 +477,13 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
             (Via::Multicast, _) => {
                 // COA-038: Multicast responses are delayed randomly within Leisure (default 5 s) and
                 // errors are suppressed.
-                if message.code.is_success() && !message.payload.is_empty() {
+                let room = self.delayed < DELAYED_MAX;
+                if message.code.is_success() && !message.payload.is_empty() && room {
                     message.id = self.random.id();
                     let delay = self.config.leisure.mul_f64(self.random.fraction());
                     if let Ok(datagram) = message.encode() {
                         let transmit = super::Transmit { peer, datagram };
+                        self.delayed += 1;
                         self.timers.set(now + delay, Timer::Send(transmit));
                     }
                 }

@@ -672,6 +672,60 @@ fn answers_to_multicast_are_spread_and_errors_left_out() {
     }
 }
 
+#[test]
+fn a_flood_of_multicast_questions_fills_no_queue() {
+    let mut world = World::new(Config::default());
+    let ask = |world: &mut World, number: u16| {
+        let request = message(Kind::NonConfirmable, Code::GET, number, &[1]);
+        let [high, low] = number.to_be_bytes();
+        world.say_as(
+            [10, 9, high, low],
+            Via::Multicast,
+            &request.encode().unwrap(),
+        );
+        let (exchange, _) = world.asked().unwrap();
+        let response = Response::content(Code::CONTENT, 40, vec![b'x'; 200]);
+        world.endpoint.respond(world.now, exchange, response);
+    };
+    for number in 0..2_000 {
+        ask(&mut world, number);
+    }
+    assert_eq!(world.later(5 * SECOND).len(), 256);
+    ask(&mut world, 1);
+    assert_eq!(world.later(5 * SECOND).len(), 1, "there is room again");
+}
+
+#[test]
+fn large_bodies_that_do_not_end_leave_room_for_small_ones() {
+    let mut world = World::new(Config {
+        held_max: 400_000,
+        ..Config::default()
+    });
+    // Ten peers take as much as each is given.
+    for peer in 0..10 {
+        for number in 0..60_u16 {
+            let request = block1(number, u32::from(number), true, 6, &[1; 1024]);
+            world.say_as([1, 1, 1, peer], Via::Secured, &request.encode().unwrap());
+        }
+    }
+    assert!(
+        world.endpoint.held() >= 300_000,
+        "{}",
+        world.endpoint.held()
+    );
+    // Twenty others have voucher requests of 2 KB.
+    for peer in 0..20 {
+        for number in 0..2 {
+            let request = block1(number, u32::from(number), number < 1, 6, &[2; 1024]);
+            let peer = [2, 2, 2, peer];
+            let heard = world.say_as(peer, Via::Secured, &request.encode().unwrap());
+            assert!(heard.iter().all(|heard| heard.code == Code::CONTINUE));
+        }
+        assert_eq!(world.asked().unwrap().1.payload.len(), 2048);
+    }
+    assert!(world.endpoint.held() <= 400_000);
+}
+
 /// Requirements: COA-039, COA-040
 #[test]
 fn a_new_session_is_another_peer() {
