@@ -99,7 +99,13 @@ impl Fates {
                 *byte ^= 1 << (at % 8);
             }
         }
-        let after = |late: f64| if late < reorder { delay } else { Duration::ZERO };
+        let after = |late: f64| {
+            if late < reorder {
+                delay
+            } else {
+                Duration::ZERO
+            }
+        };
         let mut arrivals = vec![(after(first_late), datagram.clone())];
         if twice < duplicate {
             arrivals.push((after(second_late), datagram));
@@ -391,9 +397,15 @@ mod tests {
         };
         let arrived: Vec<_> = all.iter().filter(|arrivals| !arrivals.is_empty()).collect();
         share(all.len() - arrived.len(), all.len(), link.loss);
-        let twice = arrived.iter().filter(|arrivals| arrivals.len() == 2).count();
+        let twice = arrived
+            .iter()
+            .filter(|arrivals| arrivals.len() == 2)
+            .count();
         share(twice, arrived.len(), link.duplicate);
-        let copies: Vec<_> = arrived.iter().flat_map(|arrivals| arrivals.iter()).collect();
+        let copies: Vec<_> = arrived
+            .iter()
+            .flat_map(|arrivals| arrivals.iter())
+            .collect();
         let late = copies.iter().filter(|(after, _)| !after.is_zero()).count();
         share(late, copies.len(), link.reorder);
         let broken = copies

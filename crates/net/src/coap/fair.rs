@@ -107,7 +107,9 @@ mod tests {
                 fair.push(&bad, &[0; 1_000]);
             }
         }
-        let taken = (100..400).filter(|good| fair.push(good, &[0; 1_000])).count();
+        let taken = (100..400)
+            .filter(|good| fair.push(good, &[0; 1_000]))
+            .count();
         assert_eq!(taken, 300);
         assert!(fair.bytes <= 1 << 20);
     }

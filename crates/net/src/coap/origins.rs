@@ -206,7 +206,9 @@ mod tests {
         for number in 0..5_000_u32 {
             let address = SocketAddr::new(IpAddr::V4(number.into()), 1);
             let now = Duration::from_secs(u64::from(number));
-            origins.begin(now, Origin::of(address, false), &limits);
+            origins.charge(now, Origin::of(address, false), &limits);
+            origins.begin(Origin::of(address, false));
+            origins.finish(Origin::of(address, false));
             origins.end(Origin::of(address, false));
         }
         assert!(origins.len() <= ROWS_BEFORE_SWEEP, "{}", origins.len());

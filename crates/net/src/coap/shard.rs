@@ -343,8 +343,7 @@ impl Shard {
             .filter_map(|(_, id)| Some((*id, self.associations.get(id)?)))
             // Others' associations and handshakes are none of those that are tried.
             .filter(|(_, association)| {
-                association.peer.is_some()
-                    && of.is_none_or(|origin| origin == association.origin)
+                association.peer.is_some() && of.is_none_or(|origin| origin == association.origin)
             })
             .take(EVICTION_TRIES)
             .find(|(_, association)| association.open == 0)

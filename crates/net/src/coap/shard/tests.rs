@@ -508,7 +508,10 @@ fn one_network_cannot_take_all_handshakes() {
         while world.shard.transmit().is_some() {}
         world.statistics().handshakes_now
     };
-    assert_eq!([0, 1, 2, 3].map(|number| begin(&mut world, &seat(number))), [1, 2, 2, 2]);
+    assert_eq!(
+        [0, 1, 2, 3].map(|number| begin(&mut world, &seat(number))),
+        [1, 2, 2, 2]
+    );
     world.establish([(forged(1), None)]);
 
     // Others who do not go on either fill the rest. After a while the oldest gives way.
@@ -551,7 +554,9 @@ fn who_is_refused_for_lack_of_room_has_used_up_a_try() {
 #[test]
 fn a_full_network_makes_room_among_many_idle_ones() {
     let mut world = World::new(|limits| limits.peers_per_address_max = 2);
-    world.establish((1..=u32::try_from(EVICTION_TRIES).expect("small") + 2).map(|n| (forged(n), None)));
+    world.establish(
+        (1..=u32::try_from(EVICTION_TRIES).expect("small") + 2).map(|n| (forged(n), None)),
+    );
     world.establish([seat(0), seat(1)]);
     world.now += Duration::from_secs(5);
     world.establish([seat(2)]);
