@@ -21,7 +21,7 @@ mod transport;
 
 pub use discovery::{ALL_COAP_NODES, discover, join_ports};
 pub use est::EstClient;
-pub use renew::{Generated, generate, renew};
+pub use renew::{Generated, generate, renew, renew_with};
 pub use transport::{NetTransport, Peer, Transport};
 
 use std::{net::SocketAddr, time::Duration};

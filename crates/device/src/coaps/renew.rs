@@ -38,8 +38,16 @@ pub struct Generated {
 /// If the device is not enrolled, the registrar is not the domain's, what it issued may not be
 /// used, or the device's own surroundings fail.
 pub async fn renew(config: &Config) -> Result<Renewal, Error> {
+    renew_with(config, NetTransport::default()).await
+}
+
+/// The same over a transport of the caller's.
+///
+/// # Errors
+/// As [`renew`].
+pub async fn renew_with<T: Transport>(config: &Config, transport: T) -> Result<Renewal, Error> {
     let mut device = Device::open(config)?;
-    let mut client = device.connect(NetTransport::default()).await?;
+    let mut client = device.connect(transport).await?;
     let generation = device.stored.key_generation;
     let previous = device
         .current
@@ -62,9 +70,8 @@ pub async fn renew(config: &Config) -> Result<Renewal, Error> {
             refusal: Some(refusal(&response)),
         });
     }
-    let judge = |trust: &DomainTrust, at| {
-        EstClient::<NetTransport>::judge(&response, key.public_key(), trust, at)
-    };
+    let judge =
+        |trust: &DomainTrust, at| EstClient::<T>::judge(&response, key.public_key(), trust, at);
     let at = device.at();
     let (mut bag, mut trust) = (device.bag()?, device.trust()?);
     let mut done = judge(&trust, at);

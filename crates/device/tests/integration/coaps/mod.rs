@@ -1,4 +1,6 @@
 //! The device over CoAPs.
 
 mod fake;
+mod real;
+mod renewal;
 mod steps;
