@@ -260,6 +260,7 @@ fn codes_in(text: &str) -> BTreeSet<String> {
         "pledge",
         "policy",
         "profile",
+        "proxy",
         "registrar",
         "request",
         "restconf",

@@ -9,7 +9,7 @@ use daemon::config::Flags;
 use daemon::{Format, Outcome};
 
 use crate::target::{Place, Service};
-use crate::{Config, Error, InitOptions, link};
+use crate::{Config, Error, InitOptions, link, probe};
 
 /// `usher proxy`: the join proxy.
 #[derive(Debug, Args)]
@@ -191,8 +191,11 @@ async fn registrar(doctor: &mut Doctor, service: Service, place: &Place) {
         return;
     };
     if service != Service::Https {
-        // Nothing answers over UDP that has not been asked in DTLS.
-        doctor.pass(name, format!("{address} (not asked: UDP)"));
+        doctor.result(
+            name,
+            probe::ask(service, address, WAIT).await,
+            "is the registrar running, is this its port, and does the firewall let UDP back?",
+        );
         return;
     }
     let connecting = tokio::net::TcpStream::connect(address);

@@ -81,6 +81,8 @@ pub enum Mode {
 pub enum Finder {
     /// By questions for `/.well-known/core` to a multicast group.
     Coap,
+    /// By multicast DNS, on the links of `interfaces`.
+    Mdns,
 }
 
 /// The `[registrar]` section. A place is `HOST:PORT`, `[ADDRESS]:PORT` or a URI.
@@ -151,6 +153,8 @@ pub struct DiscoveryConfig {
     pub coap: bool,
     /// The port of those; another than 5683 is of use in trials only.
     pub coap_port: u16,
+    /// Whether questions by multicast DNS are answered, on interfaces.
+    pub mdns: bool,
     /// Whether `rt=brski.jp` is answered, which pledges of drafts before June 2026 ask for.
     pub legacy: bool,
 }
@@ -160,6 +164,7 @@ impl Default for DiscoveryConfig {
         Self {
             coap: true,
             coap_port: 5683,
+            mdns: true,
             legacy: false,
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use crate::PledgesConfig;
 
 /// Where Linux lists the IPv6 addresses of its interfaces.
-const ADDRESSES: &str = "/proc/net/if_inet6";
+const ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
 /// Scope of a link-local address in that list.
 const SCOPE_LINK: u8 = 0x20;
 /// Marks of an address that cannot be used (yet): a duplicate, or still being looked for.
@@ -62,6 +62,18 @@ pub(crate) fn present(config: &PledgesConfig) -> Vec<Link> {
         only_local: false,
     }));
     links
+}
+
+/// The index of an interface that has an IPv6 address.
+pub(crate) fn index_of(name: &str) -> Option<u32> {
+    let list = std::fs::read_to_string(ADDRESSES).unwrap_or_default();
+    list.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let index = fields.nth(1)?;
+        (fields.next_back() == Some(name))
+            .then(|| u32::from_str_radix(index, 16).ok())
+            .flatten()
+    })
 }
 
 /// Finds `fe80…0001 02 40 20 80 eth0`: address, index, prefix, scope, flags, name.

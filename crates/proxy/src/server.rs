@@ -15,11 +15,11 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::circuit::Circuit;
 use crate::counters::Counters;
 use crate::link::{self, Link};
-use crate::relay::{Gate, GateLimits, Limiter, Moment, Refusal, is_link_local};
+use crate::relay::{Gate, GateLimits, Limiter, Moment, Refusal, Table, is_link_local};
 use crate::target::Service;
 use crate::targets::{Search, Targets};
-use crate::udp::{Joint, Upstream, serve_stateful};
-use crate::{Config, Error, Mode, announce};
+use crate::udp::{Joint, Leg, Upstream, end_flows, serve_stateful};
+use crate::{Config, Error, Mode, announce, icmp, mdns};
 
 /// How often interfaces are looked at: they come and go.
 const LINKS_PERIOD: Duration = Duration::from_secs(2);
@@ -68,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) counters: Counters,
     start: tokio::time::Instant,
+    flows: Mutex<Table<Leg>>,
     ports: Mutex<BTreeMap<Key, Active>>,
 }
 
@@ -76,12 +77,26 @@ impl Shared {
         self.start.elapsed()
     }
 
-    pub(crate) fn instant(&self, at: Moment) -> tokio::time::Instant {
-        self.start + at
+    /// The flows of all stateful join ports: the limits are those of a link, not of a registrar.
+    pub(crate) fn flows(&self) -> MutexGuard<'_, Table<Leg>> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<Key, Active>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ports of one link.
+    pub(crate) fn ports_at(&self, link: &Link) -> mdns::Ports {
+        let mut ports = mdns::Ports::default();
+        for (key, active) in self.ports().iter().filter(|(key, _)| key.link == *link) {
+            let list = match key.way {
+                Way::Circuit => &mut ports.tcp,
+                Way::Stateless | Way::Stateful => &mut ports.udp,
+            };
+            list.push(active.address.port());
+        }
+        ports
     }
 
     /// The UDP ports of one link.
@@ -99,6 +114,7 @@ pub(crate) struct LinkState {
     pub(crate) link: Link,
     pub(crate) number: u32,
     limiter: Mutex<Limiter>,
+    icmp: Option<icmp::Sender>,
     gate: Mutex<Gate>,
 }
 
@@ -112,7 +128,12 @@ impl Link {
 impl LinkState {
     fn new(link: Link, number: u32, shared: &Shared) -> Self {
         let limits = &shared.config.limits;
+        let icmp = match link.address {
+            IpAddr::V6(address) => icmp::Sender::new(address, link.scope),
+            IpAddr::V4(_) => None,
+        };
         Self {
+            icmp,
             link,
             number,
             limiter: Mutex::new(Limiter::new(limits.rates(), shared.now())),
@@ -133,6 +154,13 @@ impl LinkState {
             Ok(())
         } else {
             Err(Refusal::NotLinkLocal)
+        }
+    }
+
+    /// Tells a pledge that what it sent to this port of ours did not arrive.
+    pub(crate) fn tell(&self, code: icmp::Code, port: u16, pledge: SocketAddr) {
+        if let Some(sender) = &self.icmp {
+            sender.send(code, port, pledge);
         }
     }
 
@@ -200,6 +228,7 @@ pub struct Running {
     discovery: Arc<Mutex<Vec<SocketAddr>>>,
     supervisor: JoinHandle<()>,
     _search: Task,
+    _flows: Task,
 }
 
 impl std::fmt::Debug for Running {
@@ -225,6 +254,7 @@ pub async fn serve(config: Config) -> Result<Running, Error> {
     let shared = Arc::new(Shared {
         counters: Counters::new(&metrics),
         start: tokio::time::Instant::now(),
+        flows: Mutex::new(Table::new(config.limits.states())),
         ports: Mutex::default(),
         config,
     });
@@ -237,6 +267,7 @@ pub async fn serve(config: Config) -> Result<Running, Error> {
         links: BTreeMap::new(),
         upstreams: BTreeMap::new(),
         announcing: BTreeMap::new(),
+        responding: BTreeMap::new(),
         discovery: Arc::clone(&discovery),
         numbers: AtomicU32::new(0),
     };
@@ -269,6 +300,7 @@ pub async fn serve(config: Config) -> Result<Running, Error> {
     Ok(Running {
         supervisor: tokio::spawn(supervisor.run()),
         _search: Task::spawn(search.run()),
+        _flows: Task::spawn(end_flows(Arc::clone(&shared))),
         shared,
         targets,
         shutdown,
@@ -357,6 +389,7 @@ struct Supervisor {
     links: BTreeMap<Link, Arc<LinkState>>,
     upstreams: BTreeMap<SocketAddr, (Arc<Upstream>, Task)>,
     announcing: BTreeMap<Link, Announcing>,
+    responding: BTreeMap<Link, Task>,
     discovery: Arc<Mutex<Vec<SocketAddr>>>,
     numbers: AtomicU32,
 }
@@ -427,6 +460,7 @@ impl Supervisor {
                 }
             }
         }
+        self.respond(&present);
         self.announce(&present, strict).await
     }
 
@@ -515,6 +549,29 @@ impl Supervisor {
         self.upstreams
             .insert(registrar, (Arc::clone(&upstream), task));
         Ok(upstream)
+    }
+
+    /// Answers questions by multicast DNS, on each interface.
+    fn respond(&mut self, present: &[Link]) {
+        if !self.shared.config.discovery.mdns {
+            return;
+        }
+        self.responding.retain(|link, _| present.contains(link));
+        for link in present.iter().filter(|link| link.interface().is_some()) {
+            let state = match self.links.get(link) {
+                Some(state) if !self.responding.contains_key(link) => Arc::clone(state),
+                _ => continue,
+            };
+            match mdns::Responder::open(state) {
+                Ok(responder) => {
+                    let task = Task::spawn(responder.serve(Arc::clone(&self.shared)));
+                    self.responding.insert(link.clone(), task);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, link = link.name, "no multicast DNS here yet");
+                }
+            }
+        }
     }
 
     /// Answers pledges that ask for join ports, on each link.

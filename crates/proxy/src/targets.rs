@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use coap::{Request, Response, format, link};
+use coap::link as core_link;
+use coap::{Request, Response, format};
 use net::coap::discover_multicast;
 use tokio::sync::Notify;
 
 use crate::target::{Place, Service, Target};
-use crate::{Config, Error, Finder};
+use crate::{Config, Error, Finder, link, mdns};
 
 /// How long answers to a question for registrars are waited for.
 const ANSWER_TIME: Duration = Duration::from_secs(6);
@@ -133,17 +134,27 @@ impl Search {
             .places
             .iter()
             .any(|(service, _)| *service != Service::Https);
-        if udp {
-            return Vec::new();
+        let mut wanted = match udp {
+            true => Vec::new(),
+            false => vec![Service::Jpy, Service::Coaps],
+        };
+        let https = self
+            .places
+            .iter()
+            .any(|(service, _)| *service == Service::Https);
+        // HTTPS registrars have no form of being found by CoAP.
+        if !https && self.config.registrar.discover.contains(&Finder::Mdns) {
+            wanted.push(Service::Https);
         }
-        vec![Service::Jpy, Service::Coaps]
+        wanted
     }
 
     async fn search(&mut self) {
         let mut found = BTreeSet::new();
         let mut answered = false;
         if self.config.registrar.discover.contains(&Finder::Coap) {
-            for service in self.wanted() {
+            let wanted = self.wanted();
+            for service in wanted.into_iter().filter(|one| *one != Service::Https) {
                 for group in &self.config.registrar.groups {
                     let answers = self.ask(*group, service).await;
                     answered |= !answers.is_empty();
@@ -151,10 +162,41 @@ impl Search {
                 }
             }
         }
+        if self.config.registrar.discover.contains(&Finder::Mdns) {
+            let answers = self.ask_mdns().await;
+            answered |= !answers.is_empty();
+            found.extend(answers);
+        }
         // Nobody answering once is no reason to leave those whom we know.
         if answered || self.found.is_empty() {
             self.found = found;
         }
+    }
+
+    /// By multicast DNS, for registrars on a link of this host.
+    async fn ask_mdns(&self) -> Vec<Target> {
+        let mut scopes: Vec<u32> = self
+            .config
+            .registrar
+            .interfaces
+            .iter()
+            .filter_map(|name| link::index_of(name))
+            .collect();
+        if self.config.registrar.interfaces.is_empty() {
+            scopes.push(0);
+        }
+        let mut found = Vec::new();
+        for scope in scopes {
+            for service in self.wanted() {
+                match mdns::find(service, scope).await {
+                    Ok(answers) => found.extend(answers),
+                    Err(error) => {
+                        tracing::warn!(code = "proxy.search", %error, "registrars cannot be asked for");
+                    }
+                }
+            }
+        }
+        found
     }
 
     // JPX-037: Registrar location is discovered when not configured, by default by CoAP
@@ -204,7 +246,7 @@ fn places(response: &Response, kind: &str, service: Service) -> Vec<Target> {
     }
     let links = std::str::from_utf8(&response.payload)
         .ok()
-        .and_then(|text| link::decode(text).ok())
+        .and_then(|text| core_link::decode(text).ok())
         .unwrap_or_default();
     links
         .iter()

@@ -7,17 +7,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
-use crate::relay::{FlowId, KEY_LENGTH, Keys, Moment, Pledge, Refusal, Table, stateless};
+use crate::relay::{FlowId, KEY_LENGTH, Keys, Moment, Pledge, Refusal, stateless};
 use crate::server::{LinkState, Shared};
-use crate::{Error, Way};
+use crate::{Error, Way, icmp};
 
 /// The longest datagram there is.
 const DATAGRAM_MAX: usize = 65_535;
-/// Answers of registrars that wait for their turn, for all flows of one join port together.
-const ANSWERS_WAITING: usize = 1024;
+/// How often flows are looked at whose time may be over.
+const FLOWS_PERIOD: Duration = Duration::from_millis(500);
 /// How long a socket that has an error is left alone, so that errors cost no more than datagrams.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,6 +49,13 @@ impl Joint {
         self.link.check(from.ip())?;
         self.link.limiter().admit(now, from, length)?;
         Ok(Pledge::new(self.number, from))
+    }
+
+    /// Tells a pledge that what it sent here did not arrive.
+    fn tell(&self, code: icmp::Code, pledge: SocketAddr) {
+        if let Ok(own) = self.address() {
+            self.link.tell(code, own.port(), pledge);
+        }
     }
 
     async fn give(&self, shared: &Shared, way: Way, pledge: Pledge, datagram: &[u8]) {
@@ -191,71 +197,81 @@ impl Drop for End<'_> {
     }
 }
 
-/// A pledge's own socket towards the registrar.
-struct FlowSocket {
+/// What is kept with a flow: the pledge's own socket towards the registrar.
+pub(crate) struct Leg {
     socket: Arc<UdpSocket>,
-    reader: JoinHandle<()>,
+    joint: Arc<Joint>,
+    reader: AbortHandle,
     shared: Arc<Shared>,
 }
 
-impl Drop for FlowSocket {
+impl Drop for Leg {
     fn drop(&mut self) {
         self.reader.abort();
         self.shared.counters.open(Way::Stateful, -1);
     }
 }
 
+/// Ends the flows of a join port when its task ends, also when it is aborted.
+struct LastFlow<'a>(&'a Shared, u16);
+
+impl Drop for LastFlow<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.flows().close_listener(self.1);
+        // What is kept with them goes when nobody waits for the table.
+        drop(ended);
+    }
+}
+
 /// Relays for the pledges of one join port with a port for each of them.
 pub(crate) async fn serve_stateful(shared: Arc<Shared>, joint: Arc<Joint>, registrar: SocketAddr) {
-    let mut table: Table<FlowSocket> = Table::new(shared.config.limits.states());
-    let (answers, mut waiting) = mpsc::channel(ANSWERS_WAITING);
+    let _end = LastFlow(&shared, joint.number);
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
-        let deadline = table
-            .deadline()
-            .map(|at| shared.instant(at))
-            .unwrap_or_else(|| tokio::time::Instant::now() + Duration::from_secs(3600));
-        tokio::select! {
-            received = joint.socket.recv_from(&mut buffer) => {
-                let Ok((length, from)) = received else {
-                    tokio::time::sleep(ERROR_PAUSE).await;
-                    continue;
-                };
-                let datagram = buffer.get(..length).unwrap_or_default();
-                let now = shared.now();
-                let flow = joint
-                    .admit(now, from, length)
-                    .map_err(Failed::Refused)
-                    .and_then(|pledge| {
-                        flow_of(&shared, &joint, &mut table, now, pledge, length, registrar, &answers)
-                    });
-                match flow {
-                    Ok(socket) if socket.send(datagram).await.is_ok() => {
-                        shared.counters.up(Way::Stateful);
-                    }
-                    Ok(_) => shared.counters.lost("proxy.registrar-away"),
-                    Err(Failed::Refused(refusal)) => shared.counters.refused(refusal),
-                    Err(Failed::Socket(error)) => {
-                        tracing::warn!(code = error_code(&error), %error, "a pledge gets no port");
-                        shared.counters.lost(error_code(&error));
-                    }
+        let Ok((length, from)) = joint.socket.recv_from(&mut buffer).await else {
+            tokio::time::sleep(ERROR_PAUSE).await;
+            continue;
+        };
+        let datagram = buffer.get(..length).unwrap_or_default();
+        let now = shared.now();
+        let flow = joint
+            .admit(now, from, length)
+            .map_err(Failed::Refused)
+            .and_then(|pledge| flow_of(&shared, &joint, now, pledge, length, registrar));
+        match flow {
+            // JPX-009: UDP payloads are relayed unchanged in both directions.
+            Ok(socket) => match socket.send(datagram).await {
+                Ok(_) => shared.counters.up(Way::Stateful),
+                Err(error) => away(&shared, &joint, &error, from),
+            },
+            Err(Failed::Refused(refusal)) => {
+                shared.counters.refused(refusal);
+                // JPX-015: A refused new connection is answered ICMPv6 type 1 code 1.
+                if matches!(refusal, Refusal::PledgeFull | Refusal::LinkFull) {
+                    joint.tell(icmp::Code::Prohibited, from);
                 }
             }
-            Some((id, datagram)) = waiting.recv() => {
-                let datagram: Vec<u8> = datagram;
-                match table.from_registrar(shared.now(), id, datagram.len()) {
-                    Some(Ok(flow)) => {
-                        let pledge = flow.pledge;
-                        joint.give(&shared, Way::Stateful, pledge, &datagram).await;
-                    }
-                    Some(Err(refusal)) => shared.counters.refused(refusal),
-                    None => {}
+            Err(Failed::Socket(error)) => {
+                tracing::warn!(code = error_code(&error), %error, "a pledge gets no port");
+                shared.counters.lost(error_code(&error));
+                if let Error::Bind { source, .. } = &error
+                    && let Some(code) = icmp::Code::of(source)
+                {
+                    joint.tell(code, from);
                 }
-            }
-            () = tokio::time::sleep_until(deadline) => {
-                drop(table.advance(shared.now()));
             }
         }
+    }
+}
+
+/// Ends the flows whose time is over, again and again.
+pub(crate) async fn end_flows(shared: Arc<Shared>) {
+    let mut timer = tokio::time::interval(FLOWS_PERIOD);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        let ended = shared.flows().advance(shared.now());
+        drop(ended);
     }
 }
 
@@ -268,67 +284,84 @@ fn error_code(error: &Error) -> &'static str {
     pki::Coded::code(error)
 }
 
+/// An error came back for a pledge's datagram, or kept it here.
+fn away(shared: &Shared, joint: &Joint, error: &io::Error, pledge: SocketAddr) {
+    shared.counters.lost("proxy.registrar-away");
+    // JPX-012: An ICMP error from the registrar side is sent to the pledge with same type and
+    // code.
+    if let Some(code) = icmp::Code::of(error) {
+        joint.tell(code, pledge);
+    }
+}
+
 // JPX-008: Each pledge (IP_P:p_P) gets its own routable source IP:port towards the registrar.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of one join port's loop, borrowed separately"
-)]
 fn flow_of(
     shared: &Arc<Shared>,
-    joint: &Joint,
-    table: &mut Table<FlowSocket>,
+    joint: &Arc<Joint>,
     now: Moment,
     pledge: Pledge,
     length: usize,
     registrar: SocketAddr,
-    answers: &mpsc::Sender<(FlowId, Vec<u8>)>,
 ) -> Result<Arc<UdpSocket>, Failed> {
-    if let Some(flow) = table.from_pledge(now, &pledge, length) {
+    let mut flows = shared.flows();
+    if let Some(flow) = flows.from_pledge(now, &pledge, length) {
         return Ok(Arc::clone(&flow.value.socket));
     }
     let link = joint.link.number;
-    drop(
-        table
-            .make_room(now, link, &pledge)
-            .map_err(Failed::Refused)?,
-    );
+    let gone = flows
+        .make_room(now, link, &pledge)
+        .map_err(Failed::Refused)?;
     let socket = towards(registrar, shared.config.registrar.source).map_err(Failed::Socket)?;
     let socket = Arc::new(socket);
-    table.begin(now, link, pledge, length, |id| {
+    flows.begin(now, link, pledge, length, |id| {
         shared.counters.open(Way::Stateful, 1);
-        FlowSocket {
+        let reading = read(
+            Arc::clone(shared),
+            Arc::clone(&socket),
+            Arc::clone(joint),
+            id,
+            pledge,
+        );
+        Leg {
             socket: Arc::clone(&socket),
-            reader: tokio::spawn(read(
-                Arc::clone(shared),
-                Arc::clone(&socket),
-                id,
-                answers.clone(),
-            )),
+            joint: Arc::clone(joint),
+            reader: tokio::spawn(reading).abort_handle(),
             shared: Arc::clone(shared),
         }
     });
+    drop(flows);
+    drop(gone);
     Ok(socket)
 }
 
+/// Brings back what the registrar sends on a flow, until the flow ends.
 async fn read(
     shared: Arc<Shared>,
     socket: Arc<UdpSocket>,
+    joint: Arc<Joint>,
     id: FlowId,
-    answers: mpsc::Sender<(FlowId, Vec<u8>)>,
+    pledge: Pledge,
 ) {
     let mut buffer = vec![0; DATAGRAM_MAX];
     loop {
-        match socket.recv(&mut buffer).await {
-            Ok(length) => {
-                let datagram = buffer.get(..length).unwrap_or_default().to_vec();
-                if answers.send((id, datagram)).await.is_err() {
-                    return;
-                }
-            }
-            Err(_) => {
-                shared.counters.lost("proxy.registrar-away");
+        let length = match socket.recv(&mut buffer).await {
+            Ok(length) => length,
+            Err(error) => {
+                away(&shared, &joint, &error, pledge.address);
                 tokio::time::sleep(ERROR_PAUSE).await;
+                continue;
             }
+        };
+        let datagram = buffer.get(..length).unwrap_or_default();
+        let allowed = shared
+            .flows()
+            .from_registrar(shared.now(), id, length)
+            .map(|allowed| allowed.map(|flow| Arc::clone(&flow.value.joint)));
+        match allowed {
+            Some(Ok(joint)) => joint.give(&shared, Way::Stateful, pledge, datagram).await,
+            Some(Err(refusal)) => shared.counters.refused(refusal),
+            // The flow ended while this was under way.
+            None => return,
         }
     }
 }

@@ -291,27 +291,28 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn every_address_comes_back(octets in any::<[u8; 16]>(), v4 in any::<[u8; 4]>(), which in 0..3, port in 1_u16.., listener: u16) {
-            let ip = match which {
-                0 => IpAddr::V4(Ipv4Addr::from(v4)),
-                1 => IpAddr::V6(Ipv6Addr::from(octets)),
-                _ => {
-                    let mut octets = octets;
-                    octets[..8].copy_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
-                    IpAddr::V6(Ipv6Addr::from(octets))
-                }
-            };
-            let pledge = Pledge::new(listener, SocketAddr::new(ip, port));
-            let keys = keys();
-            let (header, _) = keys.seal(HOUR, None, &pledge).unwrap();
-            prop_assert!(header.len() <= if which == 1 { HEADER_LENGTH_MAX } else { 32 });
-            prop_assert_eq!(keys.open(HOUR, &header), Ok(pledge));
-        }
+            #[test]
+            fn every_address_comes_back(octets in any::<[u8; 16]>(), v4 in any::<[u8; 4]>(), which in 0..3, port in 1_u16.., listener: u16) {
+                let ip = match which {
+                    0 => IpAddr::V4(Ipv4Addr::from(v4)),
+                    1 => IpAddr::V6(Ipv6Addr::from(octets)),
+                    _ => {
+                        let mut octets = octets;
+                        octets[..8].copy_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+                        IpAddr::V6(Ipv6Addr::from(octets))
+                    }
+                };
+                let pledge = Pledge::new(listener, SocketAddr::new(ip, port));
+                let keys = keys();
+                let (header, _) = keys.seal(HOUR, None, &pledge).unwrap();
+    let longest = if which == 1 { HEADER_LENGTH_MAX } else { 32 };
+                prop_assert!(header.len() <= longest);
+                prop_assert_eq!(keys.open(HOUR, &header), Ok(pledge));
+            }
 
-        #[test]
-        fn nothing_else_opens(header in prop::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert_eq!(keys().open(HOUR, &header), Err(Refusal::Header));
+            #[test]
+            fn nothing_else_opens(header in prop::collection::vec(any::<u8>(), 0..80)) {
+                prop_assert_eq!(keys().open(HOUR, &header), Err(Refusal::Header));
+            }
         }
-    }
 }

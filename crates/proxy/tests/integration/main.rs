@@ -1,1 +1,4 @@
 //! The proxy over real sockets.
+
+mod hosts;
+mod network;
