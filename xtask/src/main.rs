@@ -3,6 +3,7 @@
 //! A step that CI takes and a person cannot take by hand would be a step nobody can debug, so
 //! `.ci/run` does nothing but `cargo xtask ci`.
 
+mod conformance;
 mod fuzz;
 mod packages;
 mod requirements;

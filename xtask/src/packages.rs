@@ -97,6 +97,16 @@ const PACKAGES: &[Package] = &[
         why: "a DNS server that serves our zone files",
     },
     Package {
+        name: "chromium",
+        proof: &["/usr/bin/chromium"],
+        why: "shows the pages that we write",
+    },
+    Package {
+        name: "python3",
+        proof: &["/usr/bin/python3", "/usr/local/bin/python3"],
+        why: "reads JUnit, SVG and zip files that we write",
+    },
+    Package {
         name: "openssh-client",
         proof: &["/usr/bin/ssh-keygen"],
         why: "reads the known_hosts that we hand over",

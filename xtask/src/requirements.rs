@@ -71,6 +71,7 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    findings.extend(super::conformance::findings(root, &every_id)?);
     let named = named_in_tests(root)?;
     for reason in reasons(root)? {
         if !every_id.contains(&reason.id) {

@@ -1,0 +1,8 @@
+//! The suite against this repository's own servers and tools, which are started as processes, and
+//! its reports against readers that are not its own.
+
+mod cli;
+mod harness;
+mod page;
+mod servers;
+mod vectors;
