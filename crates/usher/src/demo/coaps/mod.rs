@@ -2,6 +2,7 @@
 //! and through join proxies, over a link that loses datagrams, and against whoever pretends.
 
 mod paths;
+mod proxies;
 mod refusals;
 mod relay;
 
@@ -9,6 +10,7 @@ use super::Scene;
 
 pub(crate) fn scenes() -> Vec<Scene> {
     let mut scenes = paths::scenes();
+    scenes.extend(proxies::scenes());
     scenes.extend(refusals::scenes());
     scenes
 }

@@ -144,8 +144,8 @@ async fn est_alone(world: &World) -> Told {
         .enrol(Operation::SimpleEnroll, &csr)
         .await
         .map_err(coded)?;
-    let done = EstClient::<NetTransport>::judge(&response, key.public_key(), &trust, at)
-        .map_err(coded)?;
+    let done =
+        EstClient::<NetTransport>::judge(&response, key.public_key(), &trust, at).map_err(coded)?;
     let told = device::cli::summary(&client.close().await);
     Ok(format!("{told}: {}", done.certificate.subject()))
 }
@@ -161,9 +161,14 @@ async fn some_enrolled(world: &World, serial: &str) -> Result<Config, Failure> {
 async fn reenrolled(world: &World) -> Told {
     let config = some_enrolled(world, "DEMO-COAPS-REENROL").await?;
     let renewal = renew(&config).await.map_err(coded)?;
-    let new = renewal.identity.as_ref().and_then(pki::Identity::certificate);
+    let new = renewal
+        .identity
+        .as_ref()
+        .and_then(pki::Identity::certificate);
     let Some(new) = new else {
-        let text = renewal.refusal.map(|(status, text)| format!("{status} {text}"));
+        let text = renewal
+            .refusal
+            .map(|(status, text)| format!("{status} {text}"));
         return Err(Failure::new("pledge.refused", &text.unwrap_or_default()));
     };
     if new.public_key() == renewal.previous.public_key() {

@@ -150,11 +150,7 @@ fn first(session: &mut Session) -> Result<Vec<u8>, Failure> {
 }
 
 /// What comes back for a datagram.
-async fn exchange(
-    socket: &UdpSocket,
-    to: SocketAddr,
-    datagram: &[u8],
-) -> Result<Vec<u8>, Failure> {
+async fn exchange(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) -> Result<Vec<u8>, Failure> {
     let ours = |error: std::io::Error| Failure::new("config.usage", &error);
     let mut buffer = vec![0; 65_535];
     socket.send_to(datagram, to).await.map_err(ours)?;
@@ -185,7 +181,10 @@ async fn mixed_header(world: &World) -> Told {
         }
         Ok(answer.content.to_vec())
     };
-    let (mine, others) = (b"header of one device".as_slice(), b"and of another".as_slice());
+    let (mine, others) = (
+        b"header of one device".as_slice(),
+        b"and of another".as_slice(),
+    );
     let hello = Hello::new()?;
     let answer = through(mine, &hello.opening).await?;
     let second = hello.with_cookie(&answer)?;
