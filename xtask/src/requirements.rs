@@ -17,7 +17,13 @@ use anyhow::{Context, Result, bail};
 const IN_SCOPE: &[&str] = &[
     "base",
     "brski",
+    "cbrski",
+    "coap",
+    "cose",
+    "dtls",
     "est",
+    "est-coaps",
+    "join-proxy",
     "jws",
     "sztp-misc",
     "sztp-restconf-encoding",
@@ -25,6 +31,7 @@ const IN_SCOPE: &[&str] = &[
     "sztp-rfc8572",
     "sztp-rfc9646",
     "voucher",
+    "voucher-cbor",
 ];
 
 const TABLE: &str = "docs/requirements.csv";
