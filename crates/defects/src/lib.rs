@@ -1,0 +1,43 @@
+//! Seeded defects: places where a test build misbehaves on demand.
+//!
+//! A conformance suite that has never seen a wrong implementation proves nothing. So the product's
+//! own code says, at each dangerous requirement, how it would be broken:
+//!
+//! ```
+//! # let (nonce, other) = (1, 1);
+//! if nonce == other || defects::seeded!("pledge-skips-nonce") {
+//!     // …
+//! }
+//! ```
+//!
+//! Without the feature `on` the macro is the word `false`, so that neither the name nor a branch is
+//! left in what is compiled. The program `usher-defective` has the feature; there the environment
+//! variable `USHER_DEFECT` names the one defect that is active. `docs/conformance.md` says how to add
+//! one.
+
+/// Whether the defect with this name is active: never, without the feature `on`.
+#[cfg(not(feature = "on"))]
+#[macro_export]
+macro_rules! seeded {
+    ($name:literal) => {
+        false
+    };
+}
+
+/// Whether the defect with this name is active: whether `USHER_DEFECT` names it.
+#[cfg(feature = "on")]
+#[macro_export]
+macro_rules! seeded {
+    ($name:literal) => {
+        $crate::active($name)
+    };
+}
+
+/// Whether `USHER_DEFECT` named this defect when it was first asked for.
+#[cfg(feature = "on")]
+#[must_use]
+pub fn active(name: &str) -> bool {
+    static ACTIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let active = ACTIVE.get_or_init(|| std::env::var("USHER_DEFECT").ok());
+    active.as_deref() == Some(name)
+}
