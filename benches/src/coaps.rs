@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use artifacts::Envelope;
 use brski::pledge::ProximityForm;
 use daemon::Clock;
+use device::brski::Verdict;
+use net::dtls::Version;
 use pki::path::Anchors;
 use serde::Serialize;
 use store::Store;
 
 use testkit::{Impairment, Pki, PkiOptions};
 use time::OffsetDateTime;
+use url::Url;
 
-use crate::load::enrolments;
 use crate::load::forward::Forward;
 use crate::load::pledges::{Adjust, Counters, Pledges, Traffic};
-use crate::report::{Round, Row};
+use crate::report::{Memory, Round, Row};
 use crate::servers::{Masa, MasaSetup, Registrar, RegistrarSetup, free_address};
 use crate::world;
 
@@ -38,6 +41,8 @@ pub struct Size {
     pub rounds: usize,
     /// Pledges at once in a round.
     pub clients: usize,
+    /// Idle associations.
+    pub idle: usize,
     /// Pledges of the storm.
     pub storm: usize,
     /// Share of datagrams that the storm's link loses.
@@ -93,6 +98,8 @@ pub struct Storm {
 pub struct Figures {
     /// Rates.
     pub rows: Vec<Row>,
+    /// Idle associations.
+    pub memory: Vec<Memory>,
     /// One enrolment.
     pub wires: Vec<Wire>,
     /// The storm.
@@ -213,24 +220,28 @@ pub async fn measure(usher: &Path, folder: &Path, size: Size) -> anyhow::Result<
         ..
     } = size;
     if rounds > 0 {
-        let devices = rounds * (count + handshakes) + 16;
+        let devices = rounds * (count + 2 * handshakes) + 16;
         let mut world = World::start(usher, &calm, devices, now).await?;
         eprintln!("bare DTLS handshakes");
-        let mut done = Vec::new();
-        for _ in 0..rounds {
-            let pledges = world.pledges(handshakes, 0.0)?;
-            let before = world.registrar.server.cpu()?;
-            let seen = pledges.shake_hands(clients).await?;
-            done.push(Round {
-                time: seen.time,
-                done: handshakes,
-                server_cpu: world.registrar.server.cpu()?.saturating_sub(before),
-                database_cpu: Duration::ZERO,
-                latency: seen.latency,
-            });
+        for (version, title) in [
+            (Version::Dtls12, "bare handshakes, DTLS 1.2, CCM_8, mutual"),
+            (Version::Dtls13, "bare handshakes, DTLS 1.3, mutual"),
+        ] {
+            let mut done = Vec::new();
+            for _ in 0..rounds {
+                let pledges = world.pledges(handshakes, 0.0)?;
+                let before = world.registrar.server.cpu()?;
+                let seen = pledges.shake_hands(version, clients).await?;
+                done.push(Round {
+                    time: seen.time,
+                    done: handshakes,
+                    server_cpu: world.registrar.server.cpu()?.saturating_sub(before),
+                    database_cpu: Duration::ZERO,
+                    latency: seen.latency,
+                });
+            }
+            figures.rows.push(Row::of(title, "none", clients, &done));
         }
-        let title = "bare DTLS 1.2 handshakes, CCM_8, mutual (registrar)";
-        figures.rows.push(Row::of(title, "none", clients, &done));
 
         eprintln!("enrolments over CoAPs");
         let (mut alone, mut both) = (Vec::new(), Vec::new());
@@ -264,6 +275,18 @@ pub async fn measure(usher: &Path, folder: &Path, size: Size) -> anyhow::Result<
         }
         figures.wires = wires(&mut world).await?;
     }
+    if size.idle > 0 {
+        for (version, name) in [(Version::Dtls12, "DTLS 1.2"), (Version::Dtls13, "DTLS 1.3")] {
+            eprintln!("idle associations, {name}");
+            // A server of its own for each: memory that was freed before would hide the growth.
+            let folder = folder.join(format!("idle-{}", name.replace(' ', "-")));
+            std::fs::create_dir_all(&folder)?;
+            let mut world = World::start(usher, &folder, size.idle, now).await?;
+            figures
+                .memory
+                .push(idle(&mut world, version, name, size).await?);
+        }
+    }
     if size.storm > 0 {
         let stormy = folder.join("storm");
         std::fs::create_dir_all(&stormy)?;
@@ -271,6 +294,28 @@ pub async fn measure(usher: &Path, folder: &Path, size: Size) -> anyhow::Result<
         figures.storm = Some(storm(&mut world, size).await?);
     }
     Ok(figures)
+}
+
+/// Growth of the registrar by associations that are silent.
+async fn idle(
+    world: &mut World,
+    version: Version,
+    name: &str,
+    size: Size,
+) -> anyhow::Result<Memory> {
+    // The first pay for what all share.
+    let warm = world.pledges(size.clients, 0.0)?.hold(version).await?;
+    let before = world.registrar.server.memory()?;
+    let held = world.pledges(size.idle, 0.0)?.hold(version).await?;
+    let after = world.registrar.server.memory()?;
+    held.release().await;
+    warm.release().await;
+    let growth = f64::from(u32::try_from(after.saturating_sub(before) / 1024)?);
+    Ok(Memory {
+        transport: name.to_owned(),
+        connections: size.idle,
+        kib_per_connection: growth / f64::from(u32::try_from(size.idle)?),
+    })
 }
 
 /// One enrolment of each kind.
@@ -302,19 +347,31 @@ async fn wires(world: &mut World) -> anyhow::Result<Vec<Wire>> {
             traffic: pledges.counters.traffic(),
         });
     }
-    let number = world.next;
-    world.next += 1;
-    let serial = world::serial(number);
-    let identity = world.pki.idevid(&serial)?;
-    let now = Clock::system().now();
-    let registrar = &world.registrar;
-    let device = enrolments::Device::new(identity, &serial, &registrar.certificate, now)?;
-    let forward = Forward::start(registrar.address).await?;
-    enrolments::enrol(forward.address(), Arc::new(vec![device]), 1).await?;
-    wires.push(Wire {
-        path: "HTTPS/1.1, TLS 1.3, CMS".to_owned(),
-        traffic: forward.traffic(),
-    });
+    for envelope in [Envelope::Cms, Envelope::Cose] {
+        let serial = world::serial(world.next);
+        world.next += 1;
+        let registrar = &world.registrar;
+        let forward = Forward::start(registrar.address).await?;
+        let origin = Url::parse(&format!("https://{}/", registrar.address))?;
+        let mut config = device::brski::Config::new(
+            vec![origin],
+            world.pki.idevid(&serial)?,
+            world.anchors.clone(),
+            Clock::system().now(),
+        );
+        config.address = Some(forward.address());
+        config.envelope = envelope;
+        let path = format!("HTTPS/1.1, TLS 1.3, {}", envelope.name());
+        let outcome = device::brski::run(&config, &mut |_| {}).await?;
+        anyhow::ensure!(
+            matches!(outcome.verdict, Verdict::Enrolled(_)),
+            "{path}: not enrolled"
+        );
+        wires.push(Wire {
+            path,
+            traffic: forward.traffic(),
+        });
+    }
     Ok(wires)
 }
 

@@ -72,6 +72,7 @@ pub fn pledge_request(
     device: &Identity,
     serial: &str,
     registrar: &Certificate,
+    envelope: Envelope,
     now: OffsetDateTime,
 ) -> anyhow::Result<Vec<u8>> {
     let mut fields = RequestFields::new(SerialNumber::new(serial).context("a serial number")?);
@@ -82,7 +83,7 @@ pub fn pledge_request(
     let request = VoucherRequest::new(fields)?;
     Ok(artifacts::sign_request(
         &request,
-        Envelope::Cms,
+        envelope,
         device,
         Some(now),
     )?)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use artifacts::Envelope;
 use clap::Parser;
 use daemon::Clock;
 use net::HttpVersion;
@@ -149,11 +150,14 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
             handshakes: arguments.handshakes,
             rounds: arguments.rounds,
             clients: arguments.clients,
+            idle: arguments.idle,
             storm: arguments.storm,
             loss: arguments.loss,
         };
-        report.coaps =
-            Some(coaps::measure(&arguments.usher, &folder.path().join("coaps"), size).await?);
+        let mut figures =
+            coaps::measure(&arguments.usher, &folder.path().join("coaps"), size).await?;
+        report.memory.append(&mut figures.memory);
+        report.coaps = Some(figures);
     }
     for size in [1000, arguments.large] {
         if wants("bootstrap") {
@@ -393,6 +397,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Enrolments over HTTPS, with vouchers in CMS and in COSE.
     async fn enrolments(&self, report: &mut Report) -> anyhow::Result<()> {
         eprintln!("enrolments");
         let Arguments {
@@ -406,6 +411,7 @@ impl Run<'_> {
         let setup = RegistrarSetup::new(usher, &folder, "sqlite:registrar.sqlite")?;
         let address = free_address()?;
         let pki = self.pki(address)?;
+        let envelopes = [Envelope::Cms, Envelope::Cose];
         let masa = Masa::start(
             usher,
             &self.folder.join("enrolments"),
@@ -413,40 +419,44 @@ impl Run<'_> {
                 database: "sqlite:masa.db",
                 address,
                 owner: &setup.domain_ca,
-                devices: count * rounds,
+                devices: count * rounds * envelopes.len(),
             },
             &pki,
             self.now,
         )
         .await?;
         let registrar = setup.start(usher, &pki, &masa.ca).await?;
-        let mut done = Vec::new();
-        for round in 0..rounds {
-            let now = Clock::system().now();
-            let devices = (round * count..(round + 1) * count)
-                .map(|number| {
-                    let serial = world::serial(number);
-                    let identity = pki.idevid(&serial)?;
-                    enrolments::Device::new(identity, &serial, &registrar.certificate, now)
-                })
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            let before = masa.server.cpu()? + registrar.server.cpu()?;
-            let seen = enrolments::enrol(registrar.address, Arc::new(devices), clients).await?;
-            let after = masa.server.cpu()? + registrar.server.cpu()?;
-            done.push(Round {
-                time: seen.time,
-                done: count,
-                server_cpu: after.saturating_sub(before),
-                database_cpu: Duration::ZERO,
-                latency: seen.latency,
-            });
+        let mut next = 0;
+        for envelope in envelopes {
+            let mut done = Vec::new();
+            for _ in 0..rounds {
+                let now = Clock::system().now();
+                let devices = (next..next + count)
+                    .map(|number| {
+                        let serial = world::serial(number);
+                        let identity = pki.idevid(&serial)?;
+                        let registrar = &registrar.certificate;
+                        enrolments::Device::new(identity, &serial, registrar, envelope, now)
+                    })
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                next += count;
+                let before = masa.server.cpu()? + registrar.server.cpu()?;
+                let seen = enrolments::enrol(registrar.address, Arc::new(devices), clients).await?;
+                let after = masa.server.cpu()? + registrar.server.cpu()?;
+                done.push(Round {
+                    time: seen.time,
+                    done: count,
+                    server_cpu: after.saturating_sub(before),
+                    database_cpu: Duration::ZERO,
+                    latency: seen.latency,
+                });
+            }
+            let title = format!(
+                "enrolments over HTTPS, {} (MASA and registrar)",
+                envelope.name()
+            );
+            report.rows.push(Row::of(&title, "sqlite", clients, &done));
         }
-        report.rows.push(Row::of(
-            "enrolments (MASA and registrar)",
-            "sqlite",
-            clients,
-            &done,
-        ));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use artifacts::Envelope;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -20,12 +21,14 @@ use crate::world::pledge_request;
 /// A device and what it will send; made before the clock runs.
 pub struct Device {
     identity: Identity,
+    envelope: Envelope,
     voucher_request: Vec<u8>,
     csr: String,
 }
 
 impl Device {
-    /// A device of this serial number in front of this registrar.
+    /// A device of this serial number in front of this registrar, with its request in this
+    /// envelope.
     ///
     /// # Errors
     /// If signing fails.
@@ -33,9 +36,10 @@ impl Device {
         identity: Identity,
         serial: &str,
         registrar: &Certificate,
+        envelope: Envelope,
         now: OffsetDateTime,
     ) -> anyhow::Result<Self> {
-        let voucher_request = pledge_request(&identity, serial, registrar, now)?;
+        let voucher_request = pledge_request(&identity, serial, registrar, envelope, now)?;
         let subject = identity
             .certificate()
             .context("a certificate")?
@@ -44,6 +48,7 @@ impl Device {
         let csr = CsrBuilder::with_subject_der(subject)?.sign(identity.signer.as_ref())?;
         Ok(Self {
             identity,
+            envelope,
             voucher_request,
             csr: STANDARD.encode(csr.der()),
         })
@@ -77,7 +82,12 @@ async fn enrol_one(registrar: SocketAddr, device: &Device) -> anyhow::Result<()>
     let request = Bytes::from(device.voucher_request.clone());
     let path = "/.well-known/brski/requestvoucher";
     let voucher = connection
-        .request(Method::POST, path, vouchers::headers(), request)
+        .request(
+            Method::POST,
+            path,
+            vouchers::headers(device.envelope),
+            request,
+        )
         .await?;
     good("requestvoucher", &voucher)?;
     let status = Bytes::from_static(br#"{"version":1,"status":true}"#);

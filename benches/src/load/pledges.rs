@@ -13,7 +13,7 @@ use device::Error;
 use device::brski::Verdict;
 use device::coaps::{Config, Peer, Transport, run_with};
 use hdrhistogram::Histogram;
-use net::dtls::{ClientConfig, Session, State};
+use net::dtls::{ClientConfig, Session, State, Version};
 use pki::Identity;
 use pki::path::Anchors;
 use serde::Serialize;
@@ -179,22 +179,43 @@ impl Pledges {
     ///
     /// # Errors
     /// A handshake fails.
-    pub async fn shake_hands(&self, at_once: usize) -> anyhow::Result<Seen> {
+    pub async fn shake_hands(&self, version: Version, at_once: usize) -> anyhow::Result<Seen> {
         let pledges = self.clone();
         super::spread(at_once, self.devices.len(), move |(), number| {
             let pledges = pledges.clone();
             async move {
-                let identity = pledges.devices.get(number).context("a device")?;
-                let mut dtls = ClientConfig::small(Some(identity.clone()));
-                dtls.server_name = None;
-                let mut wire = pledges.wire(number);
-                let coap = coap::Config::default();
-                wire.connect(pledges.to, &dtls, &coap).await?;
+                let mut wire = pledges.associate(version, number).await?;
                 wire.close().await;
                 Ok(())
             }
         })
         .await
+    }
+
+    /// Makes an association for each device, one after the other, and keeps them.
+    ///
+    /// # Errors
+    /// A handshake fails.
+    pub async fn hold(&self, version: Version) -> anyhow::Result<Held> {
+        let mut held = Vec::with_capacity(self.devices.len());
+        for number in 0..self.devices.len() {
+            held.push(self.associate(version, number).await?);
+        }
+        Ok(Held(held))
+    }
+
+    async fn associate(&self, version: Version, number: usize) -> anyhow::Result<Wire> {
+        let identity = self.devices.get(number).context("a device")?;
+        let mut dtls = match version {
+            Version::Dtls12 => ClientConfig::small(Some(identity.clone())),
+            _ => ClientConfig::new(Some(identity.clone())),
+        };
+        dtls.version = version;
+        dtls.server_name = None;
+        let mut wire = self.wire(number);
+        let coap = coap::Config::default();
+        wire.connect(self.to, &dtls, &coap).await?;
+        Ok(wire)
     }
 
     fn wire(&self, number: usize) -> Wire {
@@ -209,6 +230,18 @@ impl Pledges {
             counters: Arc::clone(&self.counters),
             answered: true,
             line: None,
+        }
+    }
+}
+
+/// Associations that do nothing.
+pub struct Held(Vec<Wire>);
+
+impl Held {
+    /// Ends them.
+    pub async fn release(self) {
+        for mut wire in self.0 {
+            wire.close().await;
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use artifacts::Envelope;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use net::client::{ClientConfig, Connection, Target};
@@ -42,7 +43,7 @@ pub async fn ask(
                     .request(
                         Method::POST,
                         "/.well-known/brski/requestvoucher",
-                        headers(),
+                        headers(Envelope::Cms),
                         body,
                     )
                     .await?;
@@ -59,12 +60,12 @@ pub async fn ask(
     .await
 }
 
-/// Header fields of a voucher request in CMS.
+/// Header fields of a voucher request in this envelope.
 #[must_use]
-pub fn headers() -> HeaderMap {
-    let cms = HeaderValue::from_static("application/voucher-cms+json");
+pub fn headers(envelope: Envelope) -> HeaderMap {
+    let media_type = HeaderValue::from_static(envelope.media_type());
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, cms.clone());
-    headers.insert(header::ACCEPT, cms);
+    headers.insert(header::CONTENT_TYPE, media_type.clone());
+    headers.insert(header::ACCEPT, media_type);
     headers
 }
