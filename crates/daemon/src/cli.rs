@@ -2,6 +2,8 @@
 
 mod doctor;
 mod progress;
+mod service;
+pub mod text;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,6 +13,8 @@ use serde::Serialize;
 
 pub use self::doctor::{Check, Doctor};
 pub use self::progress::Progress;
+pub use self::service::{block_on, config_file, migrated};
+pub use self::text::{table, when};
 
 /// How a command answers on stdout; flatten it into each command's arguments.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]

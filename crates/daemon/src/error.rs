@@ -22,6 +22,12 @@ pub enum Error {
     /// The configuration file is not there.
     #[error("there is no configuration file {}", .0.display())]
     ConfigMissing(PathBuf),
+    /// No configuration was named, and there is none where one is looked for.
+    #[error(
+        "there is no {0}.toml here or in /etc/usher; name one with --config, or make one with \
+         `usher {0} init`"
+    )]
+    NoConfig(&'static str),
     /// A certificate or key named in the configuration cannot be used.
     #[error("{}: {reason}", .path.display())]
     Identity {
@@ -50,7 +56,7 @@ impl Coded for Error {
     fn code(&self) -> &'static str {
         match self {
             Self::Config { .. } => "config.invalid",
-            Self::ConfigMissing(_) => "config.missing",
+            Self::ConfigMissing(_) | Self::NoConfig(_) => "config.missing",
             Self::Identity { .. } => "config.identity",
             Self::Listen(error) => error.code(),
             Self::Logging(_) => "config.logging",
@@ -64,6 +70,7 @@ impl Coded for Error {
             Self::Listen(error) => error.blame(),
             Self::Config { .. }
             | Self::ConfigMissing(_)
+            | Self::NoConfig(_)
             | Self::Identity { .. }
             | Self::Logging(_)
             | Self::Secret { .. } => Blame::Caller,

@@ -5,6 +5,7 @@
 //! then waits in [`signals::until_stopped`].
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -17,14 +17,14 @@ mod rollout;
 mod serve;
 mod setup;
 mod show;
-pub(crate) mod text;
 mod trust;
 mod usb;
 mod vouchers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+pub(crate) use daemon::cli::text;
 use daemon::config::Flags;
 use daemon::{Clock, Format, Outcome};
 use store::Store;
@@ -101,9 +101,9 @@ enum Action {
     Release(lifecycle::ReleaseArguments),
     /// Give a device to another owner: it gets nothing here any more.
     Transfer(lifecycle::TransferArguments),
-    /// The audit log: list, verify, prove, export.
+    /// The audit log: list, verify, prove, check, export.
     #[command(subcommand)]
-    Audit(audit::AuditCommand),
+    Audit(daemon::audit::AuditCommand),
     /// Device-type profiles: list, show, check.
     #[command(subcommand)]
     Profiles(crate::profile::cli::ProfilesCommand),
@@ -128,21 +128,10 @@ impl Context {
     }
 
     pub(crate) fn config_file(&self) -> Result<PathBuf, Error> {
-        if let Some(file) = &self.config {
-            return Ok(file.clone());
-        }
-        ["bootstrap.toml", "/etc/usher/bootstrap.toml"]
-            .into_iter()
-            .map(Path::new)
-            .find(|path| path.is_file())
-            .map(Path::to_path_buf)
-            .ok_or_else(|| {
-                Error::Usage(
-                    "there is no bootstrap.toml here or in /etc/usher; name one with --config, or \
-                     make one with `usher bootstrap init`"
-                        .to_owned(),
-                )
-            })
+        Ok(daemon::cli::config_file(
+            self.config.as_deref(),
+            "bootstrap",
+        )?)
     }
 
     /// Opens the configuration and its database.
@@ -162,14 +151,7 @@ impl Command {
     /// Runs the command and says how it ended.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let runtime = match tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return self.format.problem("config.runtime", &error.to_string()),
-        };
-        runtime.block_on(self.run_async(Clock::system()))
+        daemon::cli::block_on(self.format, self.run_async(Clock::system()))
     }
 
     /// [`Command::run`] inside a runtime, with a clock of the caller's.

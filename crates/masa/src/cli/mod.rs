@@ -10,9 +10,10 @@ mod owner;
 mod setup;
 mod voucher;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+pub(crate) use daemon::cli::table;
 use daemon::config::Flags;
 use daemon::{Clock, Format, Outcome};
 use store::Store;
@@ -63,7 +64,7 @@ enum Action {
     Voucher(voucher::VoucherCommand),
     /// The audit log: list, verify, prove, check, export.
     #[command(subcommand)]
-    Audit(audit::AuditCommand),
+    Audit(daemon::audit::AuditCommand),
     /// The timeline: every request and what came of it, newest first.
     Events(device::EventsArguments),
 }
@@ -81,21 +82,7 @@ impl Context {
     }
 
     pub(crate) fn config_file(&self) -> Result<PathBuf, Error> {
-        if let Some(file) = &self.config {
-            return Ok(file.clone());
-        }
-        ["masa.toml", "/etc/usher/masa.toml"]
-            .into_iter()
-            .map(Path::new)
-            .find(|path| path.is_file())
-            .map(Path::to_path_buf)
-            .ok_or_else(|| {
-                Error::Usage(
-                    "there is no masa.toml here or in /etc/usher; name one with --config, or make \
-                     one with `usher masa init`"
-                        .to_owned(),
-                )
-            })
+        Ok(daemon::cli::config_file(self.config.as_deref(), "masa")?)
     }
 
     /// Opens the configuration and its database.
@@ -115,14 +102,7 @@ impl Command {
     /// Runs the command and says how it ended.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let runtime = match tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return self.format.problem("config.runtime", &error.to_string()),
-        };
-        runtime.block_on(self.run_async(Clock::system()))
+        daemon::cli::block_on(self.format, self.run_async(Clock::system()))
     }
 
     /// [`Command::run`] inside a runtime, with a clock of the caller's.
@@ -142,13 +122,7 @@ impl Command {
                     | Error::NotFound { .. }
                     | Error::Ambiguous { .. }
                     | Error::Exists { .. }
-                    | Error::ImportRefused { .. }
-                    | Error::Audit(
-                        store::audit::Error::NoEntry(_)
-                        | store::audit::Error::Tampered(_)
-                        | store::audit::Error::Proof(_)
-                        | store::audit::Error::Checkpoint(_),
-                    ) => Outcome::No,
+                    | Error::ImportRefused { .. } => Outcome::No,
                     _ => outcome,
                 }
             }
@@ -194,29 +168,4 @@ pub(crate) fn issuer(text: Option<&String>) -> Result<Option<Vec<u8>>, Error> {
 pub(crate) fn show(time: OffsetDateTime) -> String {
     let whole = time.replace_nanosecond(0).unwrap_or(time);
     whole.format(&Rfc3339).unwrap_or_default()
-}
-
-/// A table with columns as wide as their widest cell.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            // What a peer sent must not move the cursor of an operator's terminal.
-            let clean = daemon::cli::plain(cell);
-            text.push_str(&format!("{clean:width$}  "));
-        }
-        text.trim_end().to_owned()
-    };
-    let mut lines = vec![line(&mut head.iter().copied())];
-    lines.extend(
-        rows.iter()
-            .map(|row| line(&mut row.iter().map(String::as_str))),
-    );
-    lines.join("\n")
 }

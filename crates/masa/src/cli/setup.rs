@@ -7,7 +7,6 @@ use clap::{Args, ValueEnum};
 use daemon::Outcome;
 use daemon::config::Flags;
 use pki::KeyKind;
-use serde_json::json;
 use store::Store;
 
 use super::Context;
@@ -139,17 +138,5 @@ pub(super) async fn serve(context: &Context, arguments: &ServeArguments) -> Resu
 pub(super) async fn migrate(context: &Context) -> Result<Outcome, Error> {
     let config = context.config(&Flags::new())?;
     let applied = Store::migrate(&config.database.url, &SCHEMA, context.clock.now()).await?;
-    let names: Vec<String> = applied
-        .iter()
-        .map(|one| format!("{} {} ({})", one.component, one.version, one.name))
-        .collect();
-    let answer = json!({ "ok": true, "applied": names });
-    context.format.print(&answer, |_| {
-        if names.is_empty() {
-            "the database is up to date".to_owned()
-        } else {
-            format!("applied:\n  {}", names.join("\n  "))
-        }
-    });
-    Ok(Outcome::Yes)
+    Ok(daemon::cli::migrated(context.format, &applied))
 }

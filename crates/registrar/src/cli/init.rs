@@ -94,7 +94,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outc
             ),
         });
     }
-    if arguments.listen == arguments.admin {
+    if arguments.listen == arguments.admin && arguments.listen.port() != 0 {
         return Err(Error::Config {
             detail: "devices and operators need different addresses".to_owned(),
         });

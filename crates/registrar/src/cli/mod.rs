@@ -11,10 +11,10 @@ mod init;
 mod trust;
 mod voucher;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-pub(crate) use daemon::cli::plain;
+pub(crate) use daemon::cli::{plain, table};
 use daemon::config::Flags;
 use daemon::{Clock, Format, Outcome};
 use store::Store;
@@ -66,9 +66,9 @@ enum Action {
     Cert(crate::ca::CertCommand),
     /// Users that may enrol over EST without BRSKI; the password is read from standard input.
     EstUser(crate::est::UserCommand),
-    /// The audit log: verify, prove, export.
+    /// The audit log: list, verify, prove, check, export.
     #[command(subcommand)]
-    Audit(audit::AuditCommand),
+    Audit(daemon::audit::AuditCommand),
 }
 
 #[derive(Debug, Args)]
@@ -95,20 +95,10 @@ impl Context {
     }
 
     fn config_file(&self) -> Result<PathBuf, Error> {
-        if let Some(file) = &self.config {
-            return Ok(file.clone());
-        }
-        ["registrar.toml", "/etc/usher/registrar.toml"]
-            .into_iter()
-            .map(Path::new)
-            .find(|path| path.is_file())
-            .map(Path::to_path_buf)
-            .ok_or_else(|| Error::Config {
-                detail:
-                    "there is no registrar.toml here or in /etc/usher; name one with --config, \
-                         or make one with `usher registrar init`"
-                        .to_owned(),
-            })
+        Ok(daemon::cli::config_file(
+            self.config.as_deref(),
+            "registrar",
+        )?)
     }
 
     /// Opens the configuration and its database.
@@ -129,16 +119,7 @@ impl Command {
     /// Runs the command and says how it ended.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let runtime = match tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                return self.format.problem("config.runtime", &error.to_string());
-            }
-        };
-        runtime.block_on(self.run_async(Clock::system()))
+        daemon::cli::block_on(self.format, self.run_async(Clock::system()))
     }
 
     /// [`Command::run`] inside a runtime, with a clock of the caller's.
@@ -207,51 +188,7 @@ async fn serve(context: &Context, arguments: &ServeArguments) -> Result<Outcome,
 
 async fn migrate(context: &Context) -> Result<Outcome, Error> {
     let config = context.config(&Flags::new())?;
-    let now = context.clock.now();
-    let applied = Store::migrate(&config.database.url, &crate::schema::SCHEMA, now).await?;
-    let steps: Vec<_> = applied
-        .iter()
-        .map(|step| {
-            serde_json::json!({
-                "component": step.component, "version": step.version, "name": step.name,
-            })
-        })
-        .collect();
-    context
-        .format
-        .print(&serde_json::json!({ "ok": true, "applied": steps }), |_| {
-            if applied.is_empty() {
-                "the schema is up to date".to_owned()
-            } else {
-                applied
-                    .iter()
-                    .map(|step| format!("{} {}: {}", step.component, step.version, step.name))
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            }
-        });
-    Ok(Outcome::Yes)
-}
-
-/// Lines in columns that are as wide as their widest cell.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: Vec<&str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.iter().zip(&widths) {
-            text.push_str(&format!("{cell:width$}  "));
-        }
-        text.trim_end().to_owned()
-    };
-    let mut lines = vec![line(header.to_vec())];
-    lines.extend(
-        rows.iter()
-            .map(|row| line(row.iter().map(String::as_str).collect())),
-    );
-    lines.join("\n")
+    let (schema, now) = (&crate::schema::SCHEMA, context.clock.now());
+    let applied = Store::migrate(&config.database.url, schema, now).await?;
+    Ok(daemon::cli::migrated(context.format, &applied))
 }
