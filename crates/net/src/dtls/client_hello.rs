@@ -10,6 +10,8 @@ pub(super) const DTLS_1_3: [u8; 2] = [0xFE, 0xFC];
 
 const SERVER_NAME: u16 = 0;
 const MAX_FRAGMENT_LENGTH: u16 = 1;
+const CLIENT_CERTIFICATE_TYPE: u16 = 19;
+const SERVER_CERTIFICATE_TYPE: u16 = 20;
 const PADDING: u16 = 21;
 const COOKIE: u16 = 44;
 const KEY_SHARE: u16 = 51;
@@ -179,6 +181,18 @@ impl<'a> ClientHello<'a> {
     pub fn has_dtls_1_3(&self) -> bool {
         self.versions()
             .is_some_and(|mut versions| versions.any(|version| version == DTLS_1_3))
+    }
+
+    /// Whether certificates of X.509 go in either direction, as they do where nothing is said.
+    pub(super) fn has_x509(&self) -> bool {
+        const X509: u8 = 0;
+        [CLIENT_CERTIFICATE_TYPE, SERVER_CERTIFICATE_TYPE]
+            .into_iter()
+            .filter_map(|number| self.extension(number))
+            .all(|content| {
+                let types = Reader(content).vector8();
+                types.is_some_and(|types| types.contains(&X509))
+            })
     }
 
     /// The cookie of DTLS 1.3.

@@ -15,6 +15,7 @@ use super::v13::{self, Cookie, Session13};
 use super::{ClientHello, Error, ServerConfig, Suite};
 
 const HANDSHAKE_FAILURE: u8 = 40;
+const UNSUPPORTED_CERTIFICATE: u8 = 43;
 const ILLEGAL_PARAMETER: u8 = 47;
 const PROTOCOL_VERSION: u8 = 70;
 
@@ -109,6 +110,11 @@ impl Front {
             Ok(hello) => hello,
             Err(reason) => return Hello::Dropped(reason),
         };
+        // DTL-028: client_certificate_type and server_certificate_type are negotiated independently;
+        // no common type gives unsupported_certificate. Ours is X.509 both ways.
+        if !hello.has_x509() {
+            return answer(datagram, hello.alert(UNSUPPORTED_CERTIFICATE));
+        }
         // CBR-004: the ClientHello decides between the versions.
         let contexts = self.0.contexts.load();
         if let Some(context) = &contexts.of_1_3

@@ -1,5 +1,6 @@
 //! Two ends of DTLS in memory, and what passes between them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use net::dtls::{ClientConfig, Front, Hello, ServerConfig, Session, State};
@@ -111,6 +112,53 @@ pub(crate) fn records(datagram: &[u8]) -> Vec<std::ops::Range<usize>> {
     spans
 }
 
+/// Handshake messages in the clear, each put together of its fragments: type, number and body.
+pub(crate) fn messages<'a>(
+    datagrams: impl IntoIterator<Item = &'a Vec<u8>>,
+) -> Vec<(u8, u16, Vec<u8>)> {
+    let mut found: BTreeMap<u16, (u8, Vec<u8>)> = BTreeMap::new();
+    for datagram in datagrams {
+        for span in records(datagram) {
+            let record = &datagram[span];
+            if record[0] != 22 || record[3..5] != [0, 0] {
+                continue;
+            }
+            let mut rest = &record[13..];
+            while let Some((header, body)) = rest.split_first_chunk::<12>() {
+                let number = |bytes: &[u8]| {
+                    let value = bytes
+                        .iter()
+                        .fold(0, |value, byte| value << 8 | u32::from(*byte));
+                    value as usize
+                };
+                let (offset, length) = (number(&header[6..9]), number(&header[9..12]));
+                let sequence = u16::from_be_bytes([header[4], header[5]]);
+                let whole = vec![0; number(&header[1..4])];
+                let message = found.entry(sequence).or_insert((header[0], whole));
+                message.1[offset..offset + length].copy_from_slice(&body[..length]);
+                rest = &body[length..];
+            }
+        }
+    }
+    let found = found.into_iter();
+    found
+        .map(|(sequence, (kind, body))| (kind, sequence, body))
+        .collect()
+}
+
+/// The extensions of a ClientHello.
+pub(crate) fn extensions(datagram: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let hello = net::dtls::ClientHello::parse(datagram).expect("a ClientHello");
+    let (mut rest, mut found) = (hello.extensions, Vec::new());
+    while let Some((header, after)) = rest.split_first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let (content, after) = after.split_at(length);
+        found.push((u16::from_be_bytes([header[0], header[1]]), content.to_vec()));
+        rest = after;
+    }
+    found
+}
+
 /// A ClientHello with another cookie and message number and one extension more.
 pub(crate) fn with_extension(
     datagram: &[u8],
@@ -119,18 +167,28 @@ pub(crate) fn with_extension(
     extension: u16,
     content: &[u8],
 ) -> Vec<u8> {
+    let mut all = extensions(datagram);
+    all.push((extension, content.to_vec()));
+    with_extensions(datagram, cookie, message_number, &all)
+}
+
+/// A ClientHello with another cookie and message number and these extensions.
+pub(crate) fn with_extensions(
+    datagram: &[u8],
+    cookie: &[u8],
+    message_number: u8,
+    extensions: &[(u16, Vec<u8>)],
+) -> Vec<u8> {
     let hello = net::dtls::ClientHello::parse(datagram).expect("a ClientHello");
     let vector8 = |bytes: &[u8]| [&[u8::try_from(bytes.len()).expect("short")], bytes].concat();
     let vector16 = |bytes: &[u8]| {
         let length = u16::try_from(bytes.len()).expect("short");
         [&length.to_be_bytes()[..], bytes].concat()
     };
-    let extensions = [
-        hello.extensions,
-        &extension.to_be_bytes(),
-        &vector16(content),
-    ]
-    .concat();
+    let extensions: Vec<u8> = extensions
+        .iter()
+        .flat_map(|(number, content)| [&number.to_be_bytes()[..], &vector16(content)].concat())
+        .collect();
     let body = [
         &hello.version[..],
         &hello.random,

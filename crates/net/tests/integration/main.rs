@@ -7,6 +7,7 @@ mod coap_open;
 mod coap_support;
 mod dtls;
 mod dtls13;
+mod dtls_hello;
 mod dtls_lossy;
 mod dtls_openssl;
 mod dtls_random;
