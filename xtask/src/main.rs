@@ -1,4 +1,4 @@
-//! What CI runs, as commands: `cargo xtask ci|test|tidy|requirements|fuzz`.
+//! What CI runs, as commands: `cargo xtask ci|test|tidy|requirements|conformance|fuzz`.
 //!
 //! A step that CI takes and a person cannot take by hand would be a step nobody can debug, so
 //! `.ci/run` does nothing but `cargo xtask ci`.
@@ -23,6 +23,8 @@ usage: cargo xtask <command>
   test [ARGS…]              install what the tests need (apt, when root), then cargo test
   tidy                      layers, file sizes, error codes, requirement ids, leftovers
   requirements              rewrite docs/requirements.csv from the ids that tests name
+  conformance defects [--all] [WORD…]
+                            each seeded defect is caught by the suite, and nothing else
   fuzz [SECONDS] [TARGET]   run each fuzz target for SECONDS (default 10)
 ";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             "test" => test(rest),
             "tidy" => tidy::run(&root()),
             "requirements" => requirements::write(&root()),
+            "conformance" => conformance(rest),
             "fuzz" => fuzz::run(&root(), rest),
             other => Err(anyhow::anyhow!("unknown command {other}\n{USAGE}")),
         },
@@ -68,6 +71,7 @@ fn ci() -> Result<()> {
         ])
     })?;
     step("test", || test(&[]))?;
+    step("seeded defects", || defects(&[]))?;
     step("fuzz smoke", || fuzz::run(&root(), &["5".to_owned()]))
 }
 
@@ -78,6 +82,31 @@ fn test(arguments: &[String]) -> Result<()> {
     let mut all = vec!["test"];
     if arguments.is_empty() {
         all.push("--workspace");
+    }
+    all.extend(arguments.iter().map(String::as_str));
+    cargo(&all)
+}
+
+fn conformance(arguments: &[String]) -> Result<()> {
+    match arguments.split_first() {
+        Some((command, rest)) if command == "defects" => defects(rest),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// Runs the suite against the roles with one defect at a time.
+fn defects(arguments: &[String]) -> Result<()> {
+    let program = "usher-defective";
+    cargo(&["build", "--package", program, "--features", "seeded"])?;
+    let mut all = vec![
+        "test",
+        "--package",
+        "usher-conformance",
+        "--test",
+        "defects",
+    ];
+    if !arguments.is_empty() {
+        all.push("--");
     }
     all.extend(arguments.iter().map(String::as_str));
     cargo(&all)

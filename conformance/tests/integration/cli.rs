@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{SUITE, good, run, set};
+use crate::support::harness::{SUITE, good, run, set};
 
 fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&good(SUITE, arguments, Path::new("."))).unwrap()

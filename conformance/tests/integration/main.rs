@@ -2,7 +2,8 @@
 //! its reports against readers that are not its own.
 
 mod cli;
-mod harness;
 mod page;
 mod servers;
+#[path = "../support/mod.rs"]
+mod support;
 mod vectors;

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use usher_conformance::oracle;
 
-use crate::harness::{SUITE, good, usher};
+use crate::support::harness::{SUITE, good, program};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
@@ -176,7 +176,7 @@ fn usher_says_what_the_index_says() {
     }
     let mut said = BTreeMap::new();
     for (command, lines) in [("artifact", artifacts), ("cert", chains)] {
-        let mut child = Command::new(usher())
+        let mut child = Command::new(program("usher"))
             .args([command, "verify", "--batch"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -289,12 +289,17 @@ fn cms_policy(tolerances: &Tolerances) -> CmsPolicy {
     // VOUCHER-5.4-02: eContentType is id-ct-animaJSONVoucher.
     let mut policy = CmsPolicy::strict(ID_CT_ANIMA_JSON_VOUCHER);
     policy.allow_id_data = tolerances.id_data;
+    if defects::seeded!("voucher-any-content-type") {
+        policy.content_type = None;
+    }
     policy.allow_ber = tolerances.ber;
     policy.allow_unsorted_signed_attributes = tolerances.ber;
     policy.allow_missing_pss_parameters = tolerances.ber;
-    policy.allow_missing_signed_attributes = tolerances.no_signed_attributes;
-    policy.allow_legacy_algorithms = tolerances.sha1;
-    policy.allow_trailing_data = tolerances.trailing_bytes;
+    policy.allow_missing_signed_attributes =
+        tolerances.no_signed_attributes || defects::seeded!("cms-accepts-no-signed-attributes");
+    policy.allow_legacy_algorithms = tolerances.sha1 || defects::seeded!("cms-accepts-sha1");
+    policy.allow_trailing_data =
+        tolerances.trailing_bytes || defects::seeded!("cms-accepts-trailing-octets");
     policy.several_signers = SeveralSigners::Refuse;
     policy
 }
@@ -302,7 +307,9 @@ fn cms_policy(tolerances: &Tolerances) -> CmsPolicy {
 fn jws_policy(tolerances: &Tolerances) -> JwsPolicy {
     // JWS-3.2-02: the typ parameter, if present, MUST contain the value voucher-jws+json.
     let mut policy = JwsPolicy::strict(TYPE_VOUCHER);
-    policy.allow_other_serialization = tolerances.jws_serialization;
+    policy.allow_other_serialization =
+        tolerances.jws_serialization || defects::seeded!("jws-accepts-other-serialisation");
+    policy.allow_other_type = defects::seeded!("jws-accepts-other-type");
     policy.allow_base64_forms = tolerances.jws_base64;
     policy.allow_certificate_base64url = tolerances.jws_x5c_base64url;
     // JWS-3-03: several signatures are allowed; each has to verify, and the first is judged.
@@ -332,7 +339,7 @@ pub fn open(
     let bytes = match disarm(bytes) {
         None => bytes.to_vec(),
         Some((armour, inner)) => {
-            if !tolerances.text_armour {
+            if !(tolerances.text_armour || defects::seeded!("voucher-accepts-base64")) {
                 return Err(fail(
                     Fault::NotBinary,
                     format!("{armour} where binary belongs"),
@@ -476,11 +483,11 @@ pub fn sign_voucher(
         Error::new(Document::Voucher, Fault::MissingMember, detail)
     };
     // VOUCHER-5.3-01: created-on is present in every voucher.
-    if voucher.created_on.is_none() {
+    if voucher.created_on.is_none() && !defects::seeded!("masa-no-created-on") {
         return Err(missing("created-on"));
     }
     // VOUCHER-5.3-02: assertion is present.
-    if voucher.assertion.is_none() {
+    if voucher.assertion.is_none() && !defects::seeded!("masa-no-assertion") {
         return Err(missing("assertion"));
     }
     let payload = voucher.to_payload(envelope);
@@ -539,7 +546,13 @@ fn sign(
     options: &SignOptions,
 ) -> Result<Vec<u8>, Error> {
     Ok(match envelope {
+        Envelope::Cms if defects::seeded!("voucher-signs-id-data") => {
+            cms::sign(payload, cms::ID_DATA, identity, options)?
+        }
         Envelope::Cms => cms::sign(payload, ID_CT_ANIMA_JSON_VOUCHER, identity, options)?,
+        Envelope::Jws if defects::seeded!("jws-signs-other-type") => {
+            jws::sign(payload, Some("JWT"), identity, options)?
+        }
         Envelope::Jws => jws::sign(payload, Some(TYPE_VOUCHER), identity, options)?,
         Envelope::Cose => {
             // The bag has the chain of the identity that signs, so what is not wanted in it is

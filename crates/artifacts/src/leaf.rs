@@ -101,9 +101,8 @@ impl Nonce {
     pub fn from_text(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
         let octets = decode_base64_leniently(&text)?;
-        NONCE_LENGTH_BYTES
-            .contains(&octets.len())
-            .then_some(Self { text })
+        let fits = NONCE_LENGTH_BYTES.contains(&octets.len());
+        (fits || defects::seeded!("request-any-nonce")).then_some(Self { text })
     }
 
     /// Takes a text that is no base64, when it is 8 to 64 printable characters long.

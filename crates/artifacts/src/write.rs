@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use crate::cbor::{Item, Schema, absolute, document};
 use crate::date;
-use crate::leaf::{Assertion, Nonce, decode_base64_leniently, encode_base64};
+use crate::leaf::{Assertion, Nonce, decode_base64_leniently, encode_base64, encode_base64url};
 use crate::read::Extension;
 
 /// Leaves in the order of the calls, which is the order in JSON.
@@ -67,8 +67,14 @@ impl Writer {
             let value = match leaf {
                 Leaf::Assertion(assertion) => assertion.as_str().into(),
                 // BRSKI-3.3-01: binary leaves are base64 per RFC 4648 section 4.
+                Leaf::Binary(bytes) if defects::seeded!("voucher-writes-base64url") => {
+                    encode_base64url(bytes).into()
+                }
                 Leaf::Binary(bytes) => encode_base64(bytes).into(),
                 // VOUCHER-5.3-21: emitted as a JSON boolean, not as a string.
+                Leaf::Boolean(value) if defects::seeded!("voucher-writes-booleans-as-text") => {
+                    value.to_string().into()
+                }
                 Leaf::Boolean(value) => Value::Bool(*value),
                 Leaf::Nonce(nonce) => nonce.as_str().into(),
                 Leaf::Proprietary(text) | Leaf::Text(text) => text.as_str().into(),
@@ -85,6 +91,14 @@ impl Writer {
                 members.insert(format!("extension:{}", extension.name), data.to_json());
             }
         }
+        if defects::seeded!("voucher-writes-unknown-leaf") {
+            members.insert("extra".to_owned(), true.into());
+        }
+        let member = if defects::seeded!("voucher-writes-other-member") {
+            "voucher"
+        } else {
+            member
+        };
         json!({ member: Value::Object(members) })
             .to_string()
             .into_bytes()

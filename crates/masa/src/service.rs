@@ -124,8 +124,16 @@ impl Reply {
             code: refusal.code(),
             outcome: "refused",
             // BRSKI-5.6-03: "a human-readable explanation ... in plain text, UTF-8".
-            content_type: "text/plain; charset=utf-8",
-            body: refusal.body().into_bytes(),
+            content_type: if defects::seeded!("masa-errors-as-html") {
+                "text/html"
+            } else {
+                "text/plain; charset=utf-8"
+            },
+            body: if defects::seeded!("masa-errors-without-text") {
+                Vec::new()
+            } else {
+                refusal.body().into_bytes()
+            },
         }
     }
 
@@ -177,7 +185,9 @@ async fn elsewhere(
     uri: http::Uri,
 ) -> Response {
     let known = [REQUEST_VOUCHER, REQUEST_AUDIT_LOG].contains(&uri.path());
-    let (status, code) = if known {
+    let (status, code) = if known && defects::seeded!("masa-serves-get") {
+        (StatusCode::OK, "ok")
+    } else if known {
         (StatusCode::METHOD_NOT_ALLOWED, "masa.method")
     } else {
         (StatusCode::NOT_FOUND, "masa.no-such-resource")
@@ -238,10 +248,17 @@ async fn request_voucher(
         return service.finish(event, reply);
     }
     let accept = accept(&headers);
+    let encoding = headers.get("content-transfer-encoding");
+    if encoding.is_some() && defects::seeded!("masa-minds-transfer-encoding") {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
     let inbound = Inbound {
         body: &body,
         content_type: text(&headers, &header::CONTENT_TYPE),
-        accept: accept.as_deref(),
+        accept: accept
+            .as_deref()
+            .filter(|list| !(list.contains(',') && defects::seeded!("masa-reads-one-accept")))
+            .or(defects::seeded!("masa-reads-one-accept").then_some("text/plain")),
     };
     let request = match open_request(inbound, &rules.devices, &rules.policy, now) {
         Ok(request) => request,
@@ -289,6 +306,7 @@ async fn request_voucher(
                         content_type: job.request.media_type_of(envelope),
                         body,
                     };
+                    let reply = misread(reply);
                     if !again {
                         // Its timeline entry is written, with the voucher.
                         service.count("requestvoucher", code);
@@ -350,7 +368,11 @@ async fn request_audit_log(
                 code: "ok",
                 outcome: "answered",
                 // BRSKI-5.8.1-01: "the audit log is returned as application/json".
-                content_type: "application/json",
+                content_type: if defects::seeded!("masa-log-as-text") {
+                    "text/plain"
+                } else {
+                    "application/json"
+                },
                 body: log.to_json(),
             },
             Err(refusal) => Reply::refusal(&refusal),
@@ -361,6 +383,30 @@ async fn request_audit_log(
         }
     };
     service.finish(event, reply)
+}
+
+/// What a test build does to an answer that is right.
+fn misread(mut reply: Reply) -> Reply {
+    if defects::seeded!("masa-answers-201") {
+        reply.status = StatusCode::CREATED;
+    }
+    if defects::seeded!("masa-answers-as-json") {
+        reply.content_type = "application/json";
+    }
+    if defects::seeded!("masa-answers-in-base64") {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(&reply.body);
+        reply.body = text.into_bytes();
+    }
+    if defects::seeded!("masa-adds-an-octet") {
+        reply.body.push(0);
+    }
+    if defects::seeded!("masa-spoils-signature")
+        && let Some(last) = reply.body.last_mut()
+    {
+        *last ^= 1;
+    }
+    reply
 }
 
 fn demand_certificate(rules: &Rules, shown: &Shown) -> Option<Reply> {

@@ -444,6 +444,7 @@ fn verify_under(
     };
     match result {
         Ok(()) => Ok(algorithm),
+        Err(Error::SignatureInvalid(_)) if defects::seeded!("jws-skips-signature") => Ok(algorithm),
         Err(Error::SignatureInvalid(_)) => Err(Error::JwsSignature),
         Err(other) => Err(other),
     }

@@ -40,10 +40,10 @@ pub fn answer_audit(
 ) -> Result<AuditLog, Refusal> {
     // BRSKI-5.8-04: "A MASA that receives a request for a device that does not exist, or for which
     // the requesting owner was never an owner, returns an HTTP 404 code."
-    if !events
+    let owned = events
         .iter()
-        .any(|event| request.domain.contains(event.domain))
-    {
+        .any(|event| request.domain.contains(event.domain));
+    if !owned && !defects::seeded!("masa-log-for-anybody") {
         return Err(Refusal::NeverOwner);
     }
     Ok(audit_log(events, truncation))
@@ -73,8 +73,16 @@ pub fn audit_log(events: &[AuditEvent], truncation: AuditTruncation) -> AuditLog
         }
         kept.push(artifacts::AuditEvent {
             date: event.date,
-            domain_id: DomainId::from_bytes(event.domain_id.clone()),
-            nonce: event.nonce.clone(),
+            domain_id: if defects::seeded!("masa-log-other-domain-id") {
+                DomainId::from_bytes(event.domain.as_bytes().to_vec())
+            } else {
+                DomainId::from_bytes(event.domain_id.clone())
+            },
+            nonce: if defects::seeded!("masa-log-nonceless-as-text") {
+                Some(event.nonce.clone().unwrap_or_default())
+            } else {
+                event.nonce.clone()
+            },
             assertion: event.assertion,
             truncated: None,
         });

@@ -58,7 +58,12 @@ fn try_decide(
 ) -> Result<Decision, Box<No>> {
     // BRSKI-5.6-16: "A 404 (Not Found) response is appropriate when the request is for a device
     // that is not known to the MASA."
-    let device = facts.device.as_ref().ok_or(Refusal::SerialUnknown)?;
+    let made_up = DeviceRecord::default();
+    let device = match &facts.device {
+        Some(device) => device,
+        None if defects::seeded!("masa-issues-for-unknown-devices") => &made_up,
+        None => return Err(Refusal::SerialUnknown.into()),
+    };
     if let Some(reason) = &device.blocked {
         return Err(Refusal::DeviceBlocked(reason.clone()).into());
     }
@@ -69,14 +74,19 @@ fn try_decide(
     let assertion = assertion(request, device, owner);
     // A stranger without the device's own word only knows a serial number. It is not told whose
     // the device is, and cannot raise alarms about it.
-    let unproven =
-        policy.prior_required && request.nonce().is_some() && assertion == Assertion::Logged;
+    let unproven = policy.prior_required
+        && !defects::seeded!("masa-needs-no-prior")
+        && request.nonce().is_some()
+        && assertion == Assertion::Logged;
     if unproven && owner.is_none() {
         return Err(Refusal::PriorMissing.into());
     }
     check_ownership(request, device, owner, facts, policy)?;
     if let Some(issued) = &facts.issued {
         let current = issued.expires_on.is_none_or(|expires_on| now < expires_on);
+        if defects::seeded!("masa-refuses-a-repetition") {
+            return Err(Refusal::AlreadyOwned.into());
+        }
         if issued.fingerprint == request.fingerprint() && current {
             return Ok(Decision::Again);
         }
@@ -134,8 +144,15 @@ fn try_decide(
             // BRSKI-5.5.6-02: "The MASA populates the audit-log with the nonce that was verified.
             // If a nonceless voucher is issued, then the audit-log is to be populated with the
             // JSON value null."
-            nonce: request.nonce().map(str::to_owned),
-            assertion,
+            nonce: request
+                .nonce()
+                .filter(|_| !defects::seeded!("masa-log-forgets-nonce"))
+                .map(str::to_owned),
+            assertion: if defects::seeded!("masa-log-forgets-assertion") {
+                Assertion::Logged
+            } else {
+                assertion
+            },
         },
         holder: (device.holder.as_ref() != Some(&holder)).then_some(holder),
         idevid_key: match (&request.prior, device.idevid_key) {
@@ -213,7 +230,7 @@ fn check_registrar(
         None if !policy.unknown_registrars => return Err(Refusal::RegistrarUnknown),
         Some(_) | None => {}
     }
-    if request.nonce().is_none() {
+    if request.nonce().is_none() && !defects::seeded!("masa-nonceless-for-anybody") {
         // BRSKI-5.5.4-02: "If a nonceless voucher-request is submitted, the MASA MUST authenticate
         // the registrar either as described in EST or by validating the registrar's certificate
         // used to sign the registrar voucher-request using a configured trust anchor."
@@ -257,6 +274,8 @@ fn check_ownership(
         // registrar (that is, a registrar with the same domain CA), then the request for a renewed
         // voucher SHOULD be automatically authorized."
         Some(held) if request.domain.contains(held.domain) => Ok(()),
+        Some(_) if defects::seeded!("masa-ignores-the-holder") => Ok(()),
+        None if defects::seeded!("masa-nonceless-for-anybody") => Ok(()),
         Some(Holder {
             owner: Some(id), ..
         }) if owner.is_some_and(|owner| owner.id == *id) => Ok(()),
@@ -378,8 +397,11 @@ fn voucher(
         Refusal::Internal(Cause::new("voucher.bad-serial-number", "the serial number"))
     })?;
     let mut fields = VoucherFields::new(serial);
-    fields.created_on = Some(now);
-    fields.assertion = Some(assertion);
+    fields.created_on = (!defects::seeded!("masa-no-created-on")).then_some(now);
+    fields.assertion = (!defects::seeded!("masa-no-assertion")).then_some(assertion);
+    if defects::seeded!("masa-writes-other-serial") {
+        fields.serial_number = SerialNumber::new("CONF-0").unwrap_or(fields.serial_number);
+    }
     match pins.key {
         Some(KeyPin::Sha256(hash)) => fields.pinned_domain_pubk_sha256 = Some(*hash),
         Some(KeyPin::PublicKey(key)) => fields.pinned_domain_pubk = Some(key.clone()),
@@ -387,13 +409,36 @@ fn voucher(
             fields.pinned_domain_cert = Some(pins.certificate.clone());
             // A key has no revocation that anybody could be told to check.
             fields.domain_cert_revocation_checks = Some(false);
+            if defects::seeded!("masa-pins-nothing") {
+                fields.pinned_domain_cert = None;
+                fields.pinned_domain_pubk = Some(pins.certificate.public_key().clone());
+            }
+            if defects::seeded!("masa-pins-device") {
+                fields.pinned_domain_cert =
+                    request.prior.as_ref().map(|prior| prior.idevid.clone());
+            }
         }
     }
     // BRSKI-5.6-21: "nonce: The nonce from the pledge if available", the same string.
     fields.nonce = request.content.nonce.clone();
+    if defects::seeded!("masa-forgets-nonce") {
+        fields.nonce = None;
+    }
+    if defects::seeded!("masa-writes-other-nonce") {
+        fields.nonce = artifacts::Nonce::from_octets(&[7; 16]);
+    }
+    if defects::seeded!("masa-reencodes-nonce") {
+        use base64::Engine as _;
+        let octets = request.content.nonce.as_ref().map(artifacts::Nonce::octets);
+        let text = octets.map(|octets| base64::engine::general_purpose::URL_SAFE.encode(octets));
+        fields.nonce = text.map(artifacts::Nonce::to_compare);
+    }
+    if defects::seeded!("masa-expiry-beside-nonce") && fields.nonce.is_some() {
+        fields.expires_on = Some(now + policy.voucher_lifetime);
+    }
     // VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02: idevid-issuer is included if the serial number is
     // known not to be unique, and otherwise left out.
-    if device.serial_ambiguous {
+    if device.serial_ambiguous || defects::seeded!("masa-always-names-issuer") {
         fields.idevid_issuer = match &request.prior {
             Some(prior) => Some(IdevidIssuer::of(&prior.idevid)),
             None => request.content.idevid_issuer.clone(),
@@ -401,11 +446,17 @@ fn voucher(
     }
     // BRSKI-5.6-25: expires-on "is set for nonceless vouchers".
     // VOUCHER-7.1-01: only for devices that can judge it.
-    if request.nonce().is_none() && device.has_clock {
+    if request.nonce().is_none()
+        && device.has_clock
+        && !defects::seeded!("masa-no-expiry-without-nonce")
+    {
         // BRSKI-5.6-26: "The expires-on field SHOULD be before the earliest of these three
         // values": voucher lifetime, registrar's certificate, CRL lifetime.
         let mut limits = vec![now + policy.voucher_lifetime, pins.certificate.not_after()];
         limits.extend(request.domain.chain.first().map(Certificate::not_after));
+        if defects::seeded!("masa-expiry-ignores-registrar") {
+            limits.truncate(1);
+        }
         if let Revocation::Good { until: Some(until) } = facts.revocation {
             limits.push(until);
         }

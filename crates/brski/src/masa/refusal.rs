@@ -139,6 +139,9 @@ impl Refusal {
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self {
+            Self::SerialUnknown if defects::seeded!("masa-403-for-unknown-device") => 403,
+            Self::MediaType(_) if defects::seeded!("masa-400-for-media-type") => 400,
+            Self::NeverOwner if defects::seeded!("masa-log-403-for-stranger") => 403,
             Self::RequestMalformed(_) | Self::NonceLength => 400,
             Self::RequestSignature(_)
             | Self::RegistrarChain(_)

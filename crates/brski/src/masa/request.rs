@@ -117,7 +117,18 @@ impl Request {
         match &self.prior {
             // BRSKI-5.5.5-04: "If these checks succeed, the MASA updates the voucher and audit-log
             // assertion leafs with the proximity assertion".
-            Some(prior) if prior.proximity => Assertion::Proximity,
+            Some(prior) if prior.proximity && !defects::seeded!("masa-never-asserts-proximity") => {
+                Assertion::Proximity
+            }
+            _ if defects::seeded!("masa-asserts-proximity-always") => Assertion::Proximity,
+            _ if defects::seeded!("masa-asserts-what-is-claimed") => {
+                self.content.assertion.unwrap_or(Assertion::Logged)
+            }
+            _ if defects::seeded!("masa-believes-own-proximity")
+                && self.content.proximity().next().is_some() =>
+            {
+                Assertion::Proximity
+            }
             // BRSKI-5.5.5-05: not without the pledge's own signed word.
             _ => Assertion::Logged,
         }
@@ -188,10 +199,14 @@ pub fn open_request(
 ) -> Result<Request, Refusal> {
     // BRSKI-5.6-19: "A 415 (Unsupported Media Type) response is appropriate for a request that has
     // a voucher-request or Accept value that is not understood."
+    if inbound.body.is_empty() && defects::seeded!("masa-fails-on-empty-body") {
+        return Err(Refusal::Internal(Cause::new("masa.internal", "nothing")));
+    }
     let envelope = envelope(inbound, policy)?;
     let shown = || inbound.accept.unwrap_or_default().to_owned();
     let formats = match media::acceptable(inbound.accept, envelope) {
         Acceptable::These(formats) => formats,
+        Acceptable::NotUnderstood if defects::seeded!("masa-ignores-accept") => vec![envelope],
         Acceptable::NoneOfOurs => return Err(Refusal::NotAcceptable(shown())),
         Acceptable::NotUnderstood => return Err(Refusal::AcceptNotUnderstood(shown())),
     };
@@ -231,6 +246,16 @@ pub fn open_audit_request(
 
 fn envelope(inbound: Inbound<'_>, policy: &Policy) -> Result<Envelope, Refusal> {
     let content_type = inbound.content_type.unwrap_or_default();
+    if defects::seeded!("masa-takes-any-media-type") {
+        return Ok(Envelope::Cms);
+    }
+    if defects::seeded!("masa-compares-media-type-octets")
+        && !Envelope::ALL
+            .iter()
+            .any(|one| one.media_type() == content_type)
+    {
+        return Err(Refusal::MediaType(content_type.to_owned()));
+    }
     // Deployed registrars know COSE vouchers by the old name only, and it says the same.
     if media::essence(content_type) == OLD_COSE_MEDIA_TYPE {
         return Ok(Envelope::Cose);
@@ -251,7 +276,8 @@ fn open_as(
 ) -> Result<Request, Refusal> {
     let tolerances = &policy.tolerances;
     let signed = open(Document::Request, inbound.body, Some(envelope), tolerances)
-        .map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+        .map_err(|error| malformed(Cause::of(&error)))?;
+    let now_or_never = (!defects::seeded!("masa-accepts-expired-registrar")).then_some(now);
     let rule = devices.serial.clone();
     let serial_of =
         move |certificate: &Certificate| rule.serial_of(certificate).and_then(SerialNumber::new);
@@ -264,7 +290,7 @@ fn open_as(
         }),
         age_max,
         serial_rule: Some(&serial_of),
-        ..RegistrarRequestContext::new(Some(now))
+        ..RegistrarRequestContext::new(now_or_never)
     };
     let outcome = verify_registrar_request(&signed, &context, tolerances);
     if let Some(refusal) = refusal_of(&outcome) {
@@ -272,6 +298,11 @@ fn open_as(
     }
     let (_, oddities, result) = outcome.into_parts();
     let verified = result.map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    let mut verified = verified;
+    if defects::seeded!("masa-pins-from-the-bag") {
+        let bag = signed.dangerous_peek().certificates();
+        verified.signer_path.extend_from_slice(bag);
+    }
     let prior = verified.prior.as_ref().and_then(|prior| {
         let idevid = prior.signer_path.first()?.clone();
         Some(Prior {
@@ -290,6 +321,10 @@ fn open_as(
         })
     });
     let device = match &verified.prior {
+        Some(prior) if defects::seeded!("masa-copies-serial-from-request") => DeviceKey {
+            issuer_key_id: issuer_key_id(&prior.signer_path),
+            serial: verified.request.serial_number.as_str().to_owned(),
+        },
         Some(prior) => DeviceKey {
             issuer_key_id: issuer_key_id(&prior.signer_path),
             serial: prior.serial_number.as_str().to_owned(),
@@ -318,6 +353,13 @@ fn open_as(
         prior,
         oddities,
     })
+}
+
+fn malformed(cause: Cause) -> Refusal {
+    if defects::seeded!("masa-fails-on-garbage") {
+        return Refusal::Internal(cause);
+    }
+    Refusal::RequestMalformed(cause)
 }
 
 /// The refusal for the first check that failed.

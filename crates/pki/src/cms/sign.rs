@@ -36,13 +36,22 @@ pub fn sign(
         attributes.push(attribute(oid::SIGNING_TIME, &times::encode(time)));
     }
     // RFC 5652 §5.4: what is signed has the universal tag of SET OF, what is sent has [0].
-    let mut signed_attributes = tlv::set_of(tlv::SET, attributes);
+    let mut signed_attributes = if defects::seeded!("cms-signs-unsorted-attributes") {
+        attributes.reverse();
+        let parts: Vec<&[u8]> = attributes.iter().map(Vec::as_slice).collect();
+        tlv::element(tlv::SET, &parts)
+    } else {
+        tlv::set_of(tlv::SET, attributes)
+    };
     let signature = identity.signer.sign(&signed_attributes)?;
     if let Some(tag) = signed_attributes.first_mut() {
         *tag = 0xa0;
     }
 
-    let (signer_version, sid) = signer_identifier(certificate, options.by_subject_key_id);
+    let (mut signer_version, sid) = signer_identifier(certificate, options.by_subject_key_id);
+    if defects::seeded!("cms-signs-wrong-version") {
+        signer_version = 4;
+    }
     let signer_info = tlv::element(
         tlv::SEQUENCE,
         &[
@@ -61,7 +70,11 @@ pub fn sign(
             &tlv::element(0xa0, &[&tlv::element(tlv::OCTET_STRING, &[content])]),
         ],
     );
-    let certificates = certificate_set(identity, options)?;
+    let certificates = if defects::seeded!("cms-signs-without-certificates") {
+        Vec::new()
+    } else {
+        certificate_set(identity, options)?
+    };
     let version = version_of(econtent_type, options.by_subject_key_id);
     let signed_data = tlv::element(
         tlv::SEQUENCE,

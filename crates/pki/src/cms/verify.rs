@@ -189,7 +189,8 @@ fn check_attributes(
         .ok_or_else(|| Error::CmsSignedAttributes("contentType is missing".to_owned()))?;
     // RFC 5652 §5.6 and §11.1: the content-type attribute value MUST match the
     // SignedData encapContentInfo eContentType value.
-    if content_type.tag != tlv::OID || content_type.value != message.content_type.as_bytes() {
+    let same = content_type.value == message.content_type.as_bytes();
+    if content_type.tag != tlv::OID || !(same || defects::seeded!("cms-skips-content-type")) {
         return Err(Error::CmsContentTypeAttribute);
     }
     let message_digest = message_digest
@@ -198,7 +199,9 @@ fn check_attributes(
     // of the messageDigest attribute.
     let is_right = message_digest.value == digest.hash(content);
     if message_digest.tag != tlv::OCTET_STRING
-        || !(is_right || taken_on_trust(message_digest.value))
+        || !(is_right
+            || taken_on_trust(message_digest.value)
+            || defects::seeded!("cms-skips-digest"))
     {
         return Err(Error::CmsDigest);
     }
@@ -232,7 +235,10 @@ fn find_signer(
             .and_then(|scheme| {
                 let key = certificate.public_key();
                 let legacy = policy.allow_legacy_algorithms;
-                key.verify_scheme(scheme, signed, &signer.signature, legacy)?;
+                let holds = key.verify_scheme(scheme, signed, &signer.signature, legacy);
+                if !defects::seeded!("cms-skips-signature") {
+                    holds?;
+                }
                 Ok(scheme.algorithm)
             })
             .map_err(|error| match error {

@@ -12,16 +12,19 @@ use std::{
 /// The suite.
 pub(crate) const SUITE: &str = env!("CARGO_BIN_EXE_usher-conformance");
 
-/// The binary under test, which `cargo xtask test` builds before the tests run.
-pub(crate) fn usher() -> PathBuf {
-    let suite = Path::new(SUITE);
-    let usher = suite.with_file_name("usher");
+/// The variable that names the active defect.
+pub(crate) const DEFECT: &str = "USHER_DEFECT";
+
+/// A program of this workspace that is built beside the suite, by `cargo xtask test` or
+/// `cargo xtask conformance`.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let program = Path::new(SUITE).with_file_name(name);
     assert!(
-        usher.exists(),
-        "{} is missing: run `cargo build --package usher` first",
-        usher.display()
+        program.exists(),
+        "{} is missing: run `cargo xtask test` or `cargo xtask conformance defects`",
+        program.display()
     );
-    usher
+    program
 }
 
 /// A port that was free a moment ago.
@@ -60,12 +63,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `usher ROLE serve` and waits until it says where it listens.
-    pub(crate) fn start(role: &str, config: &Path) -> Self {
+    /// Starts `PROGRAM ROLE serve` and waits until it says where it listens.
+    pub(crate) fn start(program: &Path, role: &str, config: &Path, defect: &str) -> Self {
         const START_TIME_MAX: Duration = Duration::from_secs(60);
-        let mut child = Command::new(usher())
+        let mut child = Command::new(program)
             .args([role, "serve", "--config"])
             .arg(config)
+            .env(DEFECT, defect)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -1,0 +1,181 @@
+//! Our own implementations, each with all that the suite needs to test it.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::harness::{SUITE, Server, free_port, good, set};
+
+/// An implementation of ours that the suite tests.
+pub(crate) struct Subject {
+    /// The target.
+    pub(crate) target: &'static str,
+    /// Makes the folder `trial` with the suite's `prepare`, and beside it whatever the
+    /// implementation needs.
+    pub(crate) prepare: fn(&Bench),
+    /// Starts the implementation, with the bench's defect, and writes into the profile where it
+    /// answers. What it returns is stopped when it is dropped.
+    pub(crate) start: fn(&Bench) -> Vec<Server>,
+}
+
+/// Every one.
+pub(crate) const SUBJECTS: &[Subject] = &[
+    Subject {
+        target: "masa",
+        prepare: prepare_masa,
+        start: |bench| bench.serve_https("masa", "masa/masa.toml"),
+    },
+    Subject {
+        target: "est-server",
+        prepare: prepare_est_server,
+        start: |bench| bench.serve_https("registrar", "registrar/registrar.toml"),
+    },
+    Subject {
+        target: "registrar",
+        prepare: prepare_registrar,
+        start: |bench| bench.serve_https("registrar", "registrar/registrar.toml"),
+    },
+];
+
+/// The subject for a target.
+pub(crate) fn subject(target: &str) -> &'static Subject {
+    SUBJECTS
+        .iter()
+        .find(|subject| subject.target == target)
+        .unwrap_or_else(|| panic!("no subject for target {target}"))
+}
+
+/// A folder with one implementation in it.
+pub(crate) struct Bench {
+    /// Where everything is; the suite's own folder is `trial` in it.
+    pub(crate) folder: PathBuf,
+    /// The program with the roles.
+    pub(crate) program: PathBuf,
+    /// The defect that is active while the implementation runs, or nothing.
+    pub(crate) defect: String,
+}
+
+impl Bench {
+    /// The folder that `prepare` writes.
+    pub(crate) fn trial(&self) -> PathBuf {
+        self.folder.join("trial")
+    }
+
+    /// Runs the suite's `prepare`.
+    pub(crate) fn prepare(&self, target: &str, more: &[&str]) {
+        let trial = self.trial();
+        let mut arguments = vec!["prepare", "--target", target, "--dir"];
+        arguments.push(trial.to_str().unwrap());
+        arguments.extend(more);
+        good(SUITE, &arguments, &self.folder);
+        let profile = trial.join("profile.toml");
+        set(&profile, "name", "\"usher\"");
+        set(&profile, "version", "\"under test\"");
+    }
+
+    /// Runs the program in the folder, which has to go well.
+    pub(crate) fn usher(&self, arguments: &[&str]) -> String {
+        good(&self.program, arguments, &self.folder)
+    }
+
+    /// Starts a server.
+    pub(crate) fn serve(&self, role: &str, config: &str) -> Server {
+        let config = self.folder.join(config);
+        Server::start(&self.program, role, &config, &self.defect)
+    }
+
+    fn serve_https(&self, role: &str, config: &str) -> Vec<Server> {
+        let server = self.serve(role, config);
+        let url = format!("\"https://localhost:{}\"", server.port);
+        set(&self.trial().join("profile.toml"), "url", &url);
+        vec![server]
+    }
+
+    /// Copies a file within the folder.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        std::fs::copy(self.folder.join(from), self.folder.join(to)).unwrap();
+    }
+
+    /// Appends to a file.
+    pub(crate) fn append(&self, file: &str, text: &str) {
+        let file = self.folder.join(file);
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{before}\n{text}")).unwrap();
+    }
+
+    /// `usher registrar init`, on ports that the system picks.
+    pub(crate) fn registrar(&self) {
+        let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let begin = ["registrar", "init", "--dir", "registrar"];
+        let name = ["--name", "localhost"];
+        self.usher(&[&begin[..], &name[..], &listen[..]].concat());
+    }
+
+    /// A copy of everything in another folder, with another defect.
+    pub(crate) fn copy_to(&self, folder: &Path, defect: &str) -> Self {
+        copy_folder(&self.folder, folder);
+        Self {
+            folder: folder.to_owned(),
+            program: self.program.clone(),
+            defect: defect.to_owned(),
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            std::fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+fn prepare_masa(bench: &Bench) {
+    bench.prepare("masa", &[]);
+    let listen = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let begin = ["masa", "init", "--dir", "masa", "--name", "localhost"];
+    let ca = ["--device-ca", "trial/manufacturer-ca.pem"];
+    bench.usher(&[&begin[..], &listen[..], &ca[..]].concat());
+    let config = ["masa", "--config", "masa/masa.toml"];
+    let owner = ["owner", "add", "conformance", "--nonceless", "true"];
+    let certificate = ["--certificate", "trial/domain-ca.pem"];
+    bench.usher(&[&config[..], &owner[..], &certificate[..]].concat());
+    let devices = ["device", "import", "trial/devices.csv"];
+    bench.usher(&[&config[..], &devices[..]].concat());
+    bench.copy("masa/masa-ca.pem", "trial/voucher-anchors.pem");
+}
+
+fn prepare_est_server(bench: &Bench) {
+    bench.prepare("est-server", &[]);
+    bench.registrar();
+    bench.copy("trial/client-ca.pem", "registrar/client-ca.pem");
+    bench.append(
+        "registrar/registrar.toml",
+        "[est.without_brski]\nclient_cas = [\"client-ca.pem\"]\nsubject = \"CN={name}\"\n",
+    );
+    bench.copy("registrar/domain-ca.pem", "trial/server-anchors.pem");
+}
+
+fn prepare_registrar(bench: &Bench) {
+    let port = free_port().to_string();
+    bench.prepare("registrar", &["--suite-port", &port]);
+    bench.registrar();
+    let config = "registrar/registrar.toml";
+    set(&bench.folder.join(config), "default", "\"deny\"");
+    bench.append(
+        config,
+        "[[policy.rule]]\nname = \"conformance\"\nmanufacturer = \"conformance\"\nserial = \"CONF-REG-*\"\naction = \"allow\"\n",
+    );
+    for (file, usage) in [
+        ("trial/device-ca.pem", "idevid"),
+        ("trial/masa-tls-ca.pem", "masa-tls"),
+        ("trial/voucher-ca.pem", "voucher"),
+    ] {
+        let begin = ["registrar", "--config", config, "trust", "import", file];
+        let more = ["--vendor", "conformance", "--use", usage];
+        bench.usher(&[&begin[..], &more[..]].concat());
+    }
+}
