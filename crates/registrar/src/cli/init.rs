@@ -1,16 +1,15 @@
 //! `usher registrar init`: everything that a first day needs, in one folder.
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use daemon::Outcome;
-use pki::issue::{AltName, CertificateBuilder, Profile};
-use pki::{Certificate, KeyKind, Signer, SoftwareKey};
+use daemon::folder::{Folder, certificate, escape, quoted, with_names};
+use pki::issue::Profile;
+use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
 use store::Store;
+use store::audit::NoteKey;
 use time::{Duration, OffsetDateTime};
 
 use super::Context;
@@ -20,9 +19,6 @@ use crate::Error;
 const CA_LIFETIME: Duration = Duration::days(20 * 365);
 /// Lifetime of the registrar's certificate.
 const REGISTRAR_LIFETIME: Duration = Duration::days(2 * 365);
-/// Certificates begin a little before now, for peers whose clock is late.
-const BACKDATE: Duration = Duration::hours(1);
-
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The folder to make; it has to be empty or absent.
@@ -40,6 +36,10 @@ pub(super) struct Arguments {
     /// Where constrained devices connect, with CoAP over DTLS: `[::]:5684` is the usual address.
     #[arg(long, value_name = "ADDRESS")]
     coaps: Option<SocketAddr>,
+    /// Where stateless join proxies hand on what constrained devices say (JPY); there is no usual
+    /// port.
+    #[arg(long, value_name = "ADDRESS")]
+    jpy: Option<SocketAddr>,
     /// Where operators connect.
     #[arg(long, default_value = "127.0.0.1:8444")]
     admin: SocketAddr,
@@ -100,6 +100,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outc
         });
     }
     let folder = Folder::make(&directory, arguments.passphrase_file.as_deref())?;
+    folder.folder("vendors.d")?;
     let ca = make_ca(&folder, arguments, now)?;
     let mut pairs = vec![make_registrar(
         &folder,
@@ -119,19 +120,27 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outc
             now,
         )?);
     }
-    folder.write_key("audit.key", &SoftwareKey::generate(KeyKind::Ed25519)?)?;
+    let audit = SoftwareKey::generate(KeyKind::Ed25519)?;
+    folder.write_key("audit.key", &audit)?;
     // The configuration comes last: with it there, the folder is complete.
-    let text = config_text(arguments, &pairs, folder.passphrase_file.as_deref());
+    let text = config_text(arguments, &pairs, &folder);
     let config = crate::Config::parse(&text, &directory)?;
+    let audit_key = NoteKey::of(&config.identity.audit_origin, &audit)?.to_string();
+    folder.write("audit.pub", format!("{audit_key}\n").as_bytes(), 0o644)?;
     Store::migrate(&config.database.url, &crate::schema::SCHEMA, now).await?;
     folder.write("registrar.toml", text.as_bytes(), 0o640)?;
+    let domain_ca_sha256 = ca
+        .certificate()
+        .map(|certificate| hex::encode(certificate.sha256()))
+        .unwrap_or_default();
     let answer = serde_json::json!({
         "ok": true,
         "config": config_file,
         "domain_ca": directory.join("domain-ca.pem"),
-        "domain_ca_sha256": hex::encode(ca.certificate.sha256()),
+        "domain_ca_sha256": domain_ca_sha256,
+        "audit_key": audit_key,
         "vendors": directory.join("vendors.d"),
-        "keys_encrypted": folder.passphrase.is_some(),
+        "keys_encrypted": folder.is_encrypted(),
     });
     context.format.print(&answer, |_| {
         format!(
@@ -141,152 +150,44 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<Outc
              usher registrar --config {config} serve",
             directory.display(),
             directory.join("domain-ca.pem").display(),
-            hex::encode(ca.certificate.sha256()),
+            domain_ca_sha256,
             config = config_file.display(),
         )
     });
     Ok(Outcome::Yes)
 }
 
-/// The folder that is being filled.
-struct Folder {
-    path: PathBuf,
-    passphrase: Option<String>,
-    passphrase_file: Option<PathBuf>,
-}
-
-impl Folder {
-    fn make(path: &Path, passphrase_file: Option<&Path>) -> Result<Self, Error> {
-        let vendors = path.join("vendors.d");
-        std::fs::create_dir_all(&vendors).map_err(|error| Error::file(&vendors, &error))?;
-        let passphrase_file = passphrase_file
-            .map(|file| std::path::absolute(file).map_err(|error| Error::file(file, &error)))
-            .transpose()?;
-        let passphrase = match &passphrase_file {
-            Some(file) => {
-                let text =
-                    std::fs::read_to_string(file).map_err(|error| Error::file(file, &error))?;
-                let line = text.lines().next().unwrap_or_default().to_owned();
-                if line.is_empty() {
-                    return Err(Error::Config {
-                        detail: format!("{}: the passphrase is empty", file.display()),
-                    });
-                }
-                Some(line)
-            }
-            None => None,
-        };
-        Ok(Self {
-            path: path.to_path_buf(),
-            passphrase,
-            passphrase_file,
-        })
-    }
-
-    /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
-    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
-        let path = self.path.join(name);
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(|error| Error::file(&path, &error))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(|error| Error::file(&path, &error))
-    }
-
-    fn write_key(&self, name: &str, key: &SoftwareKey) -> Result<(), Error> {
-        let pem = match &self.passphrase {
-            Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
-            None => key.to_pkcs8_pem()?,
-        };
-        self.write(name, pem.as_bytes(), 0o600)
-    }
-}
-
-struct Ca {
-    certificate: Certificate,
-    key: Arc<SoftwareKey>,
-}
-
-fn make_ca(folder: &Folder, arguments: &Arguments, now: OffsetDateTime) -> Result<Ca, Error> {
-    let key = SoftwareKey::generate(arguments.key.into())?;
-    let subject = pki::issue::name(&format!("CN={} CA", escape(&arguments.domain)))?;
-    let certificate = CertificateBuilder::new(
-        Profile::RootCa,
-        subject,
-        key.public_key().clone(),
-        rand::random(),
-        now - BACKDATE,
-        now + CA_LIFETIME,
-    )
-    .self_sign(&key)?;
-    folder.write("domain-ca.pem", certificate.to_pem().as_bytes(), 0o644)?;
-    folder.write_key("domain-ca.key", &key)?;
-    Ok(Ca {
-        certificate,
-        key: Arc::new(key),
-    })
+fn make_ca(folder: &Folder, arguments: &Arguments, now: OffsetDateTime) -> Result<Identity, Error> {
+    let subject = format!("CN={} CA", escape(&arguments.domain));
+    let until = now + CA_LIFETIME;
+    Ok(folder.root("domain-ca", arguments.key.into(), &subject, until, now)?)
 }
 
 /// Makes a registrar's key and certificate, and gives the stem of their file names.
 fn make_registrar(
     folder: &Folder,
     arguments: &Arguments,
-    ca: &Ca,
+    ca: &Identity,
     stem: &str,
     kind: KeyKind,
     now: OffsetDateTime,
 ) -> Result<String, Error> {
     let key = SoftwareKey::generate(kind)?;
     let first = arguments.names.first().map_or("registrar", String::as_str);
-    let subject = pki::issue::name(&format!("CN={}", escape(first)))?;
-    let mut builder = CertificateBuilder::new(
-        Profile::Registrar,
-        subject,
-        key.public_key().clone(),
-        rand::random(),
-        now - BACKDATE,
-        now + REGISTRAR_LIFETIME,
-    );
-    for name in &arguments.names {
-        builder = match name.parse::<IpAddr>() {
-            Ok(address) => builder.alt_name(AltName::Ip(address)),
-            Err(_) => builder.dns_name(name),
-        };
-    }
-    let certificate = builder.issue(&ca.certificate, ca.key.as_ref())?;
-    folder.write(
-        &format!("{stem}.pem"),
-        certificate.to_pem().as_bytes(),
-        0o644,
-    )?;
+    let (subject, until) = (format!("CN={}", escape(first)), now + REGISTRAR_LIFETIME);
+    let builder = certificate(Profile::Registrar, &subject, key.public_key(), until, now)?;
+    let builder = with_names(builder, &arguments.names);
+    let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
+    let issued = builder.issue(issuer, ca.signer.as_ref())?;
+    // Without the CA: every device gets this chain, over slow radio too.
+    let pem = issued.to_pem();
+    folder.write(&format!("{stem}.pem"), pem.as_bytes(), 0o644)?;
     folder.write_key(&format!("{stem}.key"), &key)?;
     Ok(stem.to_owned())
 }
 
-/// A value in an RFC 4514 name.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for (index, c) in text.trim().chars().enumerate() {
-        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') || (index == 0 && c == '#') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
-}
-
-fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path>) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let secret = passphrase.map_or_else(String::new, |file| {
-        format!(
-            "passphrase_file = {}\n",
-            quoted(&file.display().to_string())
-        )
-    });
+fn config_text(arguments: &Arguments, pairs: &[String], folder: &Folder) -> String {
+    let secret = folder.passphrase_line();
     let mut text = format!(
         "# The registrar. docs/samples/registrar-annotated.toml names every field.\n\n\
          [listen]\naddress = {}\n\n\
@@ -308,11 +209,17 @@ fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path
     text.push_str(&format!(
         "[ca]\ncertificate = \"domain-ca.pem\"\nkey = \"domain-ca.key\"\n{secret}\n"
     ));
-    if let Some(address) = arguments.coaps {
-        text.push_str(&format!(
-            "[coap]\nlisten = [{}]\n\n",
-            quoted(&address.to_string())
-        ));
+    let listen = |key: &str, value: String| format!("{key} = {value}\n");
+    let coaps = arguments.coaps.map(|address| {
+        let list = format!("[{}]", quoted(&address.to_string()));
+        listen("listen", list)
+    });
+    let jpy = arguments
+        .jpy
+        .map(|address| listen("jpy_listen", quoted(&address.to_string())));
+    if coaps.is_some() || jpy.is_some() {
+        let lines: String = coaps.into_iter().chain(jpy).collect();
+        text.push_str(&format!("[coap]\n{lines}\n"));
     }
     text.push_str(
         "# Who may join: nobody, until you say so. `ask` lets devices wait for\n\
@@ -320,15 +227,4 @@ fn config_text(arguments: &Arguments, pairs: &[String], passphrase: Option<&Path
          [policy]\ndefault = \"deny\"\n",
     );
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape;
-
-    #[test]
-    fn names_are_escaped() {
-        assert_eq!(escape(" Plain GmbH "), "Plain GmbH");
-        assert_eq!(escape("#1, Big+Co"), "\\#1\\, Big\\+Co");
-    }
 }
