@@ -79,8 +79,8 @@ fuzz_target!(|bytes: &[u8]| {
             2 => {
                 if let Some(id) = ids.get(usize::from(host)) {
                     let _ = table.from_registrar(now, *id, length * 8);
-                    limiter.answered(address.ip());
                 }
+                let _ = limiter.answer(address.ip(), length * 8);
             }
             _ => {
                 now += Moment::from_millis(u64::from(host) * 1000 * length as u64);

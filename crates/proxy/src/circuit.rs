@@ -77,7 +77,7 @@ async fn connection(shared: &Shared, pledge: TcpStream, registrar: SocketAddr) {
         shared.counters.lost("proxy.registrar-away");
         return;
     };
-    shared.counters.open(Way::Circuit, 1);
+    let _open = Open::new(shared);
     shared.counters.up(Way::Circuit);
     let _ = (pledge.set_nodelay(true), registrar.set_nodelay(true));
     let (from_pledge, to_pledge) = pledge.into_split();
@@ -97,7 +97,22 @@ async fn connection(shared: &Shared, pledge: TcpStream, registrar: SocketAddr) {
         () = silence(&activity, start, idle) => shared.counters.lost("proxy.idle"),
         () = tokio::time::sleep(whole) => shared.counters.lost("proxy.too-long"),
     }
-    shared.counters.open(Way::Circuit, -1);
+}
+
+/// A connection that is counted, also where its task is ended from outside.
+struct Open<'a>(&'a Shared);
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.counters.open(Way::Circuit, 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.open(Way::Circuit, -1);
+    }
 }
 
 async fn connect(

@@ -250,6 +250,35 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
+    fn check(&self) -> Result<(), Error> {
+        let at_least_one = [
+            (
+                "pledge_datagrams_per_second",
+                self.pledge_datagrams_per_second == 0,
+            ),
+            ("pledge_burst", self.pledge_burst == 0),
+            (
+                "link_datagrams_per_second",
+                self.link_datagrams_per_second == 0,
+            ),
+            ("link_burst", self.link_burst == 0),
+            ("pledges_tracked", self.pledges_tracked == 0),
+            ("datagram_bytes", self.datagram_bytes == 0),
+            ("states_per_pledge", self.states_per_pledge == 0),
+            ("states_per_link", self.states_per_link == 0),
+            ("state_seconds", self.state_seconds == 0),
+            ("connections_per_pledge", self.connections_per_pledge == 0),
+            ("connections_per_link", self.connections_per_link == 0),
+            ("connection_idle_seconds", self.connection_idle_seconds == 0),
+            ("connection_seconds", self.connection_seconds == 0),
+            ("connect_seconds", self.connect_seconds == 0),
+        ];
+        match at_least_one.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(Error::Usage(format!("{name} is 0"))),
+            None => Ok(()),
+        }
+    }
+
     /// The rates of one link.
     pub(crate) fn rates(&self) -> relay::Rates {
         relay::Rates {
@@ -319,6 +348,54 @@ impl Config {
         if self.header.key_hours == 0 {
             return Err(Error::Usage("key_hours is 0".to_owned()));
         }
-        Ok(())
+        self.limits.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "[pledges]\naddresses = [\"::1\"]\n";
+
+    fn refused(text: &str) -> String {
+        Config::parse(&format!("{SMALLEST}{text}"))
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Requirements: JPX-004, JPX-011
+    #[test]
+    fn what_helps_nobody_is_refused() {
+        assert_eq!(refused(""), "");
+        assert!(refused("[registrar]\ndiscover = []").contains("no registrar is configured"));
+        assert!(refused("[registrar]\nregistrars_max = 0").contains("registrars_max"));
+        assert!(refused("[header]\nkey_hours = 0").contains("key_hours"));
+        for name in [
+            "pledge_datagrams_per_second",
+            "pledge_burst",
+            "link_datagrams_per_second",
+            "link_burst",
+            "pledges_tracked",
+            "datagram_bytes",
+            "states_per_pledge",
+            "states_per_link",
+            "state_seconds",
+            "connections_per_pledge",
+            "connections_per_link",
+            "connection_idle_seconds",
+            "connection_seconds",
+            "connect_seconds",
+        ] {
+            let error = refused(&format!("[limits]\n{name} = 0"));
+            assert_eq!(error, format!("{name} is 0"));
+        }
+        // Nobody gives way before its time.
+        assert_eq!(refused("[limits]\nunanswered_seconds = 0"), "");
+        assert!(refused("[limits]\nstate_second = 3").contains("state_second"));
+        let longer = Config::parse(&format!("{SMALLEST}[limits]\nstate_seconds = 90")).unwrap();
+        assert_eq!(longer.limits.states().idle, Duration::from_secs(90));
+        assert!(Config::parse("").is_err());
     }
 }

@@ -68,6 +68,11 @@ impl Counters {
             .inc_by(change);
     }
 
+    /// How many there are at this moment.
+    pub(crate) fn opened(&self, way: Way) -> i64 {
+        self.open.get_or_create(&vec![("way", way.name())]).get()
+    }
+
     /// How often something was refused with this code.
     pub(crate) fn refusals(&self, code: &'static str) -> u64 {
         self.refused.get_or_create(&vec![("code", code)]).get()

@@ -32,6 +32,10 @@ const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// Seconds for which others may keep our records, and one that asks as in unicast DNS.
 const TTL: u32 = 120;
 const LEGACY_TTL: u32 = 10;
+/// How often, and how far apart, what is new is said unasked
+/// ([RFC 6762 §8.3](https://www.rfc-editor.org/rfc/rfc6762.html#section-8.3)).
+const ANNOUNCEMENTS: u32 = 2;
+const NEWS_PERIOD: Duration = Duration::from_secs(1);
 /// Questions of one message that are looked at.
 const QUESTIONS_MAX: usize = 16;
 /// Records of one answer that are looked at.
@@ -52,12 +56,103 @@ const fn registrar_service(service: Service) -> Option<&'static str> {
 }
 
 /// The ports of one link.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ports {
     /// Join ports.
     pub(crate) udp: Vec<u16>,
     /// Ports of the circuit proxy.
     pub(crate) tcp: Vec<u16>,
+}
+
+impl Ports {
+    /// Each port with the name of its service.
+    fn offers(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let udp = UDP_SERVICES
+            .iter()
+            .flat_map(|service| self.udp.iter().map(|port| (*service, *port)));
+        let tcp = TCP_SERVICES
+            .iter()
+            .flat_map(|service| self.tcp.iter().map(|port| (*service, *port)));
+        udp.chain(tcp)
+    }
+
+    /// What of this is not in the other.
+    fn without(&self, other: &Self) -> Self {
+        let only = |ours: &[u16], theirs: &[u16]| {
+            let ours = ours.iter().filter(|port| !theirs.contains(port));
+            ours.copied().collect()
+        };
+        Self {
+            udp: only(&self.udp, &other.udp),
+            tcp: only(&self.tcp, &other.tcp),
+        }
+    }
+}
+
+/// The names of a service and of its instance at a port.
+fn names(service: &str, port: u16) -> Option<(Name, Name)> {
+    let service = Name::from_ascii(service).ok()?;
+    let instance = Name::from_ascii(format!("usher-{port}"))
+        .and_then(|name| name.append_domain(&service))
+        .ok()?;
+    Some((service, instance))
+}
+
+fn address_record(host: &Name, ttl: u32, own: IpAddr) -> Record {
+    let data = match own {
+        IpAddr::V4(address) => RData::A(A(address)),
+        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+    };
+    Record::from_rdata(host.clone(), ttl, data)
+}
+
+/// What is said unasked: where pledges are helped, or with a TTL of 0 where they are not any more.
+fn announcement(ports: &Ports, own: IpAddr, ttl: u32) -> Option<Vec<u8>> {
+    let host = host_name(own)?;
+    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+    message.metadata.authoritative = true;
+    let record = |name: &Name, data| Record::from_rdata(name.clone(), ttl, data);
+    for (service, port) in ports.offers() {
+        let (service, instance) = names(service, port)?;
+        let srv = RData::SRV(SRV::new(0, 0, port, host.clone()));
+        let txt = RData::TXT(TXT::from_bytes(vec![b""]));
+        message.add_answers([
+            record(&service, RData::PTR(PTR(instance.clone()))),
+            record(&instance, srv),
+            record(&instance, txt),
+        ]);
+    }
+    if message.answers.is_empty() {
+        return None;
+    }
+    if ttl > 0 {
+        message.add_answer(address_record(&host, ttl, own));
+    }
+    message.to_vec().ok()
+}
+
+/// What was said unasked, and how often it is to be said again.
+#[derive(Default)]
+struct News {
+    told: Ports,
+    left: u32,
+}
+
+impl News {
+    /// What is to be said now; to be asked once a second.
+    fn messages(&mut self, ports: Ports, own: IpAddr) -> Vec<Vec<u8>> {
+        let mut messages = Vec::new();
+        if ports != self.told {
+            messages.extend(announcement(&self.told.without(&ports), own, 0));
+            self.told = ports;
+            self.left = ANNOUNCEMENTS;
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            messages.extend(announcement(&self.told, own, TTL));
+        }
+        messages
+    }
 }
 
 /// What goes back.
@@ -111,40 +206,25 @@ fn records(query: &Query, legacy: bool, ports: &Ports, own: IpAddr) -> (Vec<Reco
     let ttl = if legacy { LEGACY_TTL } else { TTL };
     let record = |name: &Name, data| Record::from_rdata(name.clone(), ttl, data);
     let wants = |kind| query.query_type == kind || query.query_type == RecordType::ANY;
-    let offers = UDP_SERVICES
-        .iter()
-        .map(|service| (*service, &ports.udp))
-        .chain(TCP_SERVICES.iter().map(|service| (*service, &ports.tcp)));
     let Some(host) = host_name(own) else {
         return (Vec::new(), Vec::new());
     };
-    let address = match own {
-        IpAddr::V4(address) => RData::A(A(address)),
-        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
-    };
     let (mut answers, mut additionals) = (Vec::new(), Vec::new());
-    for (service, ports) in offers {
-        let Ok(service) = Name::from_ascii(service) else {
+    for (service, port) in ports.offers() {
+        let Some((service, instance)) = names(service, port) else {
             continue;
         };
-        for port in ports {
-            let Ok(instance) = Name::from_ascii(format!("usher-{port}"))
-                .and_then(|name| name.append_domain(&service))
-            else {
-                continue;
-            };
-            let srv = record(&instance, RData::SRV(SRV::new(0, 0, *port, host.clone())));
-            let txt = record(&instance, RData::TXT(TXT::from_bytes(vec![b""])));
-            if query.name == service && wants(RecordType::PTR) {
-                answers.push(record(&service, RData::PTR(PTR(instance))));
-                additionals.extend([srv, txt]);
-            } else if query.name == instance {
-                answers.extend(wants(RecordType::SRV).then_some(srv));
-                answers.extend(wants(RecordType::TXT).then_some(txt));
-            }
+        let srv = record(&instance, RData::SRV(SRV::new(0, 0, port, host.clone())));
+        let txt = record(&instance, RData::TXT(TXT::from_bytes(vec![b""])));
+        if query.name == service && wants(RecordType::PTR) {
+            answers.push(record(&service, RData::PTR(PTR(instance))));
+            additionals.extend([srv, txt]);
+        } else if query.name == instance {
+            answers.extend(wants(RecordType::SRV).then_some(srv));
+            answers.extend(wants(RecordType::TXT).then_some(txt));
         }
     }
-    let host_record = record(&host, address);
+    let host_record = address_record(&host, ttl, own);
     if query.name == host && wants(host_record.record_type()) {
         answers.push(host_record);
     } else if !answers.is_empty() {
@@ -257,8 +337,22 @@ impl Responder {
         let at = &self.link.link;
         let group = at.with(IpAddr::V6(GROUP), PORT);
         let mut buffer = vec![0; MESSAGE_MAX];
+        let mut news = News::default();
+        let mut timer = tokio::time::interval(NEWS_PERIOD);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let Ok((length, from)) = self.socket.recv_from(&mut buffer).await else {
+            let received = tokio::select! {
+                received = self.socket.recv_from(&mut buffer) => received,
+                _ = timer.tick() => {
+                    for message in news.messages(shared.ports_at(at), at.address) {
+                        if self.socket.send_to(&message, group).await.is_err() {
+                            shared.counters.lost("proxy.unsent");
+                        }
+                    }
+                    continue;
+                }
+            };
+            let Ok((length, from)) = received else {
                 tokio::time::sleep(ERROR_PAUSE).await;
                 continue;
             };
@@ -387,6 +481,35 @@ mod tests {
                 .len(),
             1
         );
+    }
+
+    /// Requirements: JPX-052
+    #[test]
+    fn what_is_new_is_said_unasked() {
+        let own = "fe80::1".parse().unwrap();
+        let mut news = News::default();
+        let mut said = |ports: &Ports| -> Vec<(u32, usize)> {
+            let messages = news.messages(ports.clone(), own);
+            let read = |octets: &Vec<u8>| {
+                let message = Message::from_vec(octets).unwrap();
+                assert_eq!(message.metadata.message_type, MessageType::Response);
+                (message.answers[0].ttl, message.answers.len())
+            };
+            messages.iter().map(read).collect()
+        };
+        assert_eq!(said(&Ports::default()), []);
+        // Two names for UDP and one for TCP with three records each, and the address.
+        assert_eq!(said(&ports()), [(TTL, 10)]);
+        assert_eq!(said(&ports()), [(TTL, 10)]);
+        assert_eq!(said(&ports()), []);
+        let fewer = Ports {
+            tcp: Vec::new(),
+            ..ports()
+        };
+        assert_eq!(said(&fewer), [(0, 3), (TTL, 7)]);
+        assert_eq!(said(&fewer), [(TTL, 7)]);
+        assert_eq!(said(&Ports::default()), [(0, 6)]);
+        assert_eq!(said(&Ports::default()), []);
     }
 
     /// Requirements: JPX-052

@@ -70,9 +70,21 @@ pub(crate) struct Shared {
     start: tokio::time::Instant,
     flows: Mutex<Table<Leg>>,
     ports: Mutex<BTreeMap<Key, Active>>,
+    links: Mutex<BTreeMap<Link, Arc<LinkState>>>,
 }
 
 impl Shared {
+    pub(crate) fn new(config: Config, metrics: &Metrics) -> Self {
+        Self {
+            counters: Counters::new(metrics),
+            start: tokio::time::Instant::now(),
+            flows: Mutex::new(Table::new(config.limits.states())),
+            ports: Mutex::default(),
+            links: Mutex::default(),
+            config,
+        }
+    }
+
     pub(crate) fn now(&self) -> Moment {
         self.start.elapsed()
     }
@@ -84,6 +96,10 @@ impl Shared {
 
     fn ports(&self) -> MutexGuard<'_, BTreeMap<Key, Active>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<Link, Arc<LinkState>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ports of one link.
@@ -126,7 +142,7 @@ impl Link {
 }
 
 impl LinkState {
-    fn new(link: Link, number: u32, shared: &Shared) -> Self {
+    pub(crate) fn new(link: Link, number: u32, shared: &Shared) -> Self {
         let limits = &shared.config.limits;
         let icmp = match link.address {
             IpAddr::V6(address) => icmp::Sender::new(address, link.scope),
@@ -251,20 +267,13 @@ pub async fn serve(config: Config) -> Result<Running, Error> {
     let targets = Arc::new(Targets::default());
     let search = Search::new(&config, Arc::clone(&targets))?;
     search.resolve().await;
-    let shared = Arc::new(Shared {
-        counters: Counters::new(&metrics),
-        start: tokio::time::Instant::now(),
-        flows: Mutex::new(Table::new(config.limits.states())),
-        ports: Mutex::default(),
-        config,
-    });
+    let shared = Arc::new(Shared::new(config, &metrics));
     let shutdown = CancellationToken::new();
     let discovery = Arc::new(Mutex::new(Vec::new()));
     let mut supervisor = Supervisor {
         shared: Arc::clone(&shared),
         targets: Arc::clone(&targets),
         shutdown: shutdown.clone(),
-        links: BTreeMap::new(),
         upstreams: BTreeMap::new(),
         announcing: BTreeMap::new(),
         responding: BTreeMap::new(),
@@ -355,7 +364,26 @@ impl Running {
         self.shared.counters.refusals(code)
     }
 
-    /// How many registrars' addresses are known for a service.
+    /// How many pledges of each link are remembered for the limits.
+    #[must_use]
+    pub fn tracked(&self) -> Vec<usize> {
+        let links: Vec<Arc<LinkState>> = self.shared.links().values().cloned().collect();
+        links.iter().map(|link| link.limiter().tracked()).collect()
+    }
+
+    /// Flows of the stateful way at this moment.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.shared.flows().len()
+    }
+
+    /// Connections of the circuit proxy at this moment.
+    #[must_use]
+    pub fn connections(&self) -> i64 {
+        self.shared.counters.opened(Way::Circuit)
+    }
+
+    /// The registrars' addresses that are known for a service.
     #[must_use]
     pub fn registrars(&self, service: Service) -> Vec<SocketAddr> {
         self.targets.of(service)
@@ -386,7 +414,6 @@ struct Supervisor {
     shared: Arc<Shared>,
     targets: Arc<Targets>,
     shutdown: CancellationToken,
-    links: BTreeMap<Link, Arc<LinkState>>,
     upstreams: BTreeMap<SocketAddr, (Arc<Upstream>, Task)>,
     announcing: BTreeMap<Link, Announcing>,
     responding: BTreeMap<Link, Task>,
@@ -404,7 +431,7 @@ impl Supervisor {
                 () = tokio::time::sleep(LINKS_PERIOD) => {}
                 _ = sweep.tick() => {
                     let now = self.shared.now();
-                    for link in self.links.values() {
+                    for link in self.shared.links().values() {
                         link.limiter().sweep(now);
                     }
                     continue;
@@ -427,14 +454,7 @@ impl Supervisor {
     /// Opens what is missing and closes what is not wanted any more.
     async fn reconcile(&mut self, strict: bool) -> Result<(), Error> {
         let present = link::present(&self.shared.config.pledges);
-        self.links.retain(|link, _| present.contains(link));
-        for link in &present {
-            if !self.links.contains_key(link) {
-                let state = LinkState::new(link.clone(), self.number(), &self.shared);
-                self.links.insert(link.clone(), Arc::new(state));
-                tracing::info!(link = link.name, address = %link.address, "pledges are helped on this link");
-            }
-        }
+        self.take_up(&present);
         let wanted = self.wanted(&present);
         // Each task ends when its handle is dropped.
         self.shared
@@ -445,6 +465,9 @@ impl Supervisor {
                 .iter()
                 .any(|(key, _)| key.way == Way::Stateless && key.registrar == *registrar)
         });
+        for (upstream, _) in self.upstreams.values() {
+            upstream.follow(&self.shared);
+        }
         for (key, port) in wanted {
             if self.shared.ports().contains_key(&key) {
                 continue;
@@ -462,6 +485,18 @@ impl Supervisor {
         }
         self.respond(&present);
         self.announce(&present, strict).await
+    }
+
+    /// Forgets links that are gone, and begins with those that came.
+    fn take_up(&self, present: &[Link]) {
+        let mut links = self.shared.links();
+        links.retain(|link, _| present.contains(link));
+        for link in present {
+            links.entry(link.clone()).or_insert_with(|| {
+                tracing::info!(link = link.name, address = %link.address, "pledges are helped on this link");
+                Arc::new(LinkState::new(link.clone(), self.number(), &self.shared))
+            });
+        }
     }
 
     /// Which ports there have to be, with the configured number of each.
@@ -510,7 +545,8 @@ impl Supervisor {
     }
 
     async fn open(&mut self, key: &Key, port: u16) -> Result<Active, Error> {
-        let Some(link) = self.links.get(&key.link).cloned() else {
+        let link = self.shared.links().get(&key.link).cloned();
+        let Some(link) = link else {
             return Err(Error::Usage(format!("{} is gone", key.link.name)));
         };
         let shared = Arc::clone(&self.shared);
@@ -558,9 +594,9 @@ impl Supervisor {
         }
         self.responding.retain(|link, _| present.contains(link));
         for link in present.iter().filter(|link| link.interface().is_some()) {
-            let state = match self.links.get(link) {
-                Some(state) if !self.responding.contains_key(link) => Arc::clone(state),
-                _ => continue,
+            let state = self.shared.links().get(link).cloned();
+            let Some(state) = state.filter(|_| !self.responding.contains_key(link)) else {
+                continue;
             };
             match mdns::Responder::open(state) {
                 Ok(responder) => {

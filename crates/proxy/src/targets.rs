@@ -11,6 +11,7 @@ use coap::{Request, Response, format};
 use net::coap::discover_multicast;
 use tokio::sync::Notify;
 
+use crate::relay::is_link_local;
 use crate::target::{Place, Service, Target};
 use crate::{Config, Error, Finder, link, mdns};
 
@@ -18,6 +19,10 @@ use crate::{Config, Error, Finder, link, mdns};
 const ANSWER_TIME: Duration = Duration::from_secs(6);
 /// How soon registrars are looked for again while there is none.
 const RETRY_TIME: Duration = Duration::from_secs(10);
+/// A registrar that did not answer this many searches in a row, while others did, is left.
+const MISSES_MAX: u32 = 3;
+/// Registrars that are remembered, of all services.
+const FOUND_MAX: usize = 64;
 /// How often names are resolved again.
 const RESOLVE_TIME: Duration = Duration::from_secs(60);
 
@@ -56,11 +61,47 @@ impl Targets {
     }
 }
 
+/// The registrars that were found, those that are known longest first, with how many searches in
+/// a row each of them did not answer.
+#[derive(Debug, Default)]
+struct Found(Vec<(Target, u32)>);
+
+impl Found {
+    fn targets(&self) -> impl Iterator<Item = Target> {
+        self.0.iter().map(|(target, _)| *target)
+    }
+
+    /// Takes up what one search found. An answer may be lost, so nobody is left because of one;
+    /// and nobody is left for nobody.
+    fn update(&mut self, seen: &BTreeSet<Target>) {
+        if seen.is_empty() {
+            return;
+        }
+        for (target, misses) in &mut self.0 {
+            *misses = match seen.contains(target) {
+                true => 0,
+                false => *misses + 1,
+            };
+        }
+        self.0.retain(|(_, misses)| *misses < MISSES_MAX);
+        for target in seen {
+            if self.0.len() < FOUND_MAX && !self.targets().any(|known| known == *target) {
+                self.0.push((*target, 0));
+            }
+        }
+    }
+
+    /// Whether all of them answered the last time.
+    fn is_settled(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(_, misses)| *misses == 0)
+    }
+}
+
 /// Keeps the list up to date.
 pub(crate) struct Search {
     config: Config,
     places: Vec<(Service, Place)>,
-    found: BTreeSet<Target>,
+    found: Found,
     targets: Arc<Targets>,
 }
 
@@ -74,7 +115,7 @@ impl Search {
         Ok(Self {
             config: config.clone(),
             places,
-            found: BTreeSet::new(),
+            found: Found::default(),
             targets,
         })
     }
@@ -97,7 +138,7 @@ impl Search {
                 }
             }
         }
-        list.extend(self.found.iter().copied());
+        list.extend(self.found.targets());
         self.targets
             .replace(some_of(list, self.config.registrar.registrars_max));
     }
@@ -109,9 +150,9 @@ impl Search {
         loop {
             if !self.wanted().is_empty() && tokio::time::Instant::now() >= next {
                 self.search().await;
-                let wait = match self.found.is_empty() {
-                    true => RETRY_TIME.min(seldom),
-                    false => seldom,
+                let wait = match self.found.is_settled() {
+                    true => seldom,
+                    false => RETRY_TIME.min(seldom),
                 };
                 next = tokio::time::Instant::now() + wait;
             }
@@ -151,26 +192,18 @@ impl Search {
 
     async fn search(&mut self) {
         let mut found = BTreeSet::new();
-        let mut answered = false;
         if self.config.registrar.discover.contains(&Finder::Coap) {
             let wanted = self.wanted();
             for service in wanted.into_iter().filter(|one| *one != Service::Https) {
                 for group in &self.config.registrar.groups {
-                    let answers = self.ask(*group, service).await;
-                    answered |= !answers.is_empty();
-                    found.extend(answers);
+                    found.extend(self.ask(*group, service).await);
                 }
             }
         }
         if self.config.registrar.discover.contains(&Finder::Mdns) {
-            let answers = self.ask_mdns().await;
-            answered |= !answers.is_empty();
-            found.extend(answers);
+            found.extend(self.ask_mdns().await);
         }
-        // Nobody answering once is no reason to leave those whom we know.
-        if answered || self.found.is_empty() {
-            self.found = found;
-        }
+        self.found.update(&found);
     }
 
     /// By multicast DNS, for registrars on a link of this host.
@@ -221,8 +254,9 @@ impl Search {
         for name in names {
             match discover_multicast(to, name, request.clone(), ANSWER_TIME).await {
                 Ok(answers) => {
-                    for (_, response) in answers {
-                        found.extend(places(&response, kind, service));
+                    for (from, response) in answers {
+                        let own = from.ip().is_loopback();
+                        found.extend(places(&response, kind, service, own));
                     }
                 }
                 Err(error) => {
@@ -239,8 +273,8 @@ async fn first_address(place: &Place) -> Option<SocketAddr> {
     found.ok().and_then(|mut all| all.next())
 }
 
-/// The registrars of an answer.
-fn places(response: &Response, kind: &str, service: Service) -> Vec<Target> {
+/// The registrars of an answer; `own` where it came from this host.
+fn places(response: &Response, kind: &str, service: Service, own: bool) -> Vec<Target> {
     if !response.code.is_success() || response.content_format != Some(format::LINK_FORMAT) {
         return Vec::new();
     }
@@ -256,8 +290,20 @@ fn places(response: &Response, kind: &str, service: Service) -> Vec<Target> {
         .filter_map(|link| Place::parse(&link.target, service).ok())
         // A name from the network is not resolved: the network's answer is not ours to spread.
         .filter_map(|place| place.literal())
+        .filter(|address| is_host(address.ip()) || (own && address.ip().is_loopback()))
         .map(|address| Target { service, address })
         .collect()
+}
+
+/// Whether an address can be that of a registrar elsewhere. A link-local one says nothing without
+/// its link.
+fn is_host(address: IpAddr) -> bool {
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
+        || is_link_local(address)
+        || is_broadcast)
 }
 
 // JPX-036: If more registrars are found than can be offered, the proxy selects some of them.
@@ -290,23 +336,30 @@ mod tests {
     fn answers_of_registrars_are_read() {
         let jpy = "<jpy://[2001:db8:0:abcd::52]:7634>;rt=brski.rjp,<jpy://[2001:db8::9]>;rt=brski.rjp,\
                    <coaps://[2001:db8::9]:1>;rt=brski.rjp,<jpy://evil.example:5>;rt=brski.rjp";
-        let found = places(&answer(jpy), "brski.rjp", Service::Jpy);
+        let found = places(&answer(jpy), "brski.rjp", Service::Jpy, false);
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].address,
             "[2001:db8:0:abcd::52]:7634".parse().unwrap()
         );
         let coaps = "<coaps://[2001:db8:0:abcd::52]/b>;rt=brski,</b>;rt=brski,<coaps://[2001:db8::1]:9/x>;rt=\"x brski\"";
-        let found: Vec<String> = places(&answer(coaps), "brski", Service::Coaps)
+        let found: Vec<String> = places(&answer(coaps), "brski", Service::Coaps, false)
             .iter()
             .map(|target| target.address.to_string())
             .collect();
         assert_eq!(found, ["[2001:db8:0:abcd::52]:5684", "[2001:db8::1]:9"]);
+        let nowhere = "<coaps://[ff02::1]>;rt=brski,<coaps://[::]>;rt=brski,<coaps://127.0.0.1>;rt=brski,<coaps://255.255.255.255>;rt=brski,<coaps://[fe80::1]>;rt=brski";
+        assert!(places(&answer(nowhere), "brski", Service::Coaps, false).is_empty());
+        let here = "<coaps://127.0.0.1:5>;rt=brski,<coaps://[::]>;rt=brski";
+        assert_eq!(
+            places(&answer(here), "brski", Service::Coaps, true).len(),
+            1
+        );
         for nothing in ["", "not links", "<coaps://192.0.2.1>;rt=brski.rjp"] {
-            assert!(places(&answer(nothing), "brski", Service::Coaps).is_empty());
+            assert!(places(&answer(nothing), "brski", Service::Coaps, false).is_empty());
         }
         let refusal = Response::new(Code::NOT_FOUND);
-        assert!(places(&refusal, "brski", Service::Coaps).is_empty());
+        assert!(places(&refusal, "brski", Service::Coaps, false).is_empty());
     }
 
     /// Requirements: JPX-036
@@ -323,5 +376,39 @@ mod tests {
         assert_eq!(chosen.len(), 8);
         let twice = vec![target(Service::Jpy, 1); 3];
         assert_eq!(some_of(twice, 4).len(), 1);
+    }
+
+    #[test]
+    fn a_lost_answer_is_no_reason_to_leave() {
+        let target = |host: u8| Target {
+            service: Service::Jpy,
+            address: SocketAddr::from(([192, 0, 2, host], 7634)),
+        };
+        let hosts = |found: &Found| -> Vec<String> {
+            let hosts = found.targets().map(|target| target.address.ip());
+            hosts.map(|host| host.to_string()).collect()
+        };
+        let seen = |hosts: &[u8]| hosts.iter().copied().map(target).collect();
+        let mut found = Found::default();
+        assert!(!found.is_settled());
+        found.update(&seen(&[9]));
+        assert!(found.is_settled());
+        // A newer one does not take the place of one that is in use.
+        found.update(&seen(&[1, 9]));
+        assert_eq!(hosts(&found), ["192.0.2.9", "192.0.2.1"]);
+        for _ in 0..10 {
+            found.update(&seen(&[]));
+        }
+        assert_eq!(hosts(&found).len(), 2);
+        for _ in 1..MISSES_MAX {
+            found.update(&seen(&[1]));
+            assert_eq!(hosts(&found).len(), 2);
+            assert!(!found.is_settled());
+        }
+        found.update(&seen(&[1]));
+        assert_eq!(hosts(&found), ["192.0.2.1"]);
+        let many: Vec<u8> = (0..=255).collect();
+        found.update(&seen(&many));
+        assert_eq!(hosts(&found).len(), FOUND_MAX);
     }
 }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::relay::{FlowId, KEY_LENGTH, Keys, Moment, Pledge, Refusal, stateless};
@@ -59,9 +61,14 @@ impl Joint {
     }
 
     async fn give(&self, shared: &Shared, way: Way, pledge: Pledge, datagram: &[u8]) {
-        self.link.limiter().answered(pledge.address.ip());
+        let ip = pledge.address.ip();
+        let allowed = self.link.limiter().answer(ip, datagram.len());
+        if let Err(refusal) = allowed {
+            shared.counters.refused(refusal);
+            return;
+        }
         let link = &self.link.link;
-        let to = link.with(pledge.address.ip(), pledge.address.port());
+        let to = link.with(ip, pledge.address.port());
         // A pledge that is gone is no error of ours; the datagram is lost as on the air.
         if self.socket.send_to(datagram, to).await.is_ok() {
             shared.counters.down(way);
@@ -74,7 +81,9 @@ impl Joint {
 /// The port towards one registrar from which all JPY goes.
 // JPX-021: The stateless proxy sends all JPY from one fixed source port.
 pub(crate) struct Upstream {
-    socket: UdpSocket,
+    registrar: SocketAddr,
+    socket: ArcSwap<UdpSocket>,
+    moved: Notify,
     keys: RwLock<Keys>,
     joints: RwLock<HashMap<u16, Arc<Joint>>>,
 }
@@ -86,19 +95,42 @@ impl Upstream {
         let overlap = Moment::from_secs(60).saturating_mul(header.overlap_minutes);
         let keys = Keys::new(shared.now(), hours, overlap, &random_key()).ok_or(Error::Random)?;
         Ok(Arc::new(Self {
+            registrar,
             // JPX-031: JPY messages are accepted only from the registrar address and port in use:
             // what comes from elsewhere does not reach a connected socket.
-            socket: towards(registrar, shared.config.registrar.source)?,
+            socket: ArcSwap::from_pointee(towards(registrar, shared.config.registrar.source)?),
+            moved: Notify::new(),
             keys: RwLock::new(keys),
             joints: RwLock::default(),
         }))
+    }
+
+    /// Takes another port where this host's address towards the registrar is another by now: what
+    /// is sent to the one before does not arrive any more.
+    pub(crate) fn follow(&self, shared: &Shared) {
+        let Ok(fresh) = towards(self.registrar, shared.config.registrar.source) else {
+            // There is no way to the registrar at the moment.
+            return;
+        };
+        let address = |socket: &UdpSocket| socket.local_addr().map(|address| address.ip()).ok();
+        let (before, now) = (address(&self.socket.load()), address(&fresh));
+        if before != now {
+            tracing::info!(registrar = %self.registrar, ?before, ?now, "our address towards a registrar is another");
+            self.socket.store(Arc::new(fresh));
+            self.moved.notify_one();
+        }
     }
 
     /// Gives what the registrar answers to the pledges.
     pub(crate) async fn run(self: Arc<Self>, shared: Arc<Shared>) {
         let mut buffer = vec![0; DATAGRAM_MAX];
         loop {
-            let Ok(length) = self.socket.recv(&mut buffer).await else {
+            let socket = self.socket.load_full();
+            let received = tokio::select! {
+                received = socket.recv(&mut buffer) => received,
+                () = self.moved.notified() => continue,
+            };
+            let Ok(length) = received else {
                 // The registrar's port is closed at the moment.
                 shared.counters.lost("proxy.registrar-away");
                 tokio::time::sleep(ERROR_PAUSE).await;
@@ -172,13 +204,22 @@ impl Upstream {
             let message = joint
                 .admit(now, from, length)
                 .and_then(|pledge| self.sealed(now, &joint, &pledge, datagram));
-            match message {
-                Ok(message) if self.socket.send(&message).await.is_ok() => {
-                    shared.counters.up(Way::Stateless);
+            let message = match message {
+                Ok(message) => message,
+                Err(refusal) => {
+                    shared.counters.refused(refusal);
+                    continue;
                 }
-                Ok(_) => shared.counters.lost("proxy.registrar-away"),
-                Err(refusal) => shared.counters.refused(refusal),
+            };
+            let socket = self.socket.load_full();
+            if socket.send(&message).await.is_err() {
+                shared.counters.lost("proxy.registrar-away");
+                // The error may be of an earlier datagram, and then this one was not sent.
+                if socket.send(&message).await.is_err() {
+                    continue;
+                }
             }
+            shared.counters.up(Way::Stateless);
         }
     }
 }
@@ -240,10 +281,16 @@ pub(crate) async fn serve_stateful(shared: Arc<Shared>, joint: Arc<Joint>, regis
             .and_then(|pledge| flow_of(&shared, &joint, now, pledge, length, registrar));
         match flow {
             // JPX-009: UDP payloads are relayed unchanged in both directions.
-            Ok(socket) => match socket.send(datagram).await {
-                Ok(_) => shared.counters.up(Way::Stateful),
-                Err(error) => away(&shared, &joint, &error, from),
-            },
+            Ok(socket) => {
+                if let Err(error) = socket.send(datagram).await {
+                    away(&shared, &joint, &error, from);
+                    // The error may be of an earlier datagram, and then this one was not sent.
+                    if socket.send(datagram).await.is_err() {
+                        continue;
+                    }
+                }
+                shared.counters.up(Way::Stateful);
+            }
             Err(Failed::Refused(refusal)) => {
                 shared.counters.refused(refusal);
                 // JPX-015: A refused new connection is answered ICMPv6 type 1 code 1.
@@ -384,4 +431,76 @@ fn towards(registrar: SocketAddr, source: Option<IpAddr>) -> Result<UdpSocket, E
 
 fn random_key() -> [u8; KEY_LENGTH] {
     rand::random()
+}
+
+#[cfg(test)]
+mod tests {
+    use coap::jpy::Jpy;
+    use daemon::Metrics;
+
+    use super::*;
+    use crate::Config;
+    use crate::link::Link;
+
+    const HOUR: Moment = Moment::from_secs(3600);
+
+    /// Requirements: JPX-028, JPX-029, JPX-030
+    #[tokio::test]
+    async fn keys_change_and_whoever_is_under_way_does_not_notice() {
+        let text = "[pledges]\naddresses = [\"127.0.0.1\"]\n[header]\noverlap_minutes = 30";
+        let shared = Shared::new(Config::parse(text).unwrap(), &Metrics::new("test"));
+        let link = Link {
+            name: "link".to_owned(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            scope: 0,
+            only_local: false,
+        };
+        let link = Arc::new(LinkState::new(link, 0, &shared));
+        let joint = Arc::new(Joint::bind(5, link, 0).await.unwrap());
+        let registrar = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        let upstream = Upstream::open(&shared, registrar).unwrap();
+        upstream
+            .joints
+            .write()
+            .unwrap()
+            .insert(joint.number, Arc::clone(&joint));
+        let speak = |now, host| {
+            let from = SocketAddr::from(([127, 0, 0, host], 5000));
+            let pledge = joint.admit(now, from, 5).unwrap();
+            let message = upstream.sealed(now, &joint, &pledge, b"hello").unwrap();
+            Jpy::decode(&message).unwrap().header.to_vec()
+        };
+        let reply = |header: &[u8]| {
+            Jpy {
+                header,
+                content: b"x",
+            }
+            .encode()
+        };
+        let opens = |now, header: &[u8]| upstream.opened(now, &reply(header)).is_ok();
+        let change = 24 * HOUR + HOUR / 60;
+        let (one, two) = (speak(change - HOUR, 1), speak(change - HOUR, 2));
+        assert_eq!(speak(change - HOUR / 2, 1), one);
+        // The first one is still under way when the key changes; the third one comes then.
+        let three = speak(change, 3);
+        assert_eq!(speak(change + HOUR / 4, 1), one);
+        assert!(three[0] != one[0] && two[0] == one[0]);
+        for header in [&one, &two, &three] {
+            assert!(opens(change + HOUR / 4, header));
+        }
+        // Later there is the new key only.
+        let later = change + HOUR;
+        assert!(!opens(later, &one) && !opens(later, &two) && opens(later, &three));
+        assert_ne!(speak(later, 1), one);
+        // What is sealed for a join port that is gone goes nowhere.
+        upstream.joints.write().unwrap().clear();
+        assert!(!opens(later, &three));
+        // Another registrar's headers, and those of the proxy after a restart, have other keys.
+        let other = Upstream::open(&shared, registrar).unwrap();
+        other.joints.write().unwrap().insert(joint.number, joint);
+        assert!(matches!(
+            other.opened(later, &reply(&three)),
+            Err(Refusal::Header)
+        ));
+    }
 }

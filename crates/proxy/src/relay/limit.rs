@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
-use super::{Generation, Moment, Refusal};
+use super::{AMPLIFICATION_MAX, Generation, Moment, Refusal};
 
 /// A pledge of which nothing was heard for this long is forgotten.
 const IDLE: Moment = Moment::from_secs(600);
@@ -73,6 +73,8 @@ struct Entry {
     bucket: Bucket,
     last: Moment,
     standing: Standing,
+    received: u64,
+    sent: u64,
     generation: Option<Generation>,
 }
 
@@ -142,6 +144,8 @@ impl Limiter {
             bucket: Bucket::full(now, rates.pledge_burst),
             last: now,
             standing: Standing::Fresh,
+            received: 0,
+            sent: 0,
             generation: None,
         });
         entry
@@ -152,6 +156,7 @@ impl Limiter {
         }
         entry.bucket.take();
         entry.last = now;
+        entry.received = entry.received.saturating_add(length as u64);
         if entry.standing == Standing::Answered {
             entry.standing = Standing::Known;
             self.known.push_back((now, ip));
@@ -163,13 +168,26 @@ impl Limiter {
         Ok(())
     }
 
-    /// A datagram goes to a pledge.
-    pub fn answered(&mut self, to: IpAddr) {
-        if let Some(entry) = self.pledges.get_mut(&to)
-            && entry.standing == Standing::Fresh
-        {
-            entry.standing = Standing::Answered;
+    /// A datagram of this length is to go to a pledge. One that is not remembered gets it: whoever
+    /// answers knows of it by something that this proxy sealed.
+    ///
+    /// # Errors
+    /// [`Refusal::Amplified`] for more than three times what came from a pledge that has not shown
+    /// that it gets answers.
+    pub fn answer(&mut self, to: IpAddr, length: usize) -> Result<(), Refusal> {
+        let Some(entry) = self.pledges.get_mut(&to) else {
+            return Ok(());
+        };
+        if entry.standing == Standing::Known {
+            return Ok(());
         }
+        entry.standing = Standing::Answered;
+        let sent = entry.sent.saturating_add(length as u64);
+        if sent > entry.received.saturating_mul(AMPLIFICATION_MAX) {
+            return Err(Refusal::Amplified);
+        }
+        entry.sent = sent;
+        Ok(())
     }
 
     /// With which key the pledge's header was sealed last.
@@ -295,12 +313,28 @@ mod tests {
     }
 
     #[test]
+    fn a_forged_address_gets_no_more_than_three_times_what_it_sent() {
+        let mut limiter = Limiter::new(rates(), Moment::ZERO);
+        let [forged, unknown] = [1, 2].map(address);
+        limiter.admit(Moment::ZERO, forged, 100).unwrap();
+        assert_eq!(limiter.answer(forged.ip(), 300), Ok(()));
+        for _ in 0..1000 {
+            assert_eq!(limiter.answer(forged.ip(), 1), Err(Refusal::Amplified));
+        }
+        // One that goes on gets what it is sent.
+        limiter.admit(Moment::ZERO, forged, 100).unwrap();
+        assert_eq!(limiter.answer(forged.ip(), 5000), Ok(()));
+        assert_eq!(limiter.answer(unknown.ip(), 5000), Ok(()));
+        assert_eq!(limiter.tracked(), 1);
+    }
+
+    #[test]
     fn a_flood_of_forged_addresses_neither_grows_nor_stops_those_under_way() {
         let mut limiter = Limiter::new(rates(), Moment::ZERO);
         let mut now = Moment::ZERO;
         let honest = address(1);
         limiter.admit(now, honest, 100).unwrap();
-        limiter.answered(honest.ip());
+        limiter.answer(honest.ip(), 100).unwrap();
         limiter.admit(now, honest, 100).unwrap();
         let mut relayed = 0;
         // Ten seconds with a thousand forged datagrams each tenth of a second.

@@ -20,6 +20,10 @@ pub use self::header::{Generation, HEADER_LENGTH_MAX, KEY_LENGTH, Keys};
 pub use self::limit::{Limiter, Rates};
 pub use self::stateful::{Flow, FlowId, StateLimits, Table};
 
+/// How much larger than what a pledge sent an answer may be before the pledge has shown that it
+/// gets answers.
+const AMPLIFICATION_MAX: u64 = 3;
+
 /// A pledge, as the proxy can tell it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pledge {

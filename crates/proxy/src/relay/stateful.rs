@@ -4,11 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use super::{Moment, Pledge, Refusal};
-
-/// How much larger than what a pledge sent an answer may be before the pledge has shown that it
-/// gets answers.
-const AMPLIFICATION_MAX: u64 = 3;
+use super::{AMPLIFICATION_MAX, Moment, Pledge, Refusal};
 
 /// The limits of the flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
 //! The proxy over real sockets.
 
+mod attacks;
 mod hosts;
 mod network;

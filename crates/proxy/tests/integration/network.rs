@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use coap::jpy::Jpy;
 use coap::{Code, Kind, Message, Token, link, option};
 use hickory_proto::op::{Message as DnsMessage, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::rdata::{AAAA, PTR, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use proxy::{Config, Way};
 
 use crate::hosts::{Host, Hosts};
@@ -361,12 +362,24 @@ fn multicast(hosts: &Hosts, group: &str, port: u16) -> (UdpSocket, SocketAddr) {
     })
 }
 
+/// A member of the group of multicast DNS on one link.
+fn group_member(hosts: &Hosts, host: Host, interface: &str) -> UdpSocket {
+    hosts.on(host, || {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 5353)).unwrap();
+        let group = "ff02::fb".parse().unwrap();
+        socket.join_multicast_v6(&group, scope(interface)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    })
+}
+
 /// Requirements: JPX-044, JPX-045, JPX-051, JPX-052, CBR-146
 #[test]
 fn pledges_find_the_proxy_on_their_link() {
     let Some(hosts) = Hosts::for_test("pledges_find_the_proxy_on_their_link") else {
         return;
     };
+    let heard = group_member(&hosts, Host::Pledge, "eth0");
     let proxy = Proxy::start(&hosts, BOTH);
     let ports = proxy.ports(4);
     let join: HashSet<u16> = ports
@@ -393,7 +406,21 @@ fn pledges_find_the_proxy_on_their_link() {
         })
         .collect();
     assert_eq!(told, join);
-    // The same by multicast DNS.
+    // The same by multicast DNS, unasked and asked.
+    let mut unasked = HashSet::new();
+    while unasked.len() < 3 {
+        let message = DnsMessage::from_vec(&receive(&heard)).unwrap();
+        unasked.extend(
+            message
+                .answers
+                .iter()
+                .filter_map(|record| match &record.data {
+                    RData::SRV(srv) => Some(srv.port),
+                    _ => None,
+                }),
+        );
+    }
+    assert!(join.is_subset(&unasked));
     for (name, way) in [
         ("_brski-proxy._udp.local.", None),
         ("_brski-jp._udp.local.", None),
@@ -506,4 +533,102 @@ fn a_registrar_without_a_jpy_port_is_found() {
     let port = port_of(&ports, Way::Stateful, 5684);
     pledge(&hosts, 0xa1, port).send(b"hello").unwrap();
     assert_eq!(arrived(&registrar).0, b"hello");
+}
+
+/// Requirements: JPX-052
+#[test]
+fn a_registrar_is_found_by_multicast_dns() {
+    let Some(hosts) = Hosts::for_test("a_registrar_is_found_by_multicast_dns") else {
+        return;
+    };
+    let registrar = bind(&hosts, 7634);
+    let group = group_member(&hosts, Host::Router, "down0");
+    std::thread::spawn(move || {
+        let names = [
+            "_brski-rjp._udp.local.",
+            "r._brski-rjp._udp.local.",
+            "r.local.",
+        ];
+        let [service, instance, host] = names.map(|name| Name::from_ascii(name).unwrap());
+        let mut buffer = [0; 9000];
+        while let Ok((length, from)) = group.recv_from(&mut buffer) {
+            let asked = DnsMessage::from_vec(&buffer[..length]).unwrap();
+            if asked.queries.iter().all(|query| query.name != service) {
+                continue;
+            }
+            let mut answer =
+                DnsMessage::new(asked.metadata.id, MessageType::Response, OpCode::Query);
+            let record = |name: &Name, data| Record::from_rdata(name.clone(), 10, data);
+            answer.add_answer(record(&service, RData::PTR(PTR(instance.clone()))));
+            answer.add_additionals([
+                record(&instance, RData::SRV(SRV::new(0, 0, 7634, host.clone()))),
+                record(&host, RData::AAAA(AAAA(REGISTRAR))),
+            ]);
+            group.send_to(&answer.to_vec().unwrap(), from).unwrap();
+        }
+    });
+    let proxy = Proxy::start(
+        &hosts,
+        "[pledges]\ninterfaces = [\"radio0\"]\n\
+         [registrar]\ndiscover = [\"mdns\"]\ninterfaces = [\"up0\"]\n",
+    );
+    let port = port_of(&proxy.ports(1), Way::Stateless, 7634);
+    pledge(&hosts, 0xa1, port).send(b"hello").unwrap();
+    assert_eq!(
+        Jpy::decode(&arrived(&registrar).0).unwrap().content,
+        b"hello"
+    );
+}
+
+/// Requirements: JPX-021
+#[test]
+fn a_proxy_whose_address_changes_goes_on() {
+    let Some(hosts) = Hosts::for_test("a_proxy_whose_address_changes_goes_on") else {
+        return;
+    };
+    let registrar = bind(&hosts, 7634);
+    let proxy = Proxy::start(&hosts, BOTH);
+    let port = port_of(&proxy.ports(4), Way::Stateless, 7634);
+    let pledge = pledge(&hosts, 0xa1, port);
+    pledge.send(b"before").unwrap();
+    let (message, from) = arrived(&registrar);
+    assert_eq!(from.ip().to_string(), "2001:db8:1::2");
+    let header = Jpy::decode(&message).unwrap().header.to_vec();
+    for arguments in [
+        ["addr", "add", "2001:db8:1::3/64", "dev", "up0", "nodad"].as_slice(),
+        &["addr", "del", "2001:db8:1::2/64", "dev", "up0"],
+    ] {
+        let done = hosts.command(Host::Proxy, "ip").args(arguments).status();
+        assert!(done.unwrap().success());
+    }
+    // The pledge asks again, as pledges do, until it is answered.
+    pledge
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    registrar
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let until = Instant::now() + PATIENCE;
+    let from = loop {
+        assert!(Instant::now() < until, "the proxy does not move");
+        pledge.send(b"after").unwrap();
+        let mut buffer = [0; 2000];
+        if let Ok((length, from)) = registrar.recv_from(&mut buffer) {
+            let jpy = Jpy::decode(&buffer[..length]).unwrap();
+            assert_eq!(
+                (jpy.content, jpy.header),
+                (b"after".as_slice(), &header[..])
+            );
+            if from.ip().to_string() == "2001:db8:1::3" {
+                break from;
+            }
+        }
+    };
+    let answer = Jpy {
+        header: &header,
+        content: b"good",
+    };
+    registrar.send_to(&answer.encode(), from).unwrap();
+    pledge.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(receive(&pledge), b"good");
 }
