@@ -1,24 +1,27 @@
-//! What dimpl is given to compute with: aws-lc-rs, and two things that its interface has no other
-//! place for.
+//! What dimpl is given to compute with: aws-lc-rs, and three things that its interface has no
+//! other place for.
 //!
 //! - The cookie of a HelloRetryRequest. dimpl binds it to the client's random under a secret of the
 //!   association, which would have to be kept from the first ClientHello on. Ours is bound to the
 //!   peer and to the whole ClientHello and can be made anew; dimpl asks for it by an HMAC.
 //! - The peer's certificate chain. dimpl shows the leaf only. All certificates go through the
 //!   transcript's hash, and are taken from there.
+//! - A bound on encrypted handshake messages. dimpl keeps whatever it cannot use yet, up to thirty
+//!   datagrams of any size for each association. They are looked at between decryption and dimpl.
 //!
-//! Both pass by a variable of the thread, for the time of one call into dimpl.
+//! All pass by variables of the thread, for the time of one call into dimpl.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dimpl::crypto::{
-    Buf, CryptoProvider, Dtls13CipherSuite, HashAlgorithm, HashContext, HashProvider, HmacProvider,
-    aws_lc_rs,
+    Aad, Buf, Cipher, CryptoProvider, Dtls13CipherSuite, HashAlgorithm, HashContext, HashProvider,
+    HmacProvider, Nonce, SupportedDtls13CipherSuite, TmpBuf, aws_lc_rs,
 };
-use dimpl::{Config, CryptoError};
+use dimpl::{Config, ConfigBuilder, CryptoError, CryptoOperation};
 
+use super::record::{HANDSHAKE, handshake_is_sound};
 use super::{Error, Suite};
 
 const CERTIFICATE: u8 = 11;
@@ -29,6 +32,24 @@ pub(super) type Chains = Vec<Vec<Vec<u8>>>;
 thread_local! {
     static COOKIE: Cell<Option<[u8; 32]>> = const { Cell::new(None) };
     static CHAINS: RefCell<Option<Chains>> = const { RefCell::new(None) };
+    static MESSAGE_BYTES_MAX: Cell<usize> = const { Cell::new(usize::MAX) };
+    static HANDSHAKE_BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What a hostile peer calls its records.
+    pub(super) static DISGUISE: Cell<Option<u8>> = const { Cell::new(None) };
+    /// Whether dimpl panics when something authentic comes.
+    pub(super) static FAILS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What passed by in one call into dimpl.
+pub(super) struct Noted {
+    /// The chains that went through the transcript.
+    pub(super) chains: Chains,
+    /// Bytes of handshake messages that were encrypted, and authentic.
+    pub(super) handshake_bytes: usize,
 }
 
 /// dimpl's configuration. It tests its cryptography once for each.
@@ -37,6 +58,13 @@ pub(super) fn config(
     mtu: usize,
     handshake_time: Duration,
 ) -> Result<Arc<Config>, Error> {
+    builder(suites, mtu, handshake_time)
+        .build()
+        .map(Arc::new)
+        .map_err(|error| Error::Config(error.to_string()))
+}
+
+pub(super) fn builder(suites: &[Suite], mtu: usize, handshake_time: Duration) -> ConfigBuilder {
     let suites: Vec<Dtls13CipherSuite> = suites
         .iter()
         .map(|suite| Dtls13CipherSuite::from_u16(suite.number()))
@@ -44,6 +72,7 @@ pub(super) fn config(
     let provider = CryptoProvider {
         hash_provider: &HASHES,
         hmac_provider: &HMACS,
+        dtls13_cipher_suites: &SUITES,
         ..aws_lc_rs::default_provider()
     };
     Config::builder()
@@ -52,9 +81,6 @@ pub(super) fn config(
         .mtu(mtu)
         .flight_retries(12)
         .handshake_timeout(handshake_time)
-        .build()
-        .map(Arc::new)
-        .map_err(|error| Error::Config(error.to_string()))
 }
 
 /// Calls dimpl with a cookie that it takes for its own.
@@ -65,11 +91,19 @@ pub(super) fn with_cookie<T>(cookie: [u8; 32], call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Calls dimpl, and gives the chains that went through the transcript meanwhile.
-pub(super) fn with_chains<T>(call: impl FnOnce() -> T) -> (T, Chains) {
+/// Calls dimpl, and gives what passed by meanwhile. Encrypted records with a handshake message of
+/// more than these bytes are as if they were not authentic: dropped without a word.
+pub(super) fn noting<T>(message_bytes_max: usize, call: impl FnOnce() -> T) -> (T, Noted) {
     CHAINS.set(Some(Vec::new()));
+    MESSAGE_BYTES_MAX.set(message_bytes_max);
+    HANDSHAKE_BYTES.set(0);
     let result = call();
-    (result, CHAINS.take().unwrap_or_default())
+    MESSAGE_BYTES_MAX.set(usize::MAX);
+    let noted = Noted {
+        chains: CHAINS.take().unwrap_or_default(),
+        handshake_bytes: HANDSHAKE_BYTES.take(),
+    };
+    (result, noted)
 }
 
 #[derive(Debug)]
@@ -127,6 +161,92 @@ impl HashContext for Watched {
 
     fn clone_and_finalize(&self, out: &mut Buf) {
         self.0.clone_and_finalize(out);
+    }
+}
+
+static WATCHED: LazyLock<Vec<WatchedSuite>> = LazyLock::new(|| {
+    let real = aws_lc_rs::default_provider().dtls13_cipher_suites;
+    real.iter().copied().map(WatchedSuite).collect()
+});
+
+static SUITES: LazyLock<Vec<&'static dyn SupportedDtls13CipherSuite>> = LazyLock::new(|| {
+    let watched = WATCHED.iter();
+    watched
+        .map(|suite| suite as &dyn SupportedDtls13CipherSuite)
+        .collect()
+});
+
+/// A suite whose ciphers are [`WatchedCipher`]s.
+#[derive(Debug)]
+struct WatchedSuite(&'static dyn SupportedDtls13CipherSuite);
+
+impl SupportedDtls13CipherSuite for WatchedSuite {
+    fn suite(&self) -> Dtls13CipherSuite {
+        self.0.suite()
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        self.0.hash_algorithm()
+    }
+
+    fn key_len(&self) -> usize {
+        self.0.key_len()
+    }
+
+    fn iv_len(&self) -> usize {
+        self.0.iv_len()
+    }
+
+    fn tag_len(&self) -> usize {
+        self.0.tag_len()
+    }
+
+    fn min_protected_fragment_len(&self) -> usize {
+        self.0.min_protected_fragment_len()
+    }
+
+    fn create_cipher(&self, key: &[u8]) -> Result<Box<dyn Cipher>, CryptoError> {
+        Ok(Box::new(WatchedCipher(self.0.create_cipher(key)?)))
+    }
+
+    fn encrypt_sn(&self, sn_key: &[u8], sample: &[u8; 16]) -> [u8; 16] {
+        self.0.encrypt_sn(sn_key, sample)
+    }
+}
+
+#[derive(Debug)]
+struct WatchedCipher(Box<dyn Cipher>);
+
+impl Cipher for WatchedCipher {
+    fn encrypt(&mut self, plaintext: &mut Buf, aad: Aad, nonce: Nonce) -> Result<(), CryptoError> {
+        #[cfg(test)]
+        if let (Some(kind), Some(last)) = (DISGUISE.get(), plaintext.last_mut()) {
+            *last = kind;
+        }
+        self.0.encrypt(plaintext, aad, nonce)
+    }
+
+    fn decrypt(
+        &mut self,
+        ciphertext: &mut TmpBuf<'_>,
+        aad: Aad,
+        nonce: Nonce,
+    ) -> Result<(), CryptoError> {
+        self.0.decrypt(ciphertext, aad, nonce)?;
+        #[cfg(test)]
+        assert!(!FAILS.get(), "as a test wants it");
+        // RFC 9147 section 4: the content, its type, and zeros.
+        let plaintext: &[u8] = (*ciphertext).as_ref();
+        let end = plaintext.iter().rposition(|byte| *byte != 0);
+        let split = end.and_then(|end| plaintext.get(..=end)?.split_last());
+        if let Some((&HANDSHAKE, messages)) = split {
+            HANDSHAKE_BYTES.set(HANDSHAKE_BYTES.get().saturating_add(messages.len()));
+            // DTL-015, DTL-016: encrypted messages have the same bound as those in the clear.
+            if !handshake_is_sound(messages, MESSAGE_BYTES_MAX.get()) {
+                return Err(CryptoError::OperationFailed(CryptoOperation::Decrypt));
+            }
+        }
+        Ok(())
     }
 }
 

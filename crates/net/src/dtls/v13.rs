@@ -1,6 +1,7 @@
 //! One association of DTLS 1.3, by dimpl.
 
 use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,17 @@ const GROUPS: [u16; 3] = [0x0017, 0x0018, 0x001D];
 
 /// The longest plaintext of a record that is sent in one datagram.
 const PLAINTEXT_MAX: usize = 16_000;
+
+/// The longest datagram that dimpl is shown: one record of the largest size, with its header and
+/// what encryption adds. dimpl has no limit of its own, and keeps its buffers.
+const DATAGRAM_MAX: usize = (1 << 14) + 256 + HEADER_LENGTH;
+
+/// The largest handshake message, until the configuration has said otherwise.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// A peer's handshake may be this many times as long as its largest message may be: messages are
+/// repeated, in new records, where an acknowledgement is lost.
+const HANDSHAKE_LENGTHS_MAX: usize = 8;
 
 /// Everything that a server's associations share.
 pub(super) struct ServerContext {
@@ -191,6 +203,8 @@ pub(super) struct Session13 {
     client_random: Option<[u8; 32]>,
     server_name: Option<String>,
     message_bytes_max: usize,
+    /// Bytes of encrypted handshake messages that the peer may still send.
+    handshake_bytes_left: usize,
     /// Added to the number of every record in the clear that goes out.
     shift: u64,
     suite: Option<Suite>,
@@ -230,7 +244,7 @@ impl Session13 {
         let mut dtls = Dtls::new_13(shared, certificate_of(identity)?, instant(now));
         dtls.set_active(true);
         let mut session = Self::new(dtls, now, config.handshake_time);
-        session.message_bytes_max = config.handshake_message_bytes_max;
+        session.limit_messages(config.handshake_message_bytes_max);
         session.advance(now);
         Ok(session)
     }
@@ -242,7 +256,8 @@ impl Session13 {
             own: None,
             client_random: None,
             server_name: None,
-            message_bytes_max: usize::MAX,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            handshake_bytes_left: MESSAGE_BYTES_MAX * HANDSHAKE_LENGTHS_MAX,
             shift: 0,
             suite: None,
             leaf: None,
@@ -276,10 +291,10 @@ impl Session13 {
         session.own = Some(context.own.clone());
         session.client_random = Some(hello.random);
         session.server_name = hello.server_name().map(str::to_owned);
-        session.message_bytes_max = context.message_bytes_max;
+        session.limit_messages(context.message_bytes_max);
         provider::with_cookie(cookie.bytes, || {
             let first = hello.first_flight_of_1_3(before, cookie.padding());
-            session.handle(now, &first);
+            session.guard(|session| session.handle(now, &first));
             let asked = session.outgoing.pop_front();
             let wanted = retry_request(hello, suite, &cookie);
             // The client has had ours, and its transcript is over that.
@@ -289,10 +304,15 @@ impl Session13 {
                 return Err(failed("dimpl asks for another second ClientHello"));
             }
             session.shift = before;
-            session.handle(now, datagram);
+            session.guard(|session| session.handle(now, datagram));
             Ok(())
         })?;
         Ok(session)
+    }
+
+    fn limit_messages(&mut self, bytes_max: usize) {
+        self.message_bytes_max = bytes_max;
+        self.handshake_bytes_left = bytes_max.saturating_mul(HANDSHAKE_LENGTHS_MAX);
     }
 
     pub(super) fn client_random(&self) -> Option<&[u8; 32]> {
@@ -303,29 +323,47 @@ impl Session13 {
         if let State::Closed(closed) = &self.state {
             return Err(Error::Closed(closed.clone()));
         }
-        // DTL-016: messages in the clear are bounded before dimpl sees them.
-        let sound = Records(datagram)
-            .take_while(is_clear)
-            .filter(|record| record.content_type == HANDSHAKE)
-            .all(|record| handshake_is_sound(record.body, self.message_bytes_max));
+        // DTL-016: messages in the clear are bounded before dimpl sees them; those that are
+        // encrypted when they are decrypted.
+        let sound = datagram.len() <= DATAGRAM_MAX
+            && Records(datagram)
+                .take_while(is_clear)
+                .filter(|record| record.content_type == HANDSHAKE)
+                .all(|record| handshake_is_sound(record.body, self.message_bytes_max));
         if sound {
-            self.handle(now, datagram);
+            self.guard(|session| session.handle(now, datagram));
         }
         Ok(())
     }
 
+    /// dimpl asserts what it takes for granted. A peer that finds a way to bring that about ends
+    /// its own association, and not the task of all of them.
+    fn guard(&mut self, call: impl FnOnce(&mut Self)) {
+        if panic::catch_unwind(AssertUnwindSafe(|| call(self))).is_err() {
+            self.end(Closed::Library("dimpl panicked".to_owned()));
+        }
+    }
+
     fn handle(&mut self, now: Moment, datagram: &[u8]) {
         self.note_suite(datagram);
-        let (result, mut chains) = provider::with_chains(|| {
+        let (result, mut noted) = provider::noting(self.message_bytes_max, || {
             self.dtls.handle_timeout(instant(now))?;
             self.dtls.handle_packet(datagram)
         });
         if self.state == State::Handshaking {
-            self.chains.append(&mut chains);
+            self.chains.append(&mut noted.chains);
         }
+        // dimpl holds back what comes out of turn. Only what is authentic is counted, so nobody
+        // else can use it up.
+        let left = self.handshake_bytes_left.checked_sub(noted.handshake_bytes);
+        self.handshake_bytes_left = left.unwrap_or_default();
         self.poll(now);
         if let Err(error) = result {
             self.fail(&error);
+        } else if left.is_none() && !self.is_closed() {
+            let _ = self.dtls.close();
+            self.poll(now);
+            self.end(Closed::Handshake("too many handshake messages".to_owned()));
         }
     }
 
@@ -345,7 +383,12 @@ impl Session13 {
 
     /// Takes out everything that dimpl has to give.
     fn poll(&mut self, now: Moment) {
-        let mut buffer = vec![0; 2048];
+        // What is longer than this is asked for again, but for a certificate: there dimpl would panic.
+        let certificate = match self.state {
+            State::Handshaking => self.message_bytes_max,
+            State::Established | State::Closed(_) => 0,
+        };
+        let mut buffer = vec![0; certificate.max(2048)];
         loop {
             match self.dtls.poll_output(&mut buffer) {
                 Output::Packet(datagram) => {
@@ -428,6 +471,8 @@ impl Session13 {
             chain,
         });
         self.chains = Vec::new();
+        // What comes from now on are new keys and tickets.
+        self.handshake_bytes_left = self.message_bytes_max;
         self.state = State::Established;
     }
 
@@ -440,16 +485,18 @@ impl Session13 {
     }
 
     pub(super) fn send(&mut self, now: Moment, plaintext: &[u8]) -> Result<(), Error> {
-        let result = self.dtls.handle_timeout(instant(now));
-        let result = result.and_then(|()| self.dtls.send_application_data(plaintext));
-        self.poll(now);
-        match result {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let closed = Closed::Library(error.to_string());
-                self.end(closed.clone());
-                Err(Error::Closed(closed))
+        self.guard(|session| {
+            let result = session.dtls.handle_timeout(instant(now));
+            let result = result.and_then(|()| session.dtls.send_application_data(plaintext));
+            session.poll(now);
+            if let Err(error) = result {
+                session.end(Closed::Library(error.to_string()));
             }
+        });
+        match &self.state {
+            // Closed by the peer just before is found out by whoever asks next.
+            State::Closed(closed @ Closed::Library(_)) => Err(Error::Closed(closed.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -476,11 +523,13 @@ impl Session13 {
             self.end(Closed::HandshakeTime);
             return;
         }
-        let result = self.dtls.handle_timeout(instant(now));
-        self.poll(now);
-        if let Err(error) = result {
-            self.fail(&error);
-        }
+        self.guard(|session| {
+            let result = session.dtls.handle_timeout(instant(now));
+            session.poll(now);
+            if let Err(error) = result {
+                session.fail(&error);
+            }
+        });
     }
 
     pub(super) fn state(&self) -> &State {
@@ -499,8 +548,10 @@ impl Session13 {
         if self.is_closed() {
             return;
         }
-        let _ = self.dtls.close();
-        self.poll(beginning().elapsed());
+        self.guard(|session| {
+            let _ = session.dtls.close();
+            session.poll(beginning().elapsed());
+        });
         self.end(Closed::Ours);
     }
 }
@@ -521,3 +572,59 @@ fn moved(datagram: &[u8], shift: u64) -> Vec<u8> {
     wire.extend_from_slice(rest);
     wire
 }
+
+#[cfg(test)]
+mod tests {
+    use dimpl::crypto::NamedGroup;
+
+    use super::*;
+    use crate::dtls::{Front, Hello, Session};
+
+    /// A device that has one group only.
+    ///
+    /// Requirements: CBR-016
+    #[test]
+    fn each_group_is_enough() {
+        const NOW: Moment = Duration::from_secs(1000);
+        let today = time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+        let pki = testkit::Pki::p256(today).expect("identities");
+        let server = ServerConfig::new(vec![pki.domain.registrar.clone()]);
+        let front = Front::new(server, [7; 32]).expect("front");
+        let device = certificate_of(&pki.idevid("1").expect("device")).expect("usable");
+        for group in [NamedGroup::X25519, NamedGroup::Secp256r1] {
+            let config = provider::builder(&[Suite::Aes128Gcm], 1024, Duration::from_secs(90))
+                .kx_groups(&[group])
+                .build()
+                .expect("a configuration");
+            let mut dtls = Dtls::new_13(Arc::new(config), device.clone(), instant(NOW));
+            dtls.set_active(true);
+            let mut client = Session13::new(dtls, NOW, Duration::from_secs(90));
+            client.advance(NOW);
+            let mut client = Session::from(client);
+            let mut server: Option<Session> = None;
+            for _ in 0..20 {
+                while let Some(datagram) = client.transmit() {
+                    match &mut server {
+                        Some(server) => server.receive(NOW, &datagram).expect("received"),
+                        None => match front.receive(NOW, b"peer", &datagram) {
+                            Hello::Answer(answer) => {
+                                client.receive(NOW, &answer).expect("received");
+                            }
+                            Hello::Accept(session) => server = Some(*session),
+                            Hello::Dropped(reason) => panic!("{group:?}: {reason}"),
+                        },
+                    }
+                }
+                while let Some(datagram) = server.as_mut().and_then(Session::transmit) {
+                    client.receive(NOW, &datagram).expect("received");
+                }
+            }
+            assert_eq!(*client.state(), State::Established, "{group:?}");
+            let server = server.expect("a session");
+            assert_eq!(*server.state(), State::Established, "{group:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod hostile;
