@@ -99,7 +99,7 @@ fn answers_that_do_not_count() {
     assert_eq!(response(&mut world).unwrap().code.class(), 4);
 }
 
-/// Requirements: COA-015
+/// Requirements: COA-015, ESC-052
 #[test]
 fn one_request_at_a_time_to_one_peer() {
     let mut world = World::new(Config::default());

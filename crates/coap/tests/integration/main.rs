@@ -6,6 +6,7 @@
 )]
 
 mod asking;
+mod figures;
 mod formats;
 mod messages;
 mod pair;

@@ -80,7 +80,7 @@ fn a_message_id_comes_again_after_its_lifetime() {
     assert!(world.asked().is_some());
 }
 
-/// Requirements: COA-016, COA-018, COA-019, COA-009
+/// Requirements: COA-016, COA-018, COA-019, COA-009, ESC-052
 #[test]
 fn a_slow_answer_comes_in_a_message_of_its_own() {
     let mut world = World::new(Config::default());
@@ -524,7 +524,7 @@ fn quotas() {
     }
 }
 
-/// Requirements: COA-053, COA-054, COA-034, COA-065
+/// Requirements: COA-053, COA-054, COA-034, COA-065, CBR-082
 #[test]
 fn fetching_in_blocks() {
     let body = vec![7; 100];
