@@ -79,6 +79,13 @@ impl Recorder {
         self.add(Way::Note, text.into(), &[], String::new());
     }
 
+    /// What happened in a run that several cases look at.
+    pub fn adopt(&self, items: &[Item]) {
+        let mut own = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = ITEMS_MAX.saturating_sub(own.len());
+        own.extend(items.iter().take(room).cloned());
+    }
+
     fn add(&self, way: Way, title: String, bytes: &[u8], decoded: String) {
         let kept = bytes.get(..MESSAGE_KEPT_MAX_BYTES).unwrap_or(bytes);
         let item = Item {

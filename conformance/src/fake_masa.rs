@@ -93,6 +93,23 @@ impl Reply {
             body: body.into(),
         }
     }
+
+    /// A status and nothing else.
+    #[must_use]
+    pub fn bare(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// One more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
 }
 
 /// What is answered to a request.

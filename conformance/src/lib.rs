@@ -34,5 +34,6 @@ pub mod report;
 pub mod role;
 pub mod run;
 pub mod select;
+pub mod stage;
 pub mod targets;
 pub mod workshop;

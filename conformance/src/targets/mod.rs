@@ -3,6 +3,7 @@
 pub mod artifact;
 pub mod est;
 pub mod masa;
+pub mod pledge;
 pub mod registrar;
 
 use crate::role::Role;
@@ -13,4 +14,5 @@ pub static ROLES: &[&dyn Role] = &[
     &masa::MASA,
     &est::EST,
     &registrar::REGISTRAR,
+    &pledge::PLEDGE,
 ];
