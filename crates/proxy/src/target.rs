@@ -84,7 +84,7 @@ impl Place {
         let (host, port) = split(authority).ok_or_else(|| refuse("host or port is malformed"))?;
         // JPX-023: A jpy URI without explicit port is invalid and rejected.
         let port = port
-            .or(service.usual_port())
+            .or_else(|| service.usual_port())
             .ok_or_else(|| refuse("the port is missing"))?;
         Ok(Self {
             host: host.to_owned(),

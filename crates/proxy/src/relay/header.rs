@@ -167,17 +167,12 @@ impl Keys {
             return Err(Refusal::Header);
         }
         let mut buffer = [0; HEADER_LENGTH_MAX];
-        let sealed = buffer
-            .get_mut(..sealed.len())
-            .map(|space| {
-                space.copy_from_slice(sealed);
-                space
-            })
-            .ok_or(Refusal::Header)?;
+        let space = buffer.get_mut(..sealed.len()).ok_or(Refusal::Header)?;
+        space.copy_from_slice(sealed);
         // JPX-029: A header that fails decryption or integrity check is silently discarded.
         let plain = key
             .key
-            .open_in_place(nonce(), Aad::from([*generation]), sealed)
+            .open_in_place(nonce(), Aad::from([*generation]), space)
             .map_err(|_| Refusal::Header)?;
         read(plain).ok_or(Refusal::Header)
     }

@@ -499,7 +499,7 @@ const JPY_OFFER: (&str, &str) = (
 );
 const COAPS_OFFER: (&str, &str) = ("rt=brski", "<coaps://[2001:db8:2::2]/b>;rt=brski");
 
-/// Requirements: JPX-002, JPX-023, JPX-024, JPX-037
+/// Requirements: JPX-001, JPX-002, JPX-023, JPX-024, JPX-037
 #[test]
 fn a_registrar_with_a_jpy_port_is_found() {
     let Some(hosts) = Hosts::for_test("a_registrar_with_a_jpy_port_is_found") else {
@@ -518,7 +518,7 @@ fn a_registrar_with_a_jpy_port_is_found() {
     );
 }
 
-/// Requirements: JPX-003, JPX-004, JPX-041, JPX-043
+/// Requirements: JPX-001, JPX-003, JPX-004, JPX-041, JPX-043
 #[test]
 fn a_registrar_without_a_jpy_port_is_found() {
     let Some(hosts) = Hosts::for_test("a_registrar_without_a_jpy_port_is_found") else {
