@@ -175,11 +175,6 @@ impl Protected {
         })
     }
 
-    /// A number that was shown to OpenSSL before the keys were taken over.
-    pub(super) fn was_seen(&mut self, sequence: u64) {
-        self.window.insert(sequence);
-    }
-
     /// The record around a plaintext; `None` when all numbers are used up.
     pub(super) fn seal(
         &mut self,

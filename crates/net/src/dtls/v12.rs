@@ -30,6 +30,9 @@ const FLIGHT_LATER: Duration = Duration::from_millis(50);
 /// not shown to it in one handshake.
 const EARLY_RECORDS_MAX: usize = 16;
 
+/// The longest record with what encryption adds.
+const SEALED_MAX: usize = PLAINTEXT_MAX + 64;
+
 /// How often a server's last flight is repeated.
 const REPEATS_MAX: u32 = 16;
 
@@ -129,8 +132,8 @@ pub(super) struct Session12 {
     shift: u64,
     /// What the peer can take in one record.
     payload_max: usize,
-    /// The numbers of protected records that came before the handshake was over.
-    early: Vec<u64>,
+    /// Protected records that came before the handshake was over.
+    early: Vec<Vec<u8>>,
     outgoing: VecDeque<Vec<u8>>,
     inbox: VecDeque<Vec<u8>>,
     peer: Option<Arc<SessionPeer>>,
@@ -247,10 +250,10 @@ impl Session12 {
             }
             (0, CHANGE_CIPHER_SPEC | ALERT) => {}
             (1, HANDSHAKE | ALERT | APPLICATION_DATA) => {
-                if self.early.len() >= EARLY_RECORDS_MAX {
+                if self.early.len() >= EARLY_RECORDS_MAX || record.body.len() > SEALED_MAX {
                     return;
                 }
-                self.early.push(record.sequence);
+                self.early.push(record.with_sequence(record.sequence));
             }
             _ => return,
         }
@@ -500,10 +503,13 @@ impl Session12 {
         let highest = stream.get_ref().highest;
         let next = highest.map_or(0, |highest| highest + 1);
         let mut protected = Protected::take_over(ssl, suite, next).map_err(library)?;
-        for sequence in self.early.drain(..) {
-            protected.was_seen(sequence);
+        // What OpenSSL was shown counts as seen, but only what is authentic: a stranger's record
+        // with the highest number of all would make all others too old.
+        for early in std::mem::take(&mut self.early) {
+            for record in Records(&early) {
+                let _ = protected.open(&record);
+            }
         }
-        self.early = Vec::new();
         let own = last_flight.iter().flat_map(|datagram| Records(datagram));
         let finished = own
             .filter(|record| is_server && record.epoch == 1)

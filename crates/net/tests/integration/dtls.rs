@@ -570,3 +570,42 @@ fn configurations_that_cannot_be() {
     let failed = Session::client(&config, NOW).expect_err("too small");
     assert_eq!(failed.code(), "dtls.config");
 }
+
+/// A stranger's record with the highest number of all, before the handshake is over, makes nothing
+/// else too old; and what came before then counts as seen.
+///
+/// Requirements: DTL-009, DTL-010
+#[test]
+fn forged_numbers_before_the_end_of_a_handshake() {
+    let pki = pki();
+    let front = front_with(&pki, |_| {});
+    let device = pki.idevid("1").expect("device");
+    let mut pair = Pair::new(&front, &ClientConfig::new(Some(device)));
+    let mut forged = vec![
+        23, 0xFE, 0xFD, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 40,
+    ];
+    forged.resize(13 + 40, 7);
+    let mut sent = Vec::new();
+    while *pair.client.state() != State::Established {
+        while let Some(datagram) = pair.client.transmit() {
+            if pair.server.is_some() {
+                pair.arrive_at_server(&forged);
+            }
+            pair.arrive_at_server(&datagram);
+            sent.push(datagram);
+        }
+        let mut quiet = true;
+        while let Some(datagram) = pair.server.as_mut().and_then(Session::transmit) {
+            quiet = false;
+            pair.client.receive(pair.now, &datagram).expect("received");
+        }
+        assert!(pair.server.is_none() || !quiet, "nobody says anything");
+    }
+    assert_eq!(*pair.server().state(), State::Established);
+    pair.talk();
+    for datagram in sent {
+        pair.arrive_at_server(&datagram);
+    }
+    assert_eq!(pair.server().read(), None);
+    pair.talk();
+}

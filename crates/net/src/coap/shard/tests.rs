@@ -501,7 +501,7 @@ fn handshakes_have_limits() {
 #[test]
 fn one_network_cannot_take_all_handshakes() {
     let mut world = World::new(|limits| limits.handshakes_max = 8);
-    let mut begin = |world: &mut World, from: &Seat| {
+    let begin = |world: &mut World, from: &Seat| {
         let begun = world.hello_with_cookie(from);
         world.throw(from, &begun);
         world.shard.work(world.now, usize::MAX);
