@@ -305,3 +305,33 @@ async fn pledges_behind_a_stateless_proxy() {
     assert_eq!(server.statistics().peers_now, 4);
     server.stop().await;
 }
+
+/// A stateful proxy gives each pledge a port of its own at its one address.
+///
+/// Requirements: JPX-005
+#[tokio::test]
+async fn pledges_behind_a_stateful_proxy() {
+    const PLEDGES: u64 = 12;
+    let server = Server::start().await;
+    let mut handshakes = JoinSet::new();
+    for number in 0..PLEDGES {
+        let address = server.address();
+        let mut config = ClientConfig::new(Some(device()));
+        if number % 2 == 1 {
+            config.version = Version::Dtls13;
+        }
+        handshakes
+            .spawn(async move { CoapClient::connect(address, &config, Config::default()).await });
+    }
+    let mut clients = Vec::new();
+    while let Some(done) = handshakes.join_next().await {
+        clients.push(done.expect("no panic").expect("a handshake"));
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let body = number.to_string();
+        let response = client.request(Request::post("echo", TEXT, body.as_str()));
+        assert_eq!(text(&response.await.expect("an answer")), body);
+    }
+    assert_eq!(server.statistics().peers_now, PLEDGES);
+    server.stop().await;
+}
