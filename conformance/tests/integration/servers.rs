@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    bench::{Bench, subject},
-    harness::{SUITE, good, program, run},
+    bench::{BRSKI_DEVICE, Bench, subject},
+    harness::{SUITE, good, program, run, set},
 };
 
 /// Runs the suite in strict mode and returns the report, which has to be good and to be about at
@@ -80,6 +80,33 @@ fn est_server() {
 #[test]
 fn registrar_over_https() {
     ours("registrar", 100, |_, _| ());
+}
+
+#[test]
+fn pledge() {
+    ours("pledge", 270, |_, _| ());
+}
+
+#[test]
+fn pledge_without_a_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench {
+        folder: folder.path().to_owned(),
+        program: program("usher"),
+        defect: String::new(),
+    };
+    (subject("pledge").prepare)(&bench);
+    bench.start_device(&[BRSKI_DEVICE, &["--no-clock"]].concat());
+    let profile = bench.trial().join("profile.toml");
+    set(&profile, "claims", "[\"cms\", \"no-clock\"]");
+    let clockless = ["--select", "pledge/*no-clock*"];
+    let run_all = ["run", "--target", "pledge", "--profile", "profile.toml"];
+    let said = good(
+        SUITE,
+        &[&run_all[..], &clockless[..]].concat(),
+        &bench.trial(),
+    );
+    assert!(said.contains("2 cases: 2 pass"), "{said}");
 }
 
 /// Each form of a report is what its readers expect.

@@ -33,6 +33,34 @@ pub(crate) const SUBJECTS: &[Subject] = &[
         prepare: prepare_registrar,
         start: |bench| bench.serve_https("registrar", "registrar/registrar.toml"),
     },
+    Subject {
+        target: "pledge",
+        prepare: prepare_pledge,
+        start: |bench| {
+            bench.start_device(BRSKI_DEVICE);
+            Vec::new()
+        },
+    },
+];
+
+/// The command line of a device that speaks BRSKI.
+pub(crate) const BRSKI_DEVICE: &[&str] = &[
+    "device",
+    "brski",
+    "--registrar",
+    "{url}",
+    "--idevid",
+    "{idevid}",
+    "--key",
+    "{key}",
+    "--masa-anchors",
+    "{anchors}",
+    "--state",
+    "{state}",
+    "--format",
+    "{format}",
+    "--attempts",
+    "{attempts}",
 ];
 
 /// The subject for a target.
@@ -87,6 +115,25 @@ impl Bench {
         let url = format!("\"https://localhost:{}\"", server.port);
         set(&self.trial().join("profile.toml"), "url", &url);
         vec![server]
+    }
+
+    /// Writes into the profile how the suite starts the device.
+    pub(crate) fn start_device(&self, arguments: &[&str]) {
+        let mut words = vec![self.program.display().to_string()];
+        words.extend(arguments.iter().map(|&word| word.to_owned()));
+        let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+        let profile = self.trial().join("profile.toml");
+        set(&profile, "command", &format!("[{}]", words.join(", ")));
+    }
+
+    /// Adds a claim to the profile.
+    pub(crate) fn claim(&self, feature: &str) {
+        let profile = self.trial().join("profile.toml");
+        let text = std::fs::read_to_string(&profile).unwrap();
+        let begin = "claims = [";
+        assert!(text.contains(begin));
+        let text = text.replacen(begin, &format!("{begin}\"{feature}\", "), 1);
+        std::fs::write(profile, text).unwrap();
     }
 
     /// Copies a file within the folder.
@@ -154,9 +201,10 @@ fn prepare_est_server(bench: &Bench) {
     bench.copy("trial/client-ca.pem", "registrar/client-ca.pem");
     bench.append(
         "registrar/registrar.toml",
-        "[est.without_brski]\nclient_cas = [\"client-ca.pem\"]\nsubject = \"CN={name}\"\n",
+        "[est]\nserver_keygen = true\n[est.without_brski]\nclient_cas = [\"client-ca.pem\"]\nsubject = \"CN={name}\"\n",
     );
     bench.copy("registrar/domain-ca.pem", "trial/server-anchors.pem");
+    bench.claim("serverkeygen");
 }
 
 fn prepare_registrar(bench: &Bench) {
@@ -178,4 +226,13 @@ fn prepare_registrar(bench: &Bench) {
         let more = ["--vendor", "conformance", "--use", usage];
         bench.usher(&[&begin[..], &more[..]].concat());
     }
+}
+
+fn prepare_pledge(bench: &Bench) {
+    bench.prepare("pledge", &[]);
+    let profile = bench.trial().join("profile.toml");
+    set(&profile, "listen", "\"127.0.0.1:0\"");
+    // Most of a run is waiting for timers.
+    set(&profile, "parallel", "8");
+    bench.claim("jws");
 }

@@ -582,13 +582,13 @@ async fn no_second_time(kit: Arc<Pledge>, record: Recorder) -> Told {
             "switch the enrolled device off and on without setting it back: it must not ask for a voucher",
         ));
     }
-    let ready = kit.launcher.ready().await?;
+    let mut ready = kit.launcher.ready().await?;
     let first = kit
-        .play_in(&record, Scene::new(&kit, Envelope::Cms)?, &ready)
+        .play_in(&record, Scene::new(&kit, Envelope::Cms)?, &mut ready)
         .await?;
     first.enrolled("a right voucher")?;
     let second = kit
-        .play_in(&record, Scene::new(&kit, Envelope::Cms)?, &ready)
+        .play_in(&record, Scene::new(&kit, Envelope::Cms)?, &mut ready)
         .await?;
     must(
         second.seen.first("requestvoucher").is_none(),
@@ -602,12 +602,12 @@ async fn voucher_is_no_anchor(kit: Arc<Pledge>, record: Recorder) -> Told {
             "a box is set back between two runs, which is not what this is about",
         ));
     }
-    let ready = kit.launcher.ready().await?;
+    let mut ready = kit.launcher.ready().await?;
     // The first attempt ends after a good voucher, before there is a certificate.
     let scene = Scene::new(&kit, Envelope::Cms)?.on("simpleenroll", |_, _, _| {
         Reply::new(403, "text/plain", "not now").into()
     });
-    let first = kit.play_in(&record, scene, &ready).await?;
+    let first = kit.play_in(&record, scene, &mut ready).await?;
     must(
         first
             .seen
@@ -621,7 +621,7 @@ async fn voucher_is_no_anchor(kit: Arc<Pledge>, record: Recorder) -> Told {
         .on("simpleenroll", |_, _, _| {
             Reply::new(403, "text/plain", "not now").into()
         });
-    let second = kit.play_in(&record, scene, &ready).await?;
+    let second = kit.play_in(&record, scene, &mut ready).await?;
     if second.seen.first("requestvoucher").is_none() {
         return Err(Finding::could_not_test(
             "the device asked for no second voucher",

@@ -102,7 +102,7 @@ const FEATURES: &[Feature] = &[
     Feature {
         name: "channel-binding",
         means: "challengePassword is tls-unique in TLS 1.2 when csrattrs asks for it",
-        usual: true,
+        usual: false,
     },
     Feature {
         name: "own-idevid",

@@ -275,8 +275,8 @@ pub(crate) struct Run {
 impl Pledge {
     /// Starts servers and device and waits until it is over.
     pub(crate) async fn play(&self, record: &Recorder, scene: Scene) -> Result<Run, Finding> {
-        let ready = self.launcher.ready().await?;
-        self.play_in(record, scene, &ready).await
+        let mut ready = self.launcher.ready().await?;
+        self.play_in(record, scene, &mut ready).await
     }
 
     /// The same in a place that stays, for a device that is started again.
@@ -284,7 +284,7 @@ impl Pledge {
         &self,
         record: &Recorder,
         scene: Scene,
-        ready: &Ready,
+        ready: &mut Ready,
     ) -> Result<Run, Finding> {
         let Scene {
             world,
@@ -304,6 +304,8 @@ impl Pledge {
         };
         let server = Server::start(ready.listen, "registrar", tls, record, handler)
             .or_could_not_test("a registrar")?;
+        // A device that is started again finds the registrar where it was.
+        ready.listen = server.address();
         let mut beside = Vec::new();
         for (tls, handler) in others {
             let other = Server::start(

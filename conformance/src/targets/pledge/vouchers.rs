@@ -185,12 +185,6 @@ const BAD_LEAVES: &[(&str, &str, &[&str], Change)] = &[
         |asked| asked.leaves().under("voucher"),
     ),
     (
-        "rfc8366-5.3/no-created-on",
-        "a voucher without created-on",
-        &["VOUCHER-5.3-01"],
-        |asked| asked.leaves().unset("created-on"),
-    ),
-    (
         "rfc8995-3.3/base64url",
         "a voucher whose pinned-domain-cert is base64url without padding",
         &["BRSKI-3.3-01"],
@@ -715,18 +709,6 @@ const GOOD_CMS: &[(&str, &str, &[&str], Make)] = &[
                     it.extension("1.3.6.1.4.1.32473.1", false, der::null())
                 })?)
                 .encode())
-        },
-    ),
-    (
-        "rfc8366-5.4/signed-by-anchor",
-        "a voucher that the anchor itself signed",
-        &["BRSKI-5.6.1-01"],
-        |asked, kit| {
-            let signer = Identity {
-                signatory: kit.masa.signatory.clone(),
-                above: Vec::new(),
-            };
-            Ok(asked.cms_by(&signer).encode())
         },
     ),
     (
