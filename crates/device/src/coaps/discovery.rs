@@ -19,6 +19,19 @@ pub const ALL_COAP_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xf
 /// # Errors
 /// The question cannot be sent.
 pub async fn discover(interface: &str, wait: Duration) -> Result<Vec<SocketAddr>, Error> {
+    let group = SocketAddr::new(ALL_COAP_NODES.into(), COAP_PORT);
+    discover_in(group, Some(interface), wait).await
+}
+
+/// The same in another group.
+///
+/// # Errors
+/// The question cannot be sent.
+pub async fn discover_in(
+    group: SocketAddr,
+    interface: Option<&str>,
+    wait: Duration,
+) -> Result<Vec<SocketAddr>, Error> {
     // CBR-141: Join-proxy discovery is a GET /.well-known/core with query brski-jp=* to ff02::fd,
     // NON.
     let request = Request {
@@ -26,8 +39,7 @@ pub async fn discover(interface: &str, wait: Duration) -> Result<Vec<SocketAddr>
         non_confirmable: true,
         ..Request::get(".well-known/core")
     };
-    let group = SocketAddr::new(ALL_COAP_NODES.into(), COAP_PORT);
-    let answers = discover_multicast(group, Some(interface), request, wait).await?;
+    let answers = discover_multicast(group, interface, request, wait).await?;
     let mut found: Vec<SocketAddr> = Vec::new();
     for (from, response) in answers {
         if !response.code.is_success() || response.content_format != Some(format::LINK_FORMAT) {

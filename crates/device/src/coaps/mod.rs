@@ -19,7 +19,7 @@ mod renew;
 mod translate;
 mod transport;
 
-pub use discovery::{ALL_COAP_NODES, discover, join_ports};
+pub use discovery::{ALL_COAP_NODES, discover, discover_in, join_ports};
 pub use est::EstClient;
 pub use renew::{Generated, generate, renew, renew_with};
 pub use transport::{NetTransport, Peer, Transport};

@@ -44,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) shown: Option<Vec<Certificate>>,
     /// Of each association, whether it was made with small records.
     pub(crate) small: Vec<bool>,
+    /// What the registrar calls its vouchers.
+    pub(crate) voucher_format: u16,
+    /// Addresses at which nobody is.
+    pub(crate) dead: Vec<SocketAddr>,
 }
 
 /// The world of a test.
@@ -66,6 +70,8 @@ impl Fake {
                 associations: 0,
                 shown: None,
                 small: Vec::new(),
+                voucher_format: format::VOUCHER_COSE,
+                dead: Vec::new(),
             })),
         }
     }
@@ -114,13 +120,20 @@ pub(crate) struct FakeTransport {
 impl Transport for FakeTransport {
     async fn connect(
         &mut self,
-        _to: SocketAddr,
+        to: SocketAddr,
         dtls: &dtls::ClientConfig,
         _coap: &::coap::Config,
     ) -> Result<Peer, Error> {
+        // CBR-029: The pledge omits the SNI extension.
         assert_eq!(dtls.server_name, None);
         let mut shared = self.shared.lock().unwrap();
         shared.associations += 1;
+        if shared.dead.contains(&to) {
+            return Err(Error::NoAnswer {
+                what: "connect".to_owned(),
+                reason: "nobody is there".to_owned(),
+            });
+        }
         shared.small.push(dtls.record_limit.is_some());
         self.client = dtls.identity.as_ref().map(|own| own.chain.clone());
         Ok(Peer {
@@ -144,7 +157,13 @@ impl Transport for FakeTransport {
         let here = shared.troubles.iter().position(|(at, _)| *at == name);
         let trouble = here.and_then(|index| shared.troubles.remove(index));
         match trouble {
-            None => Ok(handle(&mut shared.sim, &client, &request)),
+            None => {
+                let mut response = handle(&mut shared.sim, &client, &request);
+                if response.content_format == Some(format::VOUCHER_COSE) {
+                    response.content_format = Some(shared.voucher_format);
+                }
+                Ok(response)
+            }
             Some((_, Trouble::Says(response))) => Ok(response),
             Some((_, Trouble::RequestLost)) => {
                 self.client = None;

@@ -1,5 +1,7 @@
 //! The device over CoAPs.
 
+mod discovery;
+mod est;
 mod fake;
 mod real;
 mod renewal;

@@ -43,14 +43,6 @@ impl Server {
         let largest_block = Arc::new(AtomicUsize::new(0));
         let (shared, largest) = (Arc::clone(&fake.shared), Arc::clone(&largest_block));
         let handler = move |peer: Arc<CoapPeer>, request: Request| {
-            eprintln!(
-                "{:?} HANDLER {}",
-                std::time::SystemTime::now()
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .unwrap()
-                    .as_secs_f64(),
-                request.path()
-            );
             let exponent = request.block_exponent.map_or(0, usize::from);
             largest.fetch_max(exponent, Ordering::Relaxed);
             let mut shared = shared.lock().unwrap();
@@ -147,7 +139,9 @@ async fn enrol(config: &Config) -> String {
     summary(&outcome.steps)
 }
 
-/// Requirements: CBR-010, CBR-020, CBR-021, ESC-004, ESC-037
+/// The registrar's certificate bears none of the names by which it is reached.
+///
+/// Requirements: CBR-010, CBR-020, CBR-021, CBR-031, ESC-004, ESC-037
 #[tokio::test]
 async fn a_device_enrols_and_one_with_little_memory_stays_within_its_bounds() {
     let fake = Fake::new();
@@ -160,6 +154,8 @@ async fn a_device_enrols_and_one_with_little_memory_stays_within_its_bounds() {
         config.small = small;
         config.device.address = Some(scales.address);
         assert_eq!(enrol(&config).await, SHORT);
+        let names = fake.with(|shared| shared.sim.registrars[0].identity.chain[0].dns_names());
+        assert_eq!(names, ["registrar.example"]);
         let (up, down) = (
             scales.up.load(Ordering::Relaxed),
             scales.down.load(Ordering::Relaxed),
@@ -178,7 +174,8 @@ async fn a_device_enrols_and_one_with_little_memory_stays_within_its_bounds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_link_costs_time_only() {
     let mut runs = Vec::new();
-    for seed in 3..=3 {
+    // One with much memory and one with little.
+    for seed in [3, 4] {
         runs.push(async move {
             let fake = Fake::new();
             let server = Server::start(&fake).await;
@@ -189,32 +186,8 @@ async fn a_bad_link_costs_time_only() {
             let mut config = fake.config(&idevid);
             config.small = seed % 2 == 0;
             config.device.address = Some(relay.address());
-            let outcome = run(&config, &mut |event: &Event| {
-                eprintln!(
-                    "EVENT {} {:?} {:?}",
-                    serde_json::to_string(event)
-                        .unwrap()
-                        .chars()
-                        .take(60)
-                        .collect::<String>(),
-                    server
-                        .server
-                        .statistics()
-                        .rows()
-                        .into_iter()
-                        .filter(|(_, n)| *n > 0)
-                        .collect::<Vec<_>>(),
-                    relay.statistics()
-                );
-            })
-            .await
-            .unwrap();
-            let line: Vec<String> = outcome
-                .steps
-                .iter()
-                .map(|s| format!("{} {:?} {}ms {}", s.what, s.status, s.ms, s.detail))
-                .collect();
-            eprintln!("SEED {seed} {line:#?} {:?}", relay.statistics());
+            let outcome = run(&config, &mut |_: &Event| {}).await.unwrap();
+            assert!(outcome.is_enrolled(), "seed {seed}: {outcome:?}");
             let steps = summary(&outcome.steps);
             assert!(steps.ends_with("es 204"), "{steps}");
             let granted = fake.with(|shared| {

@@ -7,7 +7,7 @@ use device::{
     cli::summary,
     coaps::{Config, renew_with, run_with},
 };
-use pki::{Coded, Identity, issue::Profile};
+use pki::{Certificate, Coded, Identity, issue::Profile};
 
 use super::fake::{Fake, Trouble};
 use crate::world::{self, Ca};
@@ -128,4 +128,44 @@ async fn nothing_is_asked_of_a_server_that_is_no_registration_authority() {
         assert_eq!(error.code(), "pledge.registrar-chain", "{error}");
         assert!(device.fake.names().is_empty());
     }
+}
+
+/// The domain has changed its root: the renewed certificate leads to the new one, which counts from
+/// then on, and the old one no longer.
+///
+/// Requirements: CBR-073, ESC-055
+#[tokio::test]
+async fn a_new_root_counts_from_the_next_connection_on() {
+    let device = Enrolled::new().await;
+    let new = Ca::root("New domain");
+    let (old, before) = device.fake.with(|shared| {
+        let registrar = &mut shared.sim.registrars[0];
+        let old = std::mem::replace(&mut registrar.domain, new.clone());
+        (old, registrar.identity.chain.clone())
+    });
+    let renewal = renew_with(&device.config, device.fake.transport())
+        .await
+        .unwrap();
+    assert_eq!(summary(&renewal.steps), "connect, sren 204, crts 205");
+    let (certificate, anchor, _) = device.state();
+    assert_eq!(anchor, new.certificate.der());
+    let certificate = Certificate::from_der(&certificate).unwrap();
+    assert_eq!(certificate.issuer(), new.certificate.subject());
+
+    device.fake.with(|shared| {
+        shared.requests.clear();
+        shared.shown = Some(before);
+    });
+    let error = renew_with(&device.config, device.fake.transport())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "pledge.registrar-chain", "{error}");
+    assert!(device.fake.names().is_empty());
+    assert_ne!(old.certificate, new.certificate);
+    let shown = new.registrar("registrar").chain;
+    device.fake.with(|shared| shared.shown = Some(shown));
+    let renewal = renew_with(&device.config, device.fake.transport())
+        .await
+        .unwrap();
+    assert!(renewal.identity.is_some());
 }

@@ -7,9 +7,9 @@ use brski::pledge::{Failure, ProximityForm};
 use device::{
     brski::{Event, Outcome, Verdict},
     cli::summary,
-    coaps::{Config, run_with},
+    coaps::{Config, origin_of, run_with},
 };
-use pki::{Coded, issue::Profile};
+use pki::{Certificate, Coded, Csr, issue::Profile};
 
 use super::fake::{Fake, Trouble};
 use crate::world::{self, Ca, Manufacturer};
@@ -22,7 +22,7 @@ async fn enrol(fake: &Fake, config: &Config) -> Outcome {
 
 const SHORT: &str = "connect, rv 204, vs 204, key, sen 204, connect, es 204";
 
-/// Requirements: CBR-001, CBR-044, CBR-045, CBR-046, CBR-059, CBR-064, ESC-008, ESC-029
+/// Requirements: CBR-001, CBR-029, CBR-044, CBR-045, CBR-046, CBR-059, CBR-064, ESC-008, ESC-029
 #[tokio::test]
 async fn a_device_enrols_in_four_exchanges_when_the_pin_is_the_root() {
     for small in [false, true] {
@@ -47,6 +47,97 @@ async fn a_device_enrols_in_four_exchanges_when_the_pin_is_the_root() {
             }
         });
     }
+}
+
+/// Requirements: CBR-060, CBR-061
+#[tokio::test]
+async fn the_request_bears_the_name_of_the_device() {
+    let fake = Fake::new();
+    let idevid = fake.manufacturer.device("SN-1");
+    let outcome = enrol(&fake, &fake.config(&idevid)).await;
+    assert!(outcome.is_enrolled(), "{outcome:?}");
+    let sent = fake.with(|shared| {
+        let mut requests = shared.requests.iter();
+        requests.find(|one| one.path[2] == "sen").cloned().unwrap()
+    });
+    let csr = Csr::from_der(&sent.payload).unwrap();
+    assert_eq!(csr.subject_der(), idevid.chain[0].subject_der());
+    assert!(idevid.chain[0].subject().contains("SN-1"));
+    assert_ne!(csr.public_key(), idevid.chain[0].public_key());
+}
+
+/// Of two join proxies the first is silent.
+///
+/// Requirements: JPX-047
+#[tokio::test]
+async fn another_proxy_is_tried_where_one_is_silent() {
+    let fake = Fake::new();
+    let idevid = fake.manufacturer.device("SN-1");
+    let proxies = ["192.0.2.8:8485", "192.0.2.1:5684"].map(|one| one.parse().unwrap());
+    let mut config = fake.config(&idevid);
+    config.addresses = proxies
+        .iter()
+        .map(|one| (origin_of(*one).unwrap(), *one))
+        .collect();
+    config.device.registrars = config.addresses.iter().map(|one| one.0.clone()).collect();
+    config.device.attempts_max = Some(3);
+    fake.with(|shared| shared.dead.push(proxies[0]));
+    let outcome = enrol(&fake, &config).await;
+    let Verdict::Enrolled(enrolment) = &outcome.verdict else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(enrolment.origin, config.addresses[1].0);
+    assert!(!outcome.steps[0].ok);
+}
+
+/// What the deployed registrars answer that is not what was asked for: a voucher under the name of
+/// plain COSE, one CA certificate, a bag.
+#[tokio::test]
+async fn a_tolerant_device_takes_answers_in_other_formats() {
+    let fake = Fake::new();
+    let idevid = fake.manufacturer.device("SN-1");
+    let mut config = fake.config(&idevid);
+    config.device.tolerances.old_cose_media_type = true;
+    config.device.proximity = ProximityForm::PublicKey;
+    let root = fake.with(|shared| {
+        shared.voucher_format = format::COSE_SIGN1;
+        shared.sim.registrars[0].domain.certificate.clone()
+    });
+    let single = Response::content(Code::CONTENT, format::PKIX_CERT, root.der());
+    let bag = pki::pkcs7::certs_only(&[root]).unwrap();
+    let bag = Response::content(Code::CONTENT, format::PKCS7_CERTS_ONLY, bag);
+    for answer in [single, bag] {
+        fake.trouble("crts", Trouble::Says(answer));
+        let outcome = enrol(&fake, &config).await;
+        assert!(outcome.is_enrolled(), "{outcome:?}");
+    }
+}
+
+/// The CA certificates that come lead nowhere near the pin, over which the registrar was believed.
+///
+/// Requirements: ESC-056
+#[tokio::test]
+async fn ca_certificates_of_another_domain_are_refused() {
+    let fake = Fake::new();
+    let idevid = fake.manufacturer.device("SN-1");
+    let stranger = Ca::root("Stranger").certificate;
+    let says = |code, certificate: &Certificate| {
+        Trouble::Says(Response::content(
+            code,
+            format::PKIX_CERT,
+            certificate.der(),
+        ))
+    };
+    fake.trouble("sen", says(Code::CHANGED, &stranger));
+    fake.trouble("crts", says(Code::CONTENT, &stranger));
+    let outcome = enrol(&fake, &fake.config(&idevid)).await;
+    assert_eq!(
+        outcome.code(),
+        Some("pledge.ca-certificates"),
+        "{outcome:?}"
+    );
+    let log = fake.with(|shared| shared.sim.registrars[0].log.clone());
+    assert_eq!(log, ["enrollstatus false over IDevID"]);
 }
 
 /// A pin that is not the root which issues: the CA certificates are needed.
@@ -208,7 +299,7 @@ async fn attackers_are_refused_with_their_codes() {
 
 /// A voucher that answers another request, one in another format, one that is none.
 ///
-/// Requirements: CBR-139
+/// Requirements: CBR-048, CBR-139
 #[tokio::test]
 async fn a_voucher_that_is_not_the_answer_is_refused_and_reported() {
     let fake = Fake::new();
