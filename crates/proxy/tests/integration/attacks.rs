@@ -231,9 +231,16 @@ async fn what_registrars_answer_badly_reaches_nobody() {
         registrars[1].local_addr().unwrap()
     ))
     .await;
-    let joins = proxy.addresses(Way::Stateless);
-    assert_eq!(joins.len(), 2);
-    let pledges = [pledge(0, joins[0]).await, pledge(1, joins[1]).await];
+    let ports = proxy.ports();
+    let join = |registrar: &UdpSocket| {
+        let registrar = registrar.local_addr().unwrap();
+        let port = ports.iter().find(|port| port.registrar == registrar);
+        port.unwrap().address
+    };
+    let pledges = [
+        pledge(0, join(&registrars[0])).await,
+        pledge(1, join(&registrars[1])).await,
+    ];
     let mut of = Vec::new();
     for pledge in &pledges {
         pledge.send(&[1; 500]).await.unwrap();
