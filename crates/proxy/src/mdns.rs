@@ -14,9 +14,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-use crate::relay::is_link_local;
+use crate::relay::{is_link_local, is_link_local_v6};
 use crate::server::{LinkState, Shared};
 use crate::target::{Service, Target};
+use crate::targets::is_host;
 
 /// The port of multicast DNS.
 const PORT: u16 = 5353;
@@ -287,7 +288,12 @@ fn targets(octets: &[u8], service: Service, id: u16, from: SocketAddr) -> Vec<Ta
             continue;
         }
         // One address is enough; a routable one before one of the link.
+        // Nobody on the link may send us, and pledges through us, to what only this host can reach.
         let mut of_host = addresses.get(&host).cloned().unwrap_or_default();
+        of_host.retain(|address| match address {
+            IpAddr::V6(v6) if is_link_local_v6(*v6) => true,
+            other => is_host(*other),
+        });
         of_host.sort_by_key(|address| is_link_local(*address));
         let Some(ip) = of_host.first().copied() else {
             continue;
@@ -518,28 +524,25 @@ mod tests {
         let service = Name::from_ascii("_brski-registrar._tcp.local.").unwrap();
         let instance = Name::from_ascii("r._brski-registrar._tcp.local.").unwrap();
         let host = Name::from_ascii("r.local.").unwrap();
-        let build = |id, port, with_pointer: bool| {
+        let at = |addresses: &[&str], id, port, with_pointer: bool| {
             let mut message = Message::new(id, MessageType::Response, OpCode::Query);
             if with_pointer {
                 let data = RData::PTR(PTR(instance.clone()));
                 message.add_answer(Record::from_rdata(service.clone(), 10, data));
             }
             let data = RData::SRV(SRV::new(0, 0, port, host.clone()));
-            message.add_additionals([
-                Record::from_rdata(instance.clone(), 10, data),
-                Record::from_rdata(
-                    host.clone(),
-                    10,
-                    RData::AAAA(AAAA("fe80::7".parse().unwrap())),
-                ),
-                Record::from_rdata(
-                    host.clone(),
-                    10,
-                    RData::AAAA(AAAA("2001:db8::7".parse().unwrap())),
-                ),
-            ]);
+            message.add_additionals([Record::from_rdata(instance.clone(), 10, data)]);
+            for address in addresses {
+                let data = match address.parse().unwrap() {
+                    IpAddr::V4(v4) => RData::A(A(v4)),
+                    IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+                };
+                message.add_additionals([Record::from_rdata(host.clone(), 10, data)]);
+            }
             message.to_vec().unwrap()
         };
+        let build =
+            |id, port, with_pointer| at(&["fe80::7", "2001:db8::7"], id, port, with_pointer);
         let from: SocketAddr = "[fe80::7%3]:5353".parse().unwrap();
         let found = |octets: &[u8], service| targets(octets, service, 9, from);
         let good = found(&build(9, 8443, true), Service::Https);
@@ -549,6 +552,20 @@ mod tests {
         assert!(found(&build(9, 0, true), Service::Https).is_empty());
         assert!(found(&build(9, 8443, false), Service::Https).is_empty());
         assert!(found(&build(9, 8443, true), Service::Jpy).is_empty());
+        let near = found(&at(&["fe80::7"], 9, 8443, true), Service::Https);
+        assert_eq!(near[0].address.to_string(), "[fe80::7%3]:8443");
+        // What only this host can reach, or what is no host.
+        for own in [
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "ff02::1",
+        ] {
+            let found = found(&at(&[own], 9, 8443, true), Service::Https);
+            assert!(found.is_empty(), "{own}");
+        }
         assert!(question(Service::Https, 1).is_some() && question(Service::Coaps, 1).is_none());
     }
 

@@ -297,7 +297,9 @@ fn places(response: &Response, kind: &str, service: Service, own: bool) -> Vec<T
 
 /// Whether an address can be that of a registrar elsewhere. A link-local one says nothing without
 /// its link.
-fn is_host(address: IpAddr) -> bool {
+pub(crate) fn is_host(address: IpAddr) -> bool {
+    // An IPv4 address in IPv6's clothes goes where the IPv4 address goes.
+    let address = address.to_canonical();
     let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified()
         || address.is_multicast()
@@ -355,6 +357,20 @@ mod tests {
             places(&answer(here), "brski", Service::Coaps, true).len(),
             1
         );
+        // What only this host can reach is nowhere that others may send us.
+        for own in [
+            "127.0.0.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:0.0.0.0]",
+            "[::ffff:224.0.0.1]",
+        ] {
+            let answer = answer(&format!("<coaps://{own}:9/x>;rt=brski"));
+            assert!(
+                places(&answer, "brski", Service::Coaps, false).is_empty(),
+                "{own}"
+            );
+        }
         for nothing in ["", "not links", "<coaps://192.0.2.1>;rt=brski.rjp"] {
             assert!(places(&answer(nothing), "brski", Service::Coaps, false).is_empty());
         }
