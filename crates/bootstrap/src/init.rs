@@ -1,13 +1,12 @@
 //! `usher bootstrap init`: a folder with everything that a bootstrap server needs to start.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::config::KeyConfig;
-use pki::issue::{AltName, CertificateBuilder, Profile};
+use daemon::folder::{Folder, escape, quoted, with_names};
+use pki::issue::{CertificateBuilder, Profile};
 use pki::{Certificate, CsrBuilder, Identity, KeyKind, Signer, SoftwareKey};
 use serde::Serialize;
 use store::Store;
@@ -22,9 +21,6 @@ const CA_LIFETIME: Duration = Duration::days(20 * 365);
 pub(crate) const OWNER_LIFETIME: Duration = Duration::days(5 * 365);
 /// Lifetime of the TLS servers' certificates.
 const SERVER_LIFETIME: Duration = Duration::days(2 * 365);
-/// Certificates begin a little before now, for peers whose clock is late.
-pub(crate) const BACKDATE: Duration = Duration::hours(1);
-
 /// What [`init`] makes.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
@@ -145,13 +141,15 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
         let ca = root(&folder, options, "owner-ca", "Owner CA", now)?;
         let owner = certificate(
             options,
+            // SZTP-8572-3.2-01: the key usage has digitalSignature; this profile has it, and no
+            // extended purpose.
             Profile::Owner,
             "Owner Certificate",
             owner_key.as_ref(),
             now + OWNER_LIFETIME,
             now,
         )?;
-        folder.issue(&ca, "owner.pem", &owner)?;
+        folder.issue(&ca, "owner", &owner)?;
         let ra = certificate(
             options,
             Profile::Registrar,
@@ -160,7 +158,7 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
             now + OWNER_LIFETIME,
             now,
         )?;
-        folder.issue(&ca, "ra.pem", &ra)?;
+        folder.issue(&ca, "ra", &ra)?;
         owner_ca = ca.certificate().cloned();
     }
     // Another CA than the owner's: who gets at a web server's key shall not be able to sign what
@@ -208,111 +206,19 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
         server_ca_sha256: server_ca.certificate().map(hash).unwrap_or_default(),
         content: directory.join("content"),
         audit_key,
-        keys_encrypted: folder.passphrase.is_some(),
+        keys_encrypted: folder.is_encrypted(),
     })
-}
-
-/// The folder that is being filled.
-pub(crate) struct Folder {
-    path: PathBuf,
-    passphrase: Option<String>,
-    passphrase_file: Option<PathBuf>,
-}
-
-impl Folder {
-    fn make(path: &Path, passphrase_file: Option<&Path>) -> Result<Self, Error> {
-        make_folder(path)?;
-        let passphrase_file = passphrase_file
-            .map(|file| std::path::absolute(file).map_err(|error| Error::file(file, error)))
-            .transpose()?;
-        let passphrase = match &passphrase_file {
-            Some(file) => {
-                let text =
-                    std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
-                let line = text.lines().next().unwrap_or_default().to_owned();
-                if line.is_empty() {
-                    return Err(Error::malformed(file, "the passphrase is empty"));
-                }
-                Some(line)
-            }
-            None => None,
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            passphrase,
-            passphrase_file,
-        })
-    }
-
-    pub(crate) fn folder(&self, name: &str) -> Result<(), Error> {
-        make_folder(&self.path.join(name))
-    }
-
-    /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
-        let path = self.path.join(name);
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(|error| Error::file(&path, error))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(|error| Error::file(&path, error))
-    }
-
-    fn write_key(&self, name: &str, key: &SoftwareKey) -> Result<(), Error> {
-        let pem = match &self.passphrase {
-            Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
-            None => key.to_pkcs8_pem()?,
-        };
-        self.write(name, pem.as_bytes(), 0o600)
-    }
-
-    fn issue(&self, ca: &Identity, file: &str, builder: &CertificateBuilder) -> Result<(), Error> {
-        let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
-        let certificate = builder.issue(issuer, ca.signer.as_ref())?;
-        let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
-        self.write(file, chain.as_bytes(), 0o644)
-    }
-}
-
-fn make_folder(path: &Path) -> Result<(), Error> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(path)
-        .map_err(|error| Error::file(path, error))
-}
-
-pub(crate) fn serial() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| pki::Error::KeyGeneration)?;
-    Ok(bytes)
 }
 
 fn owner_key(folder: &Folder, options: &InitOptions) -> Result<Arc<dyn Signer>, Error> {
     match &options.owner_key {
-        Some(key) => Ok(key.load(&folder.path)?),
+        Some(key) => Ok(key.load(folder.path())?),
         None => {
             let key = SoftwareKey::generate(options.key)?;
             folder.write_key("owner.key", &key)?;
             Ok(Arc::new(key))
         }
     }
-}
-
-/// A value in an RFC 4514 name.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for (index, c) in text.trim().chars().enumerate() {
-        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') || (index == 0 && c == '#') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 fn subject(options: &InitOptions, common_name: &str) -> String {
@@ -327,27 +233,10 @@ fn root(
     common_name: &str,
     now: OffsetDateTime,
 ) -> Result<Identity, Error> {
-    let key = SoftwareKey::generate(options.key)?;
-    let certificate = CertificateBuilder::new(
-        Profile::RootCa,
-        pki::issue::name(&subject(options, common_name))?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        now + CA_LIFETIME,
-    )
-    .self_sign(&key)?;
-    folder.write(
-        &format!("{stem}.pem"),
-        certificate.to_pem().as_bytes(),
-        0o644,
-    )?;
-    folder.write_key(&format!("{stem}.key"), &key)?;
-    Ok(Identity::new(vec![certificate], Arc::new(key))?)
+    let subject = subject(options, common_name);
+    Ok(folder.root(stem, options.key, &subject, now + CA_LIFETIME, now)?)
 }
 
-/// SZTP-8572-3.2-01: the key usage of an owner certificate has digitalSignature; the profile of a
-/// document signer has this and no extended purpose.
 fn certificate(
     options: &InitOptions,
     profile: Profile,
@@ -356,14 +245,11 @@ fn certificate(
     not_after: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<CertificateBuilder, Error> {
-    Ok(CertificateBuilder::new(
-        profile,
-        pki::issue::name(&subject(options, common_name))?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        not_after,
-    ))
+    let subject = subject(options, common_name);
+    let key = key.public_key();
+    Ok(daemon::folder::certificate(
+        profile, &subject, key, not_after, now,
+    )?)
 }
 
 fn server(
@@ -377,26 +263,14 @@ fn server(
     let key = SoftwareKey::generate(kind)?;
     let first = options.names.first().map_or("bootstrap", String::as_str);
     let until = now + SERVER_LIFETIME;
-    let mut builder = certificate(options, Profile::TlsServer, first, &key, until, now)?;
-    for name in &options.names {
-        builder = match name.parse::<IpAddr>() {
-            Ok(address) => builder.alt_name(AltName::Ip(address)),
-            Err(_) => builder.dns_name(name),
-        };
-    }
-    folder.issue(ca, &format!("{stem}.pem"), &builder)?;
-    folder.write_key(&format!("{stem}.key"), &key)
+    let builder = certificate(options, Profile::TlsServer, first, &key, until, now)?;
+    folder.issue(ca, stem, &with_names(builder, &options.names))?;
+    Ok(folder.write_key(&format!("{stem}.key"), &key)?)
 }
 
 fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let path = |file: &Path| quoted(&file.display().to_string());
-    let secret = folder
-        .passphrase_file
-        .as_deref()
-        .map_or_else(String::new, |file| {
-            format!("passphrase_file = {}\n", path(file))
-        });
+    let secret = folder.passphrase_line();
     let owner_key = match &options.owner_key {
         None => format!("key = \"owner.key\"\n{secret}"),
         Some(key) => {
@@ -451,15 +325,4 @@ fn config_text(options: &InitOptions, folder: &Folder, origin: &str) -> String {
         admin = quoted(&options.admin.to_string()),
         origin = quoted(origin),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape;
-
-    #[test]
-    fn names_are_escaped() {
-        assert_eq!(escape(" Plain GmbH "), "Plain GmbH");
-        assert_eq!(escape("#1, Big+Co"), "\\#1\\, Big\\+Co");
-    }
 }

@@ -44,6 +44,17 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A file or folder cannot be read or written, or is there already.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key or certificate cannot be made.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
     /// Logging was set up before, or the filter does not parse.
     #[error("logging: {0}")]
     Logging(String),
@@ -57,9 +68,11 @@ impl Coded for Error {
         match self {
             Self::Config { .. } => "config.invalid",
             Self::ConfigMissing(_) | Self::NoConfig(_) => "config.missing",
+            Self::File { .. } => "config.file",
             Self::Identity { .. } => "config.identity",
             Self::Listen(error) => error.code(),
             Self::Logging(_) => "config.logging",
+            Self::Pki(error) => error.code(),
             Self::Secret { .. } => "config.secret",
             Self::Signals(_) => "config.signals",
         }
@@ -68,9 +81,11 @@ impl Coded for Error {
     fn blame(&self) -> Blame {
         match self {
             Self::Listen(error) => error.blame(),
+            Self::Pki(error) => error.blame(),
             Self::Config { .. }
             | Self::ConfigMissing(_)
             | Self::NoConfig(_)
+            | Self::File { .. }
             | Self::Identity { .. }
             | Self::Logging(_)
             | Self::Secret { .. } => Blame::Caller,

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 mod error;
 pub mod events;
+pub mod folder;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -1,12 +1,11 @@
 //! `usher masa init`: a folder with everything that a MASA needs to start.
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use daemon::config::IdentityConfig;
-use pki::issue::{AltName, CertificateBuilder, Profile};
+use daemon::folder::{Folder, certificate, escape, quoted, with_names};
+use pki::issue::Profile;
 use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
 use serde::Serialize;
 use store::Store;
@@ -21,9 +20,6 @@ const CA_LIFETIME: Duration = Duration::days(30 * 365);
 const SIGNER_LIFETIME: Duration = Duration::days(10 * 365);
 /// Lifetime of the TLS server's certificate.
 const SERVER_LIFETIME: Duration = Duration::days(2 * 365);
-/// Certificates begin a little before now, for peers whose clock is late.
-const BACKDATE: Duration = Duration::hours(1);
-
 /// What [`init`] makes.
 #[derive(Clone, Debug)]
 pub struct InitOptions {
@@ -163,72 +159,8 @@ pub async fn init(options: &InitOptions, now: OffsetDateTime) -> Result<Initiali
             .map(|path| directory.join(path))
             .collect(),
         audit_key,
-        keys_encrypted: folder.passphrase.is_some(),
+        keys_encrypted: folder.is_encrypted(),
     })
-}
-
-struct Folder {
-    path: PathBuf,
-    passphrase: Option<String>,
-    passphrase_file: Option<PathBuf>,
-}
-
-impl Folder {
-    fn make(path: &Path, passphrase_file: Option<&Path>) -> Result<Self, Error> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(path)
-            .map_err(|error| Error::file(path, error))?;
-        let passphrase_file = passphrase_file
-            .map(|file| std::path::absolute(file).map_err(|error| Error::file(file, error)))
-            .transpose()?;
-        let passphrase = match &passphrase_file {
-            Some(file) => {
-                let text =
-                    std::fs::read_to_string(file).map_err(|error| Error::file(file, error))?;
-                let line = text.lines().next().unwrap_or_default().to_owned();
-                if line.is_empty() {
-                    return Err(Error::malformed(file, "the passphrase is empty"));
-                }
-                Some(line)
-            }
-            None => None,
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            passphrase,
-            passphrase_file,
-        })
-    }
-
-    /// Writes a new file; one that is there is not overwritten, it may be somebody's only key.
-    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Error> {
-        let path = self.path.join(name);
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(|error| Error::file(&path, error))?;
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(|error| Error::file(&path, error))
-    }
-
-    fn write_key(&self, name: &str, key: &SoftwareKey) -> Result<(), Error> {
-        let pem = match &self.passphrase {
-            Some(passphrase) => key.to_encrypted_pkcs8_pem(passphrase)?,
-            None => key.to_pkcs8_pem()?,
-        };
-        self.write(name, pem.as_bytes(), 0o600)
-    }
-}
-
-fn serial() -> Result<[u8; 16], Error> {
-    let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| pki::Error::KeyGeneration)?;
-    Ok(bytes)
 }
 
 /// What [`trial_device`] made.
@@ -280,20 +212,11 @@ pub fn trial_device(
     };
     let key = SoftwareKey::generate(KeyKind::EcdsaP256)?;
     let subject = format!("SERIALNUMBER={0},CN={0}", escape(serial_number));
-    let certificate = CertificateBuilder::new(
-        Profile::Idevid,
-        pki::issue::name(&subject)?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        // BRSKI-2.3.1: no known end (RFC 5280 §4.1.2.5).
-        time::macros::datetime!(9999-12-31 23:59:59 UTC),
-    )
-    .masa_url(&masa_url)
-    .issue(issuer, ca.signer.as_ref())?;
+    // BRSKI-2.3.1: no known end (RFC 5280 §4.1.2.5).
+    let until = time::macros::datetime!(9999-12-31 23:59:59 UTC);
+    let builder = certificate(Profile::Idevid, &subject, key.public_key(), until, now)?;
     let folder = Folder::make(directory, None)?;
-    let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
-    folder.write("idevid.pem", chain.as_bytes(), 0o644)?;
+    folder.issue(&ca, "idevid", &builder.masa_url(&masa_url))?;
     folder.write_key("idevid.key", &key)?;
     let issuer = issuer
         .subject_key_id()
@@ -305,18 +228,6 @@ pub fn trial_device(
         masa_url,
         issuer: hex::encode(issuer),
     })
-}
-
-/// A value in an RFC 4514 name.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for (index, c) in text.trim().chars().enumerate() {
-        if matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=') || (index == 0 && c == '#') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 fn subject(options: &InitOptions, common_name: &str) -> String {
@@ -331,39 +242,8 @@ fn root(
     common_name: &str,
     now: OffsetDateTime,
 ) -> Result<Identity, Error> {
-    let key = SoftwareKey::generate(options.key)?;
-    let certificate = CertificateBuilder::new(
-        Profile::RootCa,
-        pki::issue::name(&subject(options, common_name))?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        now + CA_LIFETIME,
-    )
-    .self_sign(&key)?;
-    folder.write(
-        &format!("{stem}.pem"),
-        certificate.to_pem().as_bytes(),
-        0o644,
-    )?;
-    folder.write_key(&format!("{stem}.key"), &key)?;
-    Ok(Identity::new(vec![certificate], std::sync::Arc::new(key))?)
-}
-
-/// Issues a certificate under the MASA's CA and writes chain and key.
-fn issue(
-    folder: &Folder,
-    ca: &Identity,
-    stem: &str,
-    key: &SoftwareKey,
-    builder: CertificateBuilder,
-) -> Result<(), Error> {
-    let issuer = ca.certificate().ok_or(pki::Error::IdentityMismatch)?;
-    let certificate = builder.issue(issuer, ca.signer.as_ref())?;
-    // The CA goes along, so that a registrar's operator can see and compare it.
-    let chain = format!("{}{}", certificate.to_pem(), issuer.to_pem());
-    folder.write(&format!("{stem}.pem"), chain.as_bytes(), 0o644)?;
-    folder.write_key(&format!("{stem}.key"), key)
+    let subject = subject(options, common_name);
+    Ok(folder.root(stem, options.key, &subject, now + CA_LIFETIME, now)?)
 }
 
 fn signer(
@@ -375,15 +255,10 @@ fn signer(
     now: OffsetDateTime,
 ) -> Result<(), Error> {
     let key = SoftwareKey::generate(options.key)?;
-    let builder = CertificateBuilder::new(
-        Profile::MasaSigner,
-        pki::issue::name(&subject(options, common_name))?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        now + SIGNER_LIFETIME,
-    );
-    issue(folder, ca, stem, &key, builder)
+    let (subject, until) = (subject(options, common_name), now + SIGNER_LIFETIME);
+    let builder = certificate(Profile::MasaSigner, &subject, key.public_key(), until, now)?;
+    folder.issue(ca, stem, &builder)?;
+    Ok(folder.write_key(&format!("{stem}.key"), &key)?)
 }
 
 fn server(
@@ -394,21 +269,10 @@ fn server(
 ) -> Result<(), Error> {
     let key = SoftwareKey::generate(options.tls_key)?;
     let first = options.names.first().map_or("masa", String::as_str);
-    let mut builder = CertificateBuilder::new(
-        Profile::TlsServer,
-        pki::issue::name(&subject(options, first))?,
-        key.public_key().clone(),
-        serial()?,
-        now - BACKDATE,
-        now + SERVER_LIFETIME,
-    );
-    for name in &options.names {
-        builder = match name.parse::<IpAddr>() {
-            Ok(address) => builder.alt_name(AltName::Ip(address)),
-            Err(_) => builder.dns_name(name),
-        };
-    }
-    issue(folder, ca, "tls", &key, builder)
+    let (subject, until) = (subject(options, first), now + SERVER_LIFETIME);
+    let builder = certificate(Profile::TlsServer, &subject, key.public_key(), until, now)?;
+    folder.issue(ca, "tls", &with_names(builder, &options.names))?;
+    Ok(folder.write_key("tls.key", &key)?)
 }
 
 fn config_text(
@@ -417,16 +281,7 @@ fn config_text(
     device_anchors: &[PathBuf],
     origin: &str,
 ) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let secret = folder
-        .passphrase_file
-        .as_deref()
-        .map_or_else(String::new, |file| {
-            format!(
-                "passphrase_file = {}\n",
-                quoted(&file.display().to_string())
-            )
-        });
+    let secret = folder.passphrase_line();
     let anchors: Vec<String> = device_anchors
         .iter()
         .map(|path| quoted(&path.display().to_string()))
@@ -450,15 +305,4 @@ fn config_text(
         anchors = anchors.join(", "),
         origin = quoted(origin),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape;
-
-    #[test]
-    fn names_are_escaped() {
-        assert_eq!(escape(" Plain GmbH "), "Plain GmbH");
-        assert_eq!(escape("#1, Big+Co"), "\\#1\\, Big\\+Co");
-    }
 }

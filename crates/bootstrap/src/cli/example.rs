@@ -1,7 +1,7 @@
 //! The example of content that `init` puts into the new folder.
 
 use crate::Error;
-use crate::init::Folder;
+use daemon::folder::Folder;
 
 const CONTENT: &str = r#"# What devices get. `usher bootstrap apply content --dry-run` says what is wrong with it, and
 # `usher bootstrap apply content` makes it what is served.
@@ -92,7 +92,8 @@ pub(crate) fn write(folder: &Folder, host: &str, port: u16, server_ca: &str) -> 
     }
     folder.write("content/content.toml", content.as_bytes(), 0o644)?;
     folder.write("content/scripts/greet.sh", SCRIPT.as_bytes(), 0o644)?;
-    folder.write("content/templates/base.xml.j2", TEMPLATE.as_bytes(), 0o644)
+    folder.write("content/templates/base.xml.j2", TEMPLATE.as_bytes(), 0o644)?;
+    Ok(())
 }
 
 #[cfg(test)]

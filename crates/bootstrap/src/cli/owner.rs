@@ -7,7 +7,7 @@ use daemon::Outcome;
 use daemon::cli::plain;
 use daemon::config::{Flags, KeyConfig};
 use futures::FutureExt as _;
-use pki::issue::{CertificateBuilder, Profile};
+use pki::issue::Profile;
 use pki::path::{Anchors, PathOptions, Purpose};
 use pki::{Certificate, CsrBuilder, Signer};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::text::{rfc3339, table, when};
 use super::trust::replace_file;
 use super::{Context, with_store};
 use crate::config::OwnerConfig;
-use crate::init::{BACKDATE, OWNER_LIFETIME, serial};
+use crate::init::OWNER_LIFETIME;
 use crate::register::rows::{is_name, is_value};
 use crate::register::{operator, record};
 use crate::{Config, Error};
@@ -379,14 +379,14 @@ async fn renew(context: &Context, arguments: &RenewArguments) -> Result<Outcome,
             let text = format!("{} is not the key of {}", arguments.ca_key, ca.subject());
             return Err(Error::Usage(text));
         }
-        let next = CertificateBuilder::new(
+        let until = (now + OWNER_LIFETIME).min(ca.not_after());
+        let next = daemon::folder::certificate(
             Profile::Owner,
-            pki::issue::name(&old.subject())?,
-            key.public_key().clone(),
-            serial()?,
-            now - BACKDATE,
-            (now + OWNER_LIFETIME).min(ca.not_after()),
-        )
+            &old.subject(),
+            key.public_key(),
+            until,
+            now,
+        )?
         .issue(ca, ca_key.as_ref())?;
         let chain = vec![next, ca.clone()];
         replace_file(&path, pem(&chain).as_bytes())?;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use daemon::Outcome;
 use daemon::folder::{Folder, certificate, escape, quoted, with_names};
 use pki::issue::Profile;
-use pki::{Certificate, Identity, KeyKind, Signer as _, SoftwareKey};
+use pki::{Identity, KeyKind, Signer as _, SoftwareKey};
 use store::Store;
 use store::audit::NoteKey;
 use time::{Duration, OffsetDateTime};
