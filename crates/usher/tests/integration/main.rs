@@ -9,3 +9,4 @@ mod tools_constrained;
 mod tools_discovery;
 mod tools_help;
 mod tools_sztp;
+mod walk;
