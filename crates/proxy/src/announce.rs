@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coap::link::{self, Link as CoreLink};
 use coap::{Code, Request, Response, format};
@@ -15,6 +16,11 @@ use crate::server::Shared;
 
 /// All CoAP nodes of a link.
 const ALL_COAP_NODES: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfd));
+
+/// Answers of several proxies are spread over this time. It is a fifth of what CoAP takes where
+/// nothing is known of the group: the proxies of one link are few and their answers short, and a
+/// pledge should not have to listen for long.
+const LEISURE: Duration = Duration::from_secs(1);
 
 /// Answers questions on one link until `stop`.
 pub(crate) async fn serve(
@@ -41,7 +47,8 @@ pub(crate) async fn serve(
         );
         async move { response }
     };
-    let listener = CoapListener::in_the_clear(open);
+    let mut listener = CoapListener::in_the_clear(open);
+    listener.coap.leisure = LEISURE;
     Ok(net::coap::serve(listener, Arc::new(handler), stop).await?)
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use daemon::cli::Doctor;
@@ -9,6 +10,7 @@ use daemon::config::Flags;
 use daemon::{Format, Outcome};
 
 use crate::target::{Place, Service};
+use crate::targets::Search;
 use crate::{Config, Error, InitOptions, link, probe};
 
 /// `usher proxy`: the join proxy.
@@ -60,7 +62,7 @@ struct InitArguments {
     #[arg(long, value_name = "HOST[:PORT]")]
     https: Vec<String>,
     /// Where operators connect.
-    #[arg(long, default_value = "127.0.0.1:9450")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9450")]
     admin: SocketAddr,
 }
 
@@ -172,8 +174,36 @@ impl Command {
                 registrar(&mut doctor, service, &place).await;
             }
         }
+        search(&mut doctor, &config).await?;
         Ok(doctor.print(self.format))
     }
+}
+
+/// Whether a registrar answers, where one is looked for.
+async fn search(doctor: &mut Doctor, config: &Config) -> Result<(), Error> {
+    let search = Search::new(config, Arc::default())?;
+    let wanted = search.wanted();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let found = search.ask_around().await;
+    if found.is_empty() {
+        let schemes: Vec<&str> = wanted.iter().map(|service| service.scheme()).collect();
+        doctor.fail(
+            "search",
+            format!("nobody answers ({})", schemes.join(", ")),
+            "does the registrar answer there, are `interfaces` and `groups` of [registrar] right, \
+             and is multicast routed to it?",
+        );
+    }
+    for target in found {
+        let place = Place {
+            host: target.address.ip().to_string(),
+            port: target.address.port(),
+        };
+        registrar(doctor, target.service, &place).await;
+    }
+    Ok(())
 }
 
 /// Whether a registrar can be reached, as far as that can be told from outside.

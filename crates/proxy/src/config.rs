@@ -339,7 +339,9 @@ impl Config {
         }
         if self.pledges.interfaces.is_empty() && self.pledges.addresses.is_empty() {
             return Err(Error::Usage(
-                "[pledges] names neither interfaces nor addresses".to_owned(),
+                "[pledges] names neither interfaces nor addresses (`init`: --interface or \
+                 --address)"
+                    .to_owned(),
             ));
         }
         if self.registrar.registrars_max == 0 {

@@ -474,7 +474,7 @@ impl Supervisor {
             }
             match self.open(&key, port).await {
                 Ok(active) => {
-                    tracing::info!(link = key.link.name, way = key.way.name(), address = %active.address, registrar = %key.registrar, "pledges can come");
+                    tracing::info!(link = key.link.name, way = key.way.name(), device_address = %active.address, registrar = %key.registrar, "pledges can come");
                     self.shared.ports().insert(key, active);
                 }
                 Err(error) if strict => return Err(error),

@@ -166,7 +166,7 @@ impl Search {
     }
 
     /// What is looked for: the services of which no place is configured.
-    fn wanted(&self) -> Vec<Service> {
+    pub(crate) fn wanted(&self) -> Vec<Service> {
         if self.config.registrar.discover.is_empty() {
             return Vec::new();
         }
@@ -190,24 +190,37 @@ impl Search {
         wanted
     }
 
-    async fn search(&mut self) {
-        let mut found = BTreeSet::new();
-        if self.config.registrar.discover.contains(&Finder::Coap) {
-            let wanted = self.wanted();
-            for service in wanted.into_iter().filter(|one| *one != Service::Https) {
-                for group in &self.config.registrar.groups {
-                    found.extend(self.ask(*group, service).await);
-                }
+    /// Everybody who answers now, in every way that is configured.
+    pub(crate) async fn ask_around(&self) -> BTreeSet<Target> {
+        let (jpy, coaps, mdns) = tokio::join!(
+            self.ask_groups(Service::Jpy),
+            self.ask_groups(Service::Coaps),
+            self.ask_mdns(),
+        );
+        [jpy, coaps, mdns].concat().into_iter().collect()
+    }
+
+    async fn ask_groups(&self, service: Service) -> Vec<Target> {
+        let by_coap = self.config.registrar.discover.contains(&Finder::Coap);
+        let mut found = Vec::new();
+        if by_coap && self.wanted().contains(&service) {
+            for group in &self.config.registrar.groups {
+                found.extend(self.ask(*group, service).await);
             }
         }
-        if self.config.registrar.discover.contains(&Finder::Mdns) {
-            found.extend(self.ask_mdns().await);
-        }
+        found
+    }
+
+    async fn search(&mut self) {
+        let found = self.ask_around().await;
         self.found.update(&found);
     }
 
     /// By multicast DNS, for registrars on a link of this host.
     async fn ask_mdns(&self) -> Vec<Target> {
+        if !self.config.registrar.discover.contains(&Finder::Mdns) {
+            return Vec::new();
+        }
         let mut scopes: Vec<u32> = self
             .config
             .registrar
