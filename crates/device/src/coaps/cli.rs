@@ -28,8 +28,8 @@ pub struct CoapsArguments {
     /// Ask on this interface who offers join proxies.
     #[arg(long, value_name = "INTERFACE")]
     discover: Option<String>,
-    /// How long to collect answers to that.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    /// How long to collect answers to that. They may take 5 seconds, over which CoAP spreads them.
+    #[arg(long, value_name = "SECONDS", default_value_t = 6)]
     discover_seconds: u64,
     /// Little memory: records of 512 bytes, blocks of 256, one exchange at a time.
     #[arg(long)]
