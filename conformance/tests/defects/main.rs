@@ -168,8 +168,10 @@ fn seeded() -> BTreeSet<String> {
                 && !path.starts_with(root().join("crates/defects"))
             {
                 let text = std::fs::read_to_string(&path).unwrap();
-                for part in text.split("seeded!(\"").skip(1) {
-                    names.insert(part.split('"').next().unwrap().to_owned());
+                for call in text.split("seeded!(").skip(1) {
+                    let arguments = call.split(')').next().unwrap();
+                    let literals = arguments.split('"').skip(1).step_by(2);
+                    names.extend(literals.map(str::to_owned));
                 }
             }
         }

@@ -10,34 +10,37 @@
 //! }
 //! ```
 //!
+//! With several names the macro says whether any of them is active; two calls joined by `||` would
+//! be `false || false` to the compiler, and its lints say so.
+//!
 //! Without the feature `on` the macro is the word `false`, so that neither the name nor a branch is
 //! left in what is compiled. The program `usher-defective` has the feature; there the environment
 //! variable `USHER_DEFECT` names the one defect that is active. `docs/conformance.md` says how to add
 //! one.
 
-/// Whether the defect with this name is active: never, without the feature `on`.
+/// Whether a defect with one of these names is active: never, without the feature `on`.
 #[cfg(not(feature = "on"))]
 #[macro_export]
 macro_rules! seeded {
-    ($name:literal) => {
+    ($($name:literal),+ $(,)?) => {
         false
     };
 }
 
-/// Whether the defect with this name is active: whether `USHER_DEFECT` names it.
+/// Whether a defect with one of these names is active: whether `USHER_DEFECT` names it.
 #[cfg(feature = "on")]
 #[macro_export]
 macro_rules! seeded {
-    ($name:literal) => {
-        $crate::active($name)
+    ($($name:literal),+ $(,)?) => {
+        $crate::active(&[$($name),+])
     };
 }
 
-/// Whether `USHER_DEFECT` named this defect when it was first asked for.
+/// Whether `USHER_DEFECT` named one of these defects when it was first asked for.
 #[cfg(feature = "on")]
 #[must_use]
-pub fn active(name: &str) -> bool {
+pub fn active(names: &[&str]) -> bool {
     static ACTIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     let active = ACTIVE.get_or_init(|| std::env::var("USHER_DEFECT").ok());
-    active.as_deref() == Some(name)
+    active.as_deref().is_some_and(|name| names.contains(&name))
 }

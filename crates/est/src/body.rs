@@ -148,6 +148,12 @@ pub fn decode(
     };
     // EST8951-3.1-01: "white space including CR, LF, spaces (ASCII 32), and tabs (ASCII 9) SHOULD
     // be tolerated by receivers."
+    if defects::seeded!("est-refuses-white-space") && text.contains(&b'\n') {
+        return Err(BodyError::NotBase64);
+    }
+    if defects::seeded!("est-refuses-long-lines") && !text.contains(&b'\n') {
+        return Err(BodyError::NotBase64);
+    }
     let text: Vec<u8> = text
         .iter()
         .copied()

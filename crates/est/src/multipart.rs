@@ -38,6 +38,15 @@ pub fn write(private_key_pkcs8: &[u8], certificates_pkcs7: &[u8]) -> (String, Ve
         (body::PKCS8, private_key_pkcs8),
         (body::PKCS7_MIME_CERTS_ONLY, certificates_pkcs7),
     ] {
+        let is_key = content_type == body::PKCS8;
+        if !is_key && defects::seeded!("est-keygen-without-certificate") {
+            continue;
+        }
+        let content_type = if is_key && defects::seeded!("est-keygen-key-as-octets") {
+            "application/octet-stream"
+        } else {
+            content_type
+        };
         out.extend_from_slice(
             format!(
                 "--{BOUNDARY}\r\nContent-Type: {content_type}\r\n\

@@ -160,8 +160,7 @@ fn judge(
         ..trust
     };
     let mut path = trust.path(&signer, Purpose::Idevid, tolerances);
-    if defects::seeded!("masa-trusts-any-device") || defects::seeded!("registrar-trusts-any-device")
-    {
+    if defects::seeded!("masa-trusts-any-device", "registrar-trusts-any-device") {
         path = path.or_else(|_| Ok(vec![signer.certificate().clone()]));
     }
     let Some(signer_path) = checks.record("trust", path) else {
@@ -316,10 +315,7 @@ fn proximity(
             ProximityTarget::Unknown => false,
         };
         let detail = "the pledge saw another registrar";
-        if holds
-            || defects::seeded!("masa-skips-proximity")
-            || defects::seeded!("registrar-skips-proximity")
-        {
+        if holds || defects::seeded!("masa-skips-proximity", "registrar-skips-proximity") {
             Ok(())
         } else {
             Err(checks.fail(Fault::ProximityMismatch, detail))

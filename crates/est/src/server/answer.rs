@@ -66,6 +66,12 @@ pub struct Answer {
     pub code: Option<&'static str>,
 }
 
+/// Two extensionReq attributes, each with an empty value, which the RFC forbids.
+const EXTENSION_REQUESTS: &[u8] = &[
+    0x30, 0x22, 0x30, 0x0f, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14, 0x31, 2, 0x30, 0,
+    0x30, 0x0f, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14, 0x31, 2, 0x30, 0,
+];
+
 impl Answer {
     fn bare(status: u16) -> Self {
         Self {
@@ -82,10 +88,18 @@ impl Answer {
     }
 
     fn base64(content_type: &str, der: &[u8]) -> Self {
+        let mut body = body::encode(der);
+        if defects::seeded!("est-answers-in-binary") {
+            body = der.to_vec();
+        }
+        if defects::seeded!("est-answers-in-pem") {
+            let begin = b"-----BEGIN PKCS7-----\n".as_slice();
+            body = [begin, &body, b"\n-----END PKCS7-----\n"].concat();
+        }
         Self {
             content_type: Some(content_type.to_owned()),
             content_transfer_encoding: Some("base64"),
-            body: body::encode(der),
+            body,
             ..Self::bare(200)
         }
     }
@@ -99,7 +113,12 @@ impl Answer {
         let bag = pki::pkcs7::certs_only(certificates)?;
         Ok(Self {
             content: Content::CaCertificates(certificates.to_vec()),
-            ..Self::base64(body::PKCS7_MIME, &bag)
+            ..if defects::seeded!("est-cacerts-as-certificate") {
+                let first = certificates.first().map(Certificate::der);
+                Self::base64("application/pkix-cert", first.unwrap_or_default())
+            } else {
+                Self::base64(body::PKCS7_MIME, &bag)
+            }
         })
     }
 
@@ -111,10 +130,18 @@ impl Answer {
         match attributes.filter(|attributes| !attributes.is_empty()) {
             // EST8951-4-01: DER, then base64, without headers.
             Some(attributes) => {
-                let der = attributes.to_der()?;
+                let mut der = attributes.to_der()?;
+                if defects::seeded!("est-csrattrs-twice") {
+                    der = EXTENSION_REQUESTS.to_vec();
+                }
+                let media_type = if defects::seeded!("est-csrattrs-as-octets") {
+                    "application/octet-stream"
+                } else {
+                    body::CSR_ATTRS
+                };
                 Ok(Self {
                     content: Content::CsrAttrs(der.clone()),
-                    ..Self::base64(body::CSR_ATTRS, &der)
+                    ..Self::base64(media_type, &der)
                 })
             }
             None => Ok(Self::bare(204)),
@@ -127,10 +154,18 @@ impl Answer {
     /// The bag cannot be encoded.
     pub fn certificate(certificate: &Certificate) -> Result<Self, Error> {
         // EST-4.2.3-02: "containing only the certificate that was issued".
-        let bag = pki::pkcs7::certs_only(std::slice::from_ref(certificate))?;
+        let mut bag = pki::pkcs7::certs_only(std::slice::from_ref(certificate))?;
+        if defects::seeded!("est-answers-with-bare-certificate") {
+            bag = certificate.der().to_vec();
+        }
+        let media_type = if defects::seeded!("est-answers-without-smime-type") {
+            body::PKCS7_MIME
+        } else {
+            body::PKCS7_MIME_CERTS_ONLY
+        };
         Ok(Self {
             content: Content::Certificate(certificate.clone()),
-            ..Self::base64(body::PKCS7_MIME_CERTS_ONLY, &bag)
+            ..Self::base64(media_type, &bag)
         })
     }
 

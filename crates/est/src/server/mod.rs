@@ -183,7 +183,7 @@ pub enum Step {
 /// # Errors
 /// Only if our own answer cannot be encoded; what the peer did wrong is a [`Step::Refuse`].
 pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<Step, Error> {
-    if request.method != request.operation.method() {
+    if request.method != request.operation.method() && !defects::seeded!("est-ignores-the-method") {
         return Ok(Step::Refuse(Refusal::MethodNotAllowed(request.operation)));
     }
     if let Transport::Coaps { acceptable } = request.transport {
@@ -197,7 +197,20 @@ pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Re
             return Ok(Step::Refuse(Refusal::NotAcceptable));
         }
     }
+    let anonymous = matches!(standing, Standing::Anonymous { .. });
     match request.operation {
+        Operation::CsrAttrs if anonymous && defects::seeded!("est-hides-csrattrs") => {
+            Ok(Step::Refuse(Refusal::CertificateRequired))
+        }
+        Operation::FullCmc if defects::seeded!("est-takes-any-fullcmc") => {
+            Answer::ca_certificates(&policy.ca_certificates).map(Step::Reply)
+        }
+        _ if request.body.is_empty()
+            && request.method == "POST"
+            && defects::seeded!("est-fails-on-empty-body") =>
+        {
+            Ok(Step::Reply(Answer::failed(500, "est.internal", "nothing")))
+        }
         // EST-4.1.2-01 and EST-4.5-02: "The EST server SHOULD NOT require client authentication
         // or authorization to reply to this request."
         Operation::CaCerts => Answer::ca_certificates(&policy.ca_certificates).map(Step::Reply),
@@ -233,17 +246,30 @@ fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<
         .content_type
         .and_then(MediaType::parse)
         .is_some_and(|media_type| media_type.essence() == body::PKCS10);
-    if !is_pkcs10 {
+    if !is_pkcs10 && !defects::seeded!("est-takes-any-media-type") {
         return Err(Refusal::MediaType);
     }
     let (der, oddity) = decode(request, policy)?;
-    let csr = Csr::from_der(&der)?;
+    let csr = match Csr::from_der(&der) {
+        Err(_) if defects::seeded!("est-fails-on-garbage") => {
+            return Ok(Step::Reply(Answer::failed(500, "est.internal", "garbage")));
+        }
+        Err(_) if defects::seeded!("est-accepts-trailing-octets") => {
+            let before = der.len().saturating_sub(1);
+            Csr::from_der(der.get(..before).unwrap_or_default())?
+        }
+        read => read?,
+    };
     let generate = request.operation == Operation::ServerKeyGen;
     // EST-4.4.1-01: "the server MUST ignore the public key values and signature in the CSR".
     if !generate {
         // EST-4.2.1-02: the signature "provides proof-of-possession of the client-possessed
         // private key to the EST server".
-        csr.verify()?;
+        if defects::seeded!("est-accepts-sha1") {
+            csr.verify_legacy()?;
+        } else {
+            csr.verify()?;
+        }
         // Known here and not at the CA: a key of a kind that no profile allows is the peer's doing.
         let key = csr.public_key();
         if key.kind().is_none() {
@@ -356,6 +382,11 @@ fn authorise(operation: Operation, standing: &Standing) -> Result<(), Refusal> {
             code: "est.not-authorised",
             reason: "nobody said that it may enrol".to_owned(),
         }),
+        (Operation::SimpleReenroll, Standing::MayEnrol)
+            if defects::seeded!("est-renews-for-anybody") =>
+        {
+            Ok(())
+        }
         (Operation::SimpleReenroll, Standing::MayEnrol | Standing::Pending { .. }) => {
             Err(Refusal::ReenrolCertificateMissing)
         }
@@ -389,6 +420,9 @@ fn check_binding(
     {
         return Ok((true, None));
     }
+    if defects::seeded!("est-ignores-channel-binding") {
+        return Ok((false, None));
+    }
     match policy.channel_binding {
         ChannelBinding::Ignore => Ok((false, Some("est-challenge-password-ignored"))),
         ChannelBinding::Verify | ChannelBinding::Require if binding.is_none() => {
@@ -421,6 +455,12 @@ fn check_key_protection(csr: &Csr) -> Result<(), Refusal> {
 /// EST-4.2.2-02: "The request Subject field and SubjectAltName extension MUST be identical to the
 /// corresponding fields in the certificate being renewed/rekeyed."
 fn check_names(csr: &Csr, current: &Certificate) -> Result<(), Refusal> {
+    if defects::seeded!("est-renews-other-names") {
+        return Ok(());
+    }
+    if csr.public_key() != current.public_key() && defects::seeded!("est-refuses-another-key") {
+        return Err(Refusal::SubjectChanged);
+    }
     if csr
         .attributes()
         .iter()
