@@ -286,15 +286,18 @@ impl<'a> ClientHello<'a> {
     /// The largest plaintext of a record that the client can take, where it said so.
     #[must_use]
     pub fn record_limit(&self) -> Option<usize> {
-        // DTL-026: record_size_limit wins where both are there.
-        if let Some(content) = self.extension(RECORD_SIZE_LIMIT) {
-            let limit: [u8; 2] = content.try_into().ok()?;
-            return Some(usize::from(u16::from_be_bytes(limit)));
-        }
-        match self.extension(MAX_FRAGMENT_LENGTH)? {
-            [code @ 1..=4] => Some(256 << code),
+        let fragment = match self.extension(MAX_FRAGMENT_LENGTH) {
+            Some([code @ 1..=4]) => Some(256 << code),
             _ => None,
-        }
+        };
+        let Some(content) = self.extension(RECORD_SIZE_LIMIT) else {
+            return fragment;
+        };
+        let limit: [u8; 2] = content.try_into().ok()?;
+        let limit = usize::from(u16::from_be_bytes(limit));
+        // DTL-026: record_size_limit wins where both are there. OpenSSL answers the other one all
+        // the same, so both are kept.
+        Some(fragment.map_or(limit, |fragment: usize| fragment.min(limit)))
     }
 
     /// What the cookie is computed over besides the peer: everything that must be the same in the

@@ -44,7 +44,7 @@ fn client_and_server_meet() {
     assert_ne!(pair.server().id(), pair.client.id());
 }
 
-/// Requirements: DTL-029, CBR-014
+/// Requirements: DTL-029, CBR-015
 #[test]
 fn keys_of_other_kinds() {
     let now = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
@@ -60,8 +60,6 @@ fn keys_of_other_kinds() {
 }
 
 /// What is wrong with a certificate is judged above; only the key is proven here.
-///
-/// Requirements: DTL-035
 #[test]
 fn any_certificate_comes_through_with_its_chain() {
     let pki = pki();
@@ -523,7 +521,6 @@ fn client_again(hello: &[u8], cookie: &[u8]) -> Vec<u8> {
     with_extension(hello, cookie, 1, 0xFFFE, &[])
 }
 
-/// Requirements: DTL-033
 #[test]
 fn nothing_in_common() {
     let pki = pki();

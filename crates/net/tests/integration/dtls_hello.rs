@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use net::dtls::{ClientConfig, ClientHello, Front, Hello, Session, Suite, Version};
+use net::dtls::{ClientConfig, ClientHello, Front, Hello, Session, State, Suite, Version};
 use pki::Identity;
 
 use crate::dtls_support::{
@@ -76,7 +76,7 @@ fn flight_of_1_3(front: &Front, hello: &[u8], all: &[(u16, Vec<u8>)]) -> Result<
 
 /// What a device says of itself before it knows whom it talks to.
 ///
-/// Requirements: CBR-029, DTL-042
+/// Requirements: CBR-029, DTL-040, DTL-042
 #[test]
 fn a_device_names_nobody_and_sends_nothing_early() {
     let pki = pki();
@@ -231,12 +231,89 @@ fn points_are_not_compressed() {
     }
 }
 
+/// A client that says both how long its records may be and its fragments gets neither exceeded.
+///
+/// Requirements: DTL-025, DTL-026
+#[test]
+fn of_two_limits_the_smaller_is_kept() {
+    const FRAGMENT_LENGTH: u16 = 1;
+    const RECORD_LIMIT: u16 = 28;
+    let pki = pki();
+    let front = front_with(&pki, |_| {});
+    let hello = hello_of(&ClientConfig::new(None));
+    for (fragment, limit, wanted) in [
+        (None, None, None),
+        (Some(1), None, Some(512)),
+        (None, Some(600), Some(600)),
+        (Some(1), Some(600), Some(512)),
+        (Some(2), Some(600), Some(600)),
+    ] {
+        let mut all = extensions(&hello);
+        all.extend(fragment.map(|code: u8| (FRAGMENT_LENGTH, vec![code])));
+        all.extend(limit.map(|limit: u16| (RECORD_LIMIT, limit.to_be_bytes().to_vec())));
+        let datagram = with_extensions(&hello, &[], 0, &all);
+        let parsed = ClientHello::parse(&datagram).expect("a ClientHello");
+        assert_eq!(parsed.record_limit(), wanted, "{fragment:?} {limit:?}");
+        let flight = flight_of_1_2(&front, &hello, &all).expect("a flight");
+        for datagram in &flight {
+            for span in records(datagram) {
+                assert!(
+                    span.len() - 13 <= wanted.unwrap_or(1024),
+                    "{fragment:?} {limit:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A server that asks for a second ClientHello twice.
+///
+/// Requirements: DTL-006
+#[test]
+fn who_is_asked_twice_to_begin_anew_gives_up() {
+    let pki = pki();
+    let front = front_with(&pki, |_| {});
+    let device = pki.idevid("1").expect("device");
+    let offer = config(Version::Dtls13, &device);
+    let mut client = Session::client(&offer, NOW).expect("client");
+    let first = client.transmit().expect("a ClientHello");
+    let retry = answered(&front, &first);
+    client.receive(NOW, &retry).expect("received");
+    let second = client.transmit().expect("a ClientHello with cookie");
+    assert!(
+        ClientHello::parse(&second)
+            .expect("a ClientHello")
+            .message_sequence
+            == 1
+    );
+    // The same once more, as the server's next message.
+    let mut again = retry;
+    again[10] += 1;
+    again[18] = 1;
+    let _ = client.receive(NOW, &again);
+    while let Some(datagram) = client.transmit() {
+        assert!(!ClientHello::begins(&datagram), "a third ClientHello");
+    }
+    assert!(client.is_closed(), "{:?}", client.state());
+}
+
 /// A client's messages in fragments that overlap, backwards, each of them twice. The ClientHello
 /// itself has to come whole: nothing is kept of a peer before its cookie.
 ///
-/// Requirements: CBR-025
+/// Requirements: CBR-025, DTL-015
 #[test]
 fn fragments_come_in_any_order() {
+    assert_eq!(fragmented(None), State::Established);
+    // One of them says another length of the whole message.
+    let ended = fragmented(Some(7));
+    assert!(
+        matches!(ended, State::Closed(_) | State::Handshaking),
+        "{ended:?}"
+    );
+}
+
+/// How the server's handshake ends, and whether it works. The piece with this number is wrong.
+fn fragmented(wrong: Option<usize>) -> State {
     let pki = pki();
     let front = front_with(&pki, |_| {});
     let device = pki.idevid("1").expect("device");
@@ -276,6 +353,10 @@ fn fragments_come_in_any_order() {
         }
     }
     assert!(pieces.len() > 20, "{}", pieces.len());
+    if let Some(wrong) = wrong {
+        // The last byte of the length.
+        pieces[wrong][3] ^= 1;
+    }
     for piece in pieces.iter().rev().chain(&pieces) {
         let datagram = record(22, piece);
         pair.arrive_at_server(&datagram);
@@ -290,7 +371,12 @@ fn fragments_come_in_any_order() {
             }
         }
     }
-    pair.established().talk();
+    pair.settle();
+    let state = pair.server().state().clone();
+    if state == State::Established {
+        pair.talk();
+    }
+    state
 }
 
 /// Requirements: DTL-018, DTL-042
