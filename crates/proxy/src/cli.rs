@@ -1,7 +1,7 @@
 //! `usher proxy …`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -77,39 +77,18 @@ impl Command {
     /// Runs the command and says how it ended.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let runtime = match tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return self.format.problem("config.runtime", &error.to_string()),
-        };
-        let result = runtime.block_on(async {
-            match &self.action {
+        daemon::cli::block_on(self.format, async {
+            let result = match &self.action {
                 Action::Init(arguments) => self.init(arguments),
                 Action::Serve(arguments) => self.serve(arguments).await,
                 Action::Doctor => self.doctor().await,
-            }
-        });
-        daemon::cli::finish(self.format, result)
+            };
+            daemon::cli::finish(self.format, result)
+        })
     }
 
     fn config_file(&self) -> Result<PathBuf, Error> {
-        if let Some(file) = &self.config {
-            return Ok(file.clone());
-        }
-        ["proxy.toml", "/etc/usher/proxy.toml"]
-            .into_iter()
-            .map(Path::new)
-            .find(|path| path.is_file())
-            .map(Path::to_path_buf)
-            .ok_or_else(|| {
-                Error::Usage(
-                    "there is no proxy.toml here or in /etc/usher; name one with --config, or \
-                     make one with `usher proxy init`"
-                        .to_owned(),
-                )
-            })
+        Ok(daemon::cli::config_file(self.config.as_deref(), "proxy")?)
     }
 
     fn init(&self, arguments: &InitArguments) -> Result<Outcome, Error> {
