@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) shown: Option<Vec<Certificate>>,
     /// Of each association, whether it was made with small records.
     pub(crate) small: Vec<bool>,
+    /// As whom the last request came.
+    pub(crate) client: Option<Certificate>,
     /// What the registrar calls its vouchers.
     pub(crate) voucher_format: u16,
     /// Addresses at which nobody is.
@@ -70,6 +72,7 @@ impl Fake {
                 associations: 0,
                 shown: None,
                 small: Vec::new(),
+                client: None,
                 voucher_format: format::VOUCHER_COSE,
                 dead: Vec::new(),
             })),
@@ -126,6 +129,8 @@ impl Transport for FakeTransport {
     ) -> Result<Peer, Error> {
         // CBR-029: The pledge omits the SNI extension.
         assert_eq!(dtls.server_name, None);
+        // CBR-010: A DTLS 1.2 pledge offers TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8.
+        assert!(dtls.suites.contains(&dtls::Suite::EcdheEcdsaAes128Ccm8));
         let mut shared = self.shared.lock().unwrap();
         shared.associations += 1;
         if shared.dead.contains(&to) {
@@ -153,6 +158,7 @@ impl Transport for FakeTransport {
         let mut shared = self.shared.lock().unwrap();
         let shared = &mut *shared;
         shared.requests.push(request.clone());
+        shared.client = client.first().cloned();
         let name = request.path.last().map(String::as_str).unwrap_or_default();
         let here = shared.troubles.iter().position(|(at, _)| *at == name);
         let trouble = here.and_then(|index| shared.troubles.remove(index));

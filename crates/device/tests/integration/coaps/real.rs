@@ -170,12 +170,11 @@ async fn a_device_enrols_and_one_with_little_memory_stays_within_its_bounds() {
     assert!(largest <= usize::from(SMALL_BLOCK), "{largest}");
 }
 
-/// Requirements: CBR-150
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_link_costs_time_only() {
     let mut runs = Vec::new();
     // One with much memory and one with little.
-    for seed in [3, 4] {
+    for seed in [1, 2] {
         runs.push(async move {
             let fake = Fake::new();
             let server = Server::start(&fake).await;

@@ -58,6 +58,8 @@ async fn a_certificate_is_renewed_with_a_new_key_in_one_exchange() {
         .await
         .unwrap();
     assert_eq!(summary(&renewal.steps), "connect, sren 204");
+    let client = device.fake.with(|shared| shared.client.clone());
+    assert_eq!(client.as_ref(), Some(&renewal.previous));
     let new = renewal.identity.unwrap();
     let new = new.certificate().unwrap();
     assert_eq!(renewal.previous.der(), before.0);

@@ -22,7 +22,7 @@ async fn enrol(fake: &Fake, config: &Config) -> Outcome {
 
 const SHORT: &str = "connect, rv 204, vs 204, key, sen 204, connect, es 204";
 
-/// Requirements: CBR-001, CBR-029, CBR-044, CBR-045, CBR-046, CBR-059, CBR-064, ESC-008, ESC-029
+/// Requirements: CBR-001, CBR-010, CBR-029, CBR-044, CBR-045, CBR-046, CBR-059, CBR-064, ESC-008, ESC-029
 #[tokio::test]
 async fn a_device_enrols_in_four_exchanges_when_the_pin_is_the_root() {
     for small in [false, true] {
