@@ -10,6 +10,9 @@ use crate::{Response, Token};
 
 /// Parts of the space of message ids; each remembers when it was begun.
 const SECTORS: usize = 16;
+/// Bytes of what was said to one peer's messages that are kept to be said again: some blocks of the
+/// largest size. A client waits for one answer before it asks again, as a rule.
+const REPLIES_BYTES_MAX: usize = 8 * 1024;
 
 /// Whom a confirmable message of ours is about.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +111,26 @@ impl PeerState {
         while self.order.len() > limit.max(1) {
             if let Some(oldest) = self.order.pop_front() {
                 self.seen.remove(&oldest);
+            }
+        }
+    }
+
+    /// Keeps what was said to a message. Where that is too much, the oldest go: duplicates of those
+    /// messages are known still, and nothing is said to them.
+    pub(super) fn remember_reply(&mut self, id: u16, datagram: Vec<u8>) {
+        match self.seen.get_mut(&id) {
+            Some(seen) => seen.reply = Some(datagram),
+            None => return,
+        }
+        let kept = |seen: &Seen| seen.reply.as_ref().map_or(0, Vec::len);
+        let mut bytes: usize = self.seen.values().map(kept).sum();
+        for oldest in self.order.iter().filter(|other| **other != id) {
+            if bytes <= REPLIES_BYTES_MAX {
+                return;
+            }
+            if let Some(seen) = self.seen.get_mut(oldest) {
+                bytes -= kept(seen);
+                seen.reply = None;
             }
         }
     }

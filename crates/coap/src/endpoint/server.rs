@@ -555,12 +555,8 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
     }
 
     fn remember_reply(&mut self, peer: &P, id: u16, datagram: Vec<u8>) {
-        let seen = self
-            .peers
-            .get_mut(peer)
-            .and_then(|state| state.seen.get_mut(&id));
-        if let Some(seen) = seen {
-            seen.reply = Some(datagram);
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.remember_reply(id, datagram);
         }
     }
 }

@@ -30,7 +30,7 @@ fn failure(world: &mut World) -> Option<Failure> {
     }
 }
 
-/// Requirements: COA-017
+/// Requirements: CBR-150, COA-017
 #[test]
 fn answers_come_with_the_acknowledgement_or_later() {
     let mut world = World::new(Config::default());

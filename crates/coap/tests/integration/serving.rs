@@ -62,6 +62,30 @@ fn duplicates_are_answered_alike_and_asked_once() {
     }
 }
 
+/// Requirements: COA-012, COA-066
+#[test]
+fn what_is_kept_to_be_said_again_has_a_limit() {
+    let mut world = World::new(Config::default());
+    let mut said = Vec::new();
+    for id in 1..=60 {
+        world.say(&get(id, &[1]));
+        let (exchange, _) = world.asked().unwrap();
+        let response = Response::content(Code::CONTENT, 0, vec![7; 1000]);
+        world.endpoint.respond(world.now, exchange, response);
+        said.push(world.heard().remove(0));
+    }
+    let again: Vec<Vec<Message>> = (1..=60).map(|id| world.say(&get(id, &[1]))).collect();
+    assert_eq!(world.asked(), None, "all of them are known");
+    let bytes: usize = again
+        .iter()
+        .flatten()
+        .map(|message| message.encode().unwrap().len())
+        .sum();
+    assert!((4096..=8192).contains(&bytes), "{bytes}");
+    assert_eq!(again[59], [said[59].clone()], "the newest is said again");
+    assert_eq!(again[0], [], "the oldest is not");
+}
+
 /// Requirements: COA-060
 #[test]
 fn a_message_id_comes_again_after_its_lifetime() {
@@ -524,7 +548,7 @@ fn quotas() {
     }
 }
 
-/// Requirements: COA-053, COA-054, COA-034, COA-065, CBR-082
+/// Requirements: COA-053, COA-054, COA-034, COA-065, CBR-082, ESC-038
 #[test]
 fn fetching_in_blocks() {
     let body = vec![7; 100];
