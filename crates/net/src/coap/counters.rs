@@ -1,6 +1,14 @@
 //! What a CoAP listener counts, for metrics.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tracing::debug;
+
+use crate::dtls::State;
+
+/// The type of a record with an alert.
+const ALERT: u8 = 21;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -85,7 +93,7 @@ counters! {
     handshakes_begun,
     /// Handshakes that succeeded.
     handshakes_completed,
-    /// Handshakes that failed.
+    /// Handshakes that failed, and ClientHellos that were answered with an alert.
     handshakes_failed,
     /// Handshakes that took too long.
     handshakes_late,
@@ -112,6 +120,23 @@ counters! {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A ClientHello was answered: with a cookie, or with an alert.
+    pub(super) fn answered(&self, peer: SocketAddr, answer: &[u8]) {
+        if answer.first() == Some(&ALERT) {
+            Self::add(&self.handshakes_failed);
+            let alert = answer.last();
+            debug!(%peer, ?alert, "a ClientHello is refused: nothing it offers is served here");
+        } else {
+            Self::add(&self.cookies_sent);
+        }
+    }
+
+    /// An association ended before its handshake was done.
+    pub(super) fn failed(&self, peer: SocketAddr, state: &State) {
+        Self::add(&self.handshakes_failed);
+        debug!(%peer, ?state, "a DTLS handshake failed");
     }
 
     pub(super) fn add_many(counter: &AtomicU64, many: usize) {

@@ -262,7 +262,7 @@ impl Shard {
         let key = place.key();
         let session = match front.receive(now, &key, datagram) {
             Hello::Answer(answer) => {
-                Counters::add(&counters.cookies_sent);
+                counters.answered(place.address, &answer);
                 return self.send(&place, answer);
             }
             Hello::Dropped(_) => {
@@ -459,10 +459,10 @@ impl Shard {
         }
         if association.session.is_closed() {
             let counters = &self.shared.counters;
-            Counters::add(match association.peer {
-                Some(_) => &counters.peers_closed,
-                None => &counters.handshakes_failed,
-            });
+            match association.peer {
+                Some(_) => Counters::add(&counters.peers_closed),
+                None => counters.failed(association.place.address, association.session.state()),
+            }
             self.forget(id);
             return;
         }

@@ -535,6 +535,21 @@ fn one_network_cannot_take_all_handshakes() {
 }
 
 #[test]
+fn who_offers_nothing_that_is_served_is_counted_as_failed() {
+    let mut world = World::new(|_| {});
+    let config = ClientConfig {
+        suites: vec![crate::dtls::Suite::EcdheRsaAes128Gcm],
+        ..world.client_config()
+    };
+    world.seat_with(&seat(1), &config);
+    world.settle();
+    let statistics = world.statistics();
+    assert_eq!(statistics.cookies_sent, 1);
+    assert_eq!(statistics.handshakes_failed, 1);
+    assert_eq!(statistics.handshakes_begun, 0);
+}
+
+#[test]
 fn who_is_refused_for_lack_of_room_has_used_up_a_try() {
     let mut world = World::new(|limits| {
         limits.peers_per_address_max = 1;
