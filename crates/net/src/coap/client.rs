@@ -22,6 +22,12 @@ use crate::dtls::{ClientConfig, Session, State};
 /// Datagrams that are read before something else gets its turn.
 const READ_AT_ONCE: usize = 64;
 
+/// Answers to a multicast question that are taken: more than a link has servers, and no more than
+/// somebody who never stops to answer may make us keep.
+const ANSWERS_MAX: usize = 256;
+/// And of those so many from one address.
+const ANSWERS_PER_ADDRESS_MAX: usize = 4;
+
 const READ_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// A client: one socket towards one server.
@@ -168,7 +174,7 @@ pub async fn discover_multicast(
             match event {
                 Event::Response { peer, response, .. } => {
                     if let Named::Address(from) = peer.what() {
-                        found.push((from, response));
+                        take_answer(&mut found, from, response);
                     }
                 }
                 // Its time is over.
@@ -190,6 +196,13 @@ pub async fn discover_multicast(
             }
             () = deadline => line.advance(),
         }
+    }
+}
+
+fn take_answer(found: &mut Vec<(SocketAddr, Response)>, from: SocketAddr, response: Response) {
+    let same = found.iter().filter(|(known, _)| known.ip() == from.ip());
+    if same.count() < ANSWERS_PER_ADDRESS_MAX && found.len() < ANSWERS_MAX {
+        found.push((from, response));
     }
 }
 
@@ -395,5 +408,24 @@ fn failed(failure: Failure) -> Error {
     match failure {
         Failure::Gone => Error::Closed("the peer ended the association".to_owned()),
         failure => Error::Exchange(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_answers_all_the_time_leaves_room_for_others() {
+        let mut found = Vec::new();
+        let mut answer = |host: u8, port| {
+            let from = SocketAddr::from(([192, 0, 2, host], port));
+            take_answer(&mut found, from, Response::new(Code::CONTENT));
+            found.len()
+        };
+        assert_eq!((0..1000).map(|port| answer(1, port)).max(), Some(4));
+        assert_eq!(answer(2, 1), 5);
+        let all = (0..=255).flat_map(|host| [(host, 1), (host, 2)]);
+        assert_eq!(all.map(|(host, port)| answer(host, port)).max(), Some(256));
     }
 }
