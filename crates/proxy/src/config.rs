@@ -400,4 +400,43 @@ mod tests {
         assert_eq!(longer.limits.states().idle, Duration::from_secs(90));
         assert!(Config::parse("").is_err());
     }
+
+    /// The sample says of each setting what it is by default, and forgets none.
+    #[test]
+    fn the_sample_is_true() {
+        const SAMPLE: &str = include_str!("../../../docs/samples/proxy.toml");
+        let read = Config::parse(SAMPLE).unwrap();
+        assert_eq!(read.registrar.jpy, ["[2001:db8::52]:7634"]);
+        // With each commented setting in force it is the same configuration, but for `source`,
+        // which has no default.
+        let all: String = SAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if is_setting(setting) => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let mut full = serde_json::to_value(Config::parse(&all).unwrap()).unwrap();
+        full["registrar"]["source"] = serde_json::Value::Null;
+        let read = serde_json::to_value(&read).unwrap();
+        assert_eq!(full, read);
+        for (section, settings) in read.as_object().unwrap() {
+            let begins = all.find(&format!("[{section}]")).unwrap();
+            let of_section = all[begins..].split("\n[").next().unwrap();
+            for name in settings.as_object().unwrap().keys() {
+                assert!(
+                    of_section.contains(&format!("\n{name} = ")),
+                    "{section}.{name}"
+                );
+            }
+        }
+    }
+
+    fn is_setting(line: &str) -> bool {
+        let name = line.split(" = ").next().unwrap_or_default();
+        line.contains(" = ")
+            && name
+                .bytes()
+                .all(|octet| octet.is_ascii_lowercase() || octet == b'_')
+    }
 }
