@@ -3,7 +3,8 @@
 use coap::{Code, Request, Response, format};
 use est::CsrAttrs;
 use est::coaps::{self, Operation, accepted, client, multipart};
-use est::server::{Answer, ChannelBinding, Policy, Refusal, Standing, Step, handle};
+use est::csrattrs::oids;
+use est::server::{Answer, ChannelBinding, Policy, Standing, Step, handle};
 use pki::{Certificate, Coded as _, Csr, CsrBuilder, Signer};
 use time::macros::datetime;
 use x509_cert::name::Name;
@@ -68,7 +69,7 @@ fn csr(key: &dyn Signer) -> Csr {
     CsrBuilder::new(name).sign(key).unwrap()
 }
 
-/// Requirements: ESC-061, CBR-066
+/// Requirements: ESC-061
 #[test]
 fn the_published_ca_certificates_are_what_we_would_send() {
     let response = Response::content(Code::CONTENT, format::PKCS7_CERTS_ONLY, A1_CRTS);
@@ -329,7 +330,38 @@ fn ca_certificates_come_in_three_formats() {
     }
 }
 
-/// Requirements: ESC-010, ESC-023, ESC-024, ESC-032, ESC-033, ESC-034, ESC-035, ESC-046, ESC-065
+/// Requirements: CBR-079, CBR-080
+#[test]
+fn a_device_is_given_few_ca_certificates_in_the_order_that_it_needs() {
+    let until = datetime!(2036-01-01 0:00 UTC);
+    let (root, other, third) = (
+        Ca::root("domain", until),
+        Ca::root("other", until),
+        Ca::root("third", until),
+    );
+    let middle = root.sub("site");
+    let issuing = middle.sub("floor");
+    let one = |ca: &Ca| ca.certificate.clone();
+    let all = [&other, &root, &issuing, &third, &middle].map(one);
+    let key = support::key();
+    let member = issuing.issue("device", &[], key.as_ref());
+    let way = [&issuing, &middle, &root].map(one);
+    let limit = coaps::CA_CERTIFICATES_MAX;
+    assert_eq!(limit, 3);
+    assert_eq!(coaps::hierarchy(&all, Some(&member), limit), way);
+    // The way up is never cut.
+    assert_eq!(coaps::hierarchy(&all, Some(&member), 1), way);
+    let more = coaps::hierarchy(&all, Some(&member), 4);
+    assert_eq!((&more[..3], &more[3]), (&way[..], &one(&other)));
+    // Who has no certificate yet gets the way from the CA that issues, the first of the list.
+    let all = [&middle, &third, &root, &other].map(one);
+    let given = coaps::hierarchy(&all, None, limit);
+    assert_eq!(given, [&middle, &root, &third].map(one));
+    let elsewhere = Ca::root("elsewhere", until).issue("device", &[], key.as_ref());
+    assert_eq!(coaps::hierarchy(&all, Some(&elsewhere), limit), given);
+}
+
+/// Requirements: COA-028, ESC-010, ESC-023, ESC-024, ESC-032, ESC-033, ESC-034, ESC-035, ESC-046, ESC-065
 #[test]
 fn what_is_refused_and_how() {
     let key = support::key();
@@ -640,19 +672,36 @@ fn both_ends_understand_each_other() {
     );
 }
 
+/// A device that names the key under which the new one is to be encrypted, which nobody has.
+///
 /// Requirements: ESC-046
 #[test]
 fn a_key_that_was_to_be_encrypted_is_never_sent_bare() {
-    let refusal = Refusal::DecryptKeyUnknown("DecryptKeyIdentifier");
-    let answer = Answer::refused(&refusal);
-    let response = coaps::response(
-        Operation::ServerKeyGen,
-        Some(format::MULTIPART_CORE),
-        &answer,
-    )
-    .unwrap();
-    assert_eq!(response.code, Code::BAD_REQUEST);
-    assert_eq!(response.payload, b"est.decrypt-key-unknown");
+    let key = support::key();
+    for attribute in [
+        oids::DECRYPT_KEY_IDENTIFIER,
+        oids::ASYMMETRIC_DECRYPT_KEY_IDENTIFIER,
+    ] {
+        let attribute = pki::csr::CsrAttribute {
+            id: attribute,
+            values: vec![vec![4, 1, 7]],
+        };
+        let csr = CsrBuilder::new("CN=device".parse::<Name>().unwrap())
+            .attribute(attribute)
+            .sign(key.as_ref())
+            .unwrap();
+        for operation in [Operation::ServerKeyGen, Operation::ServerKeyGenCertificate] {
+            let response = ask(
+                operation,
+                &post(operation, csr.der()),
+                &Standing::MayEnrol,
+                &policy(&[]),
+                nothing,
+            );
+            assert_eq!(response.code, Code::BAD_REQUEST);
+            assert_eq!(response.payload, b"est.decrypt-key-unknown");
+        }
+    }
 }
 
 /// Requirements: ESC-053, ESC-063

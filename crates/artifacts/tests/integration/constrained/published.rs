@@ -272,6 +272,66 @@ fn what_deployed_stacks_send() {
     assert_eq!(judge(&bare, &strict), "valid");
 }
 
+/// What stacks of older drafts have in their documents: the numbers of modules from before 2019, and
+/// those of the autumn of 2021. Each is refused, and by a code that says so.
+///
+/// Requirements: VCB-001, VCB-002, VCB-004
+#[test]
+fn numbers_of_older_drafts_are_refused() {
+    let scene = Scene::new();
+    let int = |number: i64| Value::Integer(number.into());
+    let serial = Value::Text("JADA123456789".to_owned());
+    let proximity = Value::Text("proximity".to_owned());
+    let nonce = Value::Bytes(vec![7; 8]);
+    let of = |top: i64, leaves: Vec<(i64, Value)>| {
+        let leaves = leaves.into_iter().map(|(key, value)| (int(key), value));
+        let map = Value::Map(vec![(int(top), Value::Map(leaves.collect()))]);
+        let mut out = Vec::new();
+        ciborium::into_writer(&map, &mut out).unwrap();
+        out
+    };
+    for (what, payload, code) in [
+        (
+            "modules of 2017 to 2019",
+            of(
+                1_001_154,
+                vec![(1, proximity), (7, nonce.clone()), (10, serial.clone())],
+            ),
+            "request.top-level-name",
+        ),
+        (
+            "a voucher's module of that time",
+            of(1_001_100, vec![(7, nonce.clone()), (10, serial.clone())]),
+            "request.top-level-name",
+        ),
+        (
+            "the numbering of 2021",
+            of(
+                2501,
+                vec![(19, int(2)), (25, nonce.clone()), (31, serial.clone())],
+            ),
+            "request.missing-member",
+        ),
+        (
+            "a voucher where a request belongs",
+            of(2451, vec![(7, nonce), (11, serial)]),
+            "request.top-level-name",
+        ),
+    ] {
+        for tolerances in [Tolerances::strict(), Tolerances::lenient()] {
+            let read = VoucherRequest::from_cbor(&payload, &tolerances);
+            assert_eq!(read.err().map(|error| error.code()), Some(code), "{what}");
+        }
+        let options = CoseOptions::default();
+        let message = cose::sign(&payload, &scene.pledge, &options).unwrap();
+        assert_eq!(
+            scene.judge_pledge(&message, &scene.pledge.chain[0]),
+            code,
+            "{what}"
+        );
+    }
+}
+
 #[test]
 fn text_armour_is_taken_off_where_that_is_tolerated() {
     use base64::Engine as _;
