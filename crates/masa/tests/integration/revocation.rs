@@ -28,7 +28,7 @@ async fn publish(slot: Arc<Mutex<Vec<u8>>>) -> (String, CancellationToken) {
     (format!("http://{}/domain.crl", listener.address()), stop)
 }
 
-/// Requirements: BRSKI-5.5.3-02, BRSKI-5.6-26, VOUCHER-7.3-01, VOUCHERBIS-11.3-01
+/// Requirements: BRSKI-5.5.3-02, BRSKI-5.6-26, VCB-045, VOUCHER-7.3-01, VOUCHERBIS-11.3-01
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoked_registrars_are_refused() {
     let slot = Arc::new(Mutex::new(Vec::new()));

@@ -684,7 +684,7 @@ async fn what_was_answered_is_in_the_database() {
     masa.stop().await;
 }
 
-/// Requirements: VOUCHER-5.3-16, VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02
+/// Requirements: CBR-156, VOUCHER-5.3-16, VOUCHERBIS-6.2-01, VOUCHERBIS-6.2-02
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_serial_number_of_two_issuers_names_the_issuer() {
     let masa = Masa::sqlite().await;
@@ -719,5 +719,19 @@ async fn a_serial_number_of_two_issuers_names_the_issuer() {
     assert!(device.holder_domain.is_some());
     let other = find_device(masa.store(), "SN-TWICE", Some(&[0x0b, 0xad, 0xca, 0xfe])).await;
     assert!(other.unwrap().holder_domain.is_none());
+    // And without a nonce, where the serial number is all that binds the voucher to its device.
+    masa.owner("acme", domain, true).await;
+    let issuers = [hex::encode(&issuer), "0badcafe".to_owned()];
+    for one in issuers {
+        let extra = format!(r#"{{"serial":"","issuer":"{one}"}}"#);
+        masa.device_rows(&["SN-SOLD"], Some("acme"), &extra).await;
+    }
+    let asked = Ask::nonceless(&masa.pki, domain, "SN-SOLD");
+    let (sold, _) = voucher(&masa, &masa.ask(domain, &asked).await);
+    assert!(sold.nonce.is_none());
+    assert_eq!(
+        sold.idevid_issuer.as_ref().unwrap().key_id(),
+        Some(issuer.as_slice())
+    );
     masa.stop().await;
 }
