@@ -28,6 +28,8 @@ pub(super) struct Call<P> {
     token: Option<Token>,
     round: u32,
     restarts: u32,
+    /// When its first message was sent.
+    begun: Option<Moment>,
     received: Option<Received>,
 }
 
@@ -95,6 +97,7 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
                 token: None,
                 round: 0,
                 restarts: 0,
+                begun: None,
                 received: None,
             },
         );
@@ -132,6 +135,12 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         let Some(token) = Token::new(&counter) else {
             return;
         };
+        // Each block may take its time; a peer that lets each of them take all of it would hold us
+        // for days.
+        let begun = *call.begun.get_or_insert(now);
+        if now.saturating_sub(begun) > self.config.transfer_time {
+            return self.fail(now, handle, Failure::TimedOut);
+        }
         let before = call.token.replace(token);
         let peer = call.peer.clone();
         let confirmable = !call.request.non_confirmable && !call.multicast;

@@ -54,6 +54,8 @@ pub struct Config {
     pub non_lifetime: Duration,
     /// How long to wait for a response once the request is acknowledged or was sent unreliably.
     pub response_wait: Duration,
+    /// How long a request of ours may take with all its blocks, those of the response among them.
+    pub transfer_time: Duration,
     /// Answers to multicast are spread over this time (Leisure).
     pub leisure: Duration,
     /// How long an Echo value counts.
@@ -79,6 +81,7 @@ impl Default for Config {
             exchange_lifetime: 247 * SECOND,
             non_lifetime: 145 * SECOND,
             response_wait: 247 * SECOND,
+            transfer_time: 3600 * SECOND,
             leisure: 5 * SECOND,
             echo_lifetime: 60 * SECOND,
         }

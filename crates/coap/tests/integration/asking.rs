@@ -330,3 +330,34 @@ fn blocks_to_a_peer_with_small_records_are_small() {
     let sent = ask(&mut world, Request::post("a", 0, vec![b'x'; 600]));
     assert_eq!(sent.payload.len(), 600, "it holds for one session");
 }
+
+/// A server that gives a block a minute, and always one more.
+///
+/// Requirements: COA-066
+#[test]
+fn a_server_that_drips_is_given_up() {
+    let mut world = World::new(Config::default());
+    let begun = world.now;
+    let mut sent = ask(&mut world, Request::get("a"));
+    for number in 0..1000 {
+        world.later(60 * SECOND);
+        let mut block = answer(&mut world, &sent, Code::CONTENT);
+        block.add(
+            option::BLOCK2,
+            Block::new(number, true, 0).unwrap().encode(),
+        );
+        block.payload = vec![7; 16];
+        match world.say(&block).pop() {
+            Some(next) => sent = next,
+            None => break,
+        }
+        // The next one arrives; its answer does not, yet.
+        world.say(&Message::empty(Kind::Acknowledgement, sent.id));
+    }
+    assert_eq!(failure(&mut world), Some(Failure::TimedOut));
+    assert!(
+        world.now - begun <= 3660 * SECOND,
+        "{:?}",
+        world.now - begun
+    );
+}
