@@ -206,7 +206,7 @@ pub(crate) async fn a_device_renews_with_its_own_certificate_only() {
     lab.stop().await;
 }
 
-/// Requirements: CBR-066, CBR-077, CBR-078, CBR-079, CBR-087, CBR-088, ESC-010, ESC-021, ESC-022,
+/// Requirements: CBR-066, CBR-077, CBR-078, CBR-087, CBR-088, ESC-010, ESC-021, ESC-022,
 /// ESC-023, ESC-025
 pub(crate) async fn reading_is_for_known_devices() {
     let lab = Lab::prepare(ALLOW).await;
@@ -261,6 +261,9 @@ pub(crate) async fn reading_is_for_known_devices() {
         ("", "4.04"),
         ("b", "4.04"),
         (".well-known/brski/rv/", "4.04"),
+        // Where drafts before 2021 had it.
+        ("e/rv", "4.04"),
+        (".well-known/est/rv", "4.04"),
     ] {
         let response = resources.answer(who.clone(), Request::get(path)).await;
         assert_eq!(response.code.to_string(), code, "{path}");
@@ -455,7 +458,8 @@ fn targets(response: &Response) -> Vec<(String, Option<String>)> {
         .collect()
 }
 
-/// Requirements: CBR-040, CBR-140, CBR-159, CBR-164, CBR-166, COA-044, COA-045, ESC-013, ESC-054,
+/// Requirements: CBR-040, CBR-140, CBR-159, CBR-164, CBR-166, COA-044, COA-045, ESC-013, ESC-015,
+/// ESC-051, ESC-054,
 /// JPX-038, JPX-039, JPX-040, JPX-050
 pub(crate) async fn what_there_is_can_be_discovered() {
     let lab = Lab::prepare(ALLOW).await;

@@ -415,7 +415,7 @@ pub(crate) async fn foreign_clients_come_through_a_stateless_join_proxy() {
     lab.stop().await;
 }
 
-/// Requirements: CBR-009, CBR-030, ESC-057
+/// Requirements: CBR-009, CBR-030, DTL-033, ESC-057
 pub(crate) async fn whatever_name_and_group_is_asked_for_the_certificate_is_the_same() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");

@@ -41,7 +41,7 @@ fn text(value: &str) -> Vec<u8> {
 /// vouchers under the name of plain COSE, Accept 287, a reason-context that is a text, and room
 /// for a voucher of 1,024 octets.
 ///
-/// Requirements: CBR-009, CBR-036, CBR-049, CBR-086, CBR-087, CBR-131, CBR-160
+/// Requirements: CBR-009, CBR-036, CBR-049, CBR-086, CBR-087, CBR-131, CBR-160, DTL-039
 pub(crate) async fn openthreads_pledge_enrols() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
@@ -94,6 +94,10 @@ pub(crate) async fn openthreads_pledge_enrols() {
     );
     let voucher = voucher(&lab, &response);
     assert!(voucher.pinned_domain_cert.is_some());
+    assert_eq!(voucher.serial_number.as_str(), "SN-1");
+    assert_eq!(voucher.assertion, Some(artifacts::Assertion::Proximity));
+    assert_eq!(voucher.nonce.as_ref().unwrap().octets(), [0x11; 8]);
+    assert!(voucher.idevid_issuer.is_none());
 
     // {"version": 1, "status": true}
     let yes = b"\xa2\x67version\x01\x66status\xf5";
@@ -178,7 +182,7 @@ pub(crate) async fn a_request_can_be_bound_to_its_association() {
     lab.stop().await;
 }
 
-/// Requirements: CBR-004, CBR-005
+/// Requirements: CBR-004, CBR-005, CBR-008
 pub(crate) async fn the_operator_chooses_the_versions_of_dtls() {
     use net::dtls::Version;
     for (configured, takes_1_2, takes_1_3) in [

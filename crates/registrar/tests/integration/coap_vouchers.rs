@@ -303,7 +303,7 @@ pub(crate) async fn whoever_waits_for_a_person_or_a_masa_is_told_when_to_come_ba
 
 /// A certificate that no vendor issued.
 ///
-/// Requirements: CBR-019, CBR-124
+/// Requirements: CBR-019, CBR-124, DTL-035
 pub(crate) async fn strangers_get_no_voucher() {
     let lab = Lab::start(ALLOW).await;
     let identity: Identity = lab.pki.self_signed_device("SN-9").unwrap();

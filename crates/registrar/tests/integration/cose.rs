@@ -308,7 +308,7 @@ pub(crate) async fn a_registrars_certificate_has_every_purpose_and_any_issuer() 
 /// A voucher that was loaded beforehand goes to the device without the certificates that came
 /// with it.
 ///
-/// Requirements: CBR-083, CBR-163, VCB-034
+/// Requirements: CBR-083, CBR-163
 pub(crate) async fn a_voucher_from_a_file_is_handed_on_as_any_other() {
     let lab = Lab::prepare("[policy]\ndefault = \"allow\"\noffline = \"only\"\n").await;
     let own = Certificate::load(lab.path("registrar.pem")).unwrap();

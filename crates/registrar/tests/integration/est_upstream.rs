@@ -281,6 +281,76 @@ async fn a_ca_that_takes_its_time_is_waited_for() {
     slow.stopped().await;
 }
 
+/// A request that comes over CoAP in blocks of 64 bytes goes up whole and once.
+///
+/// Requirements: ESC-048
+#[tokio::test]
+async fn blocks_are_put_together_before_the_ca_hears_of_them() {
+    let upper = Lab::prepare(ALLOW).await;
+    let lower = below(&upper).await;
+    let identity = Identity::new(
+        Certificate::load_all(lower.path("registrar.pem")).unwrap(),
+        Arc::new(SoftwareKey::load(lower.path("registrar.key"), None).unwrap()),
+    )
+    .unwrap();
+    let posts = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&posts);
+    let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
+        let seen = Arc::clone(&seen);
+        async move {
+            if request.method() == Method::GET {
+                return (http::StatusCode::NOT_FOUND, [("retry-after", "")]);
+            }
+            let body = axum::body::to_bytes(request.into_body(), 65_536).await;
+            seen.lock().unwrap().push(body.unwrap());
+            (http::StatusCode::ACCEPTED, [("retry-after", "77")])
+        }
+    });
+    let mut config = net::server::ListenerConfig::new(
+        "127.0.0.1:0".parse().unwrap(),
+        net::server::ServerIdentities::new(&[identity]).unwrap(),
+    );
+    if let Some(tls) = &mut config.tls {
+        tls.http3 = false;
+    }
+    let shutdown = daemon::CancellationToken::new();
+    let ca = net::server::serve(config, router, shutdown.clone())
+        .await
+        .unwrap();
+    with_upstream(&lower, ca.address().port());
+    edit(&lower, |text| text + "[coap]\nlisten = [\"127.0.0.1:0\"]\n");
+    let lower = lower.serving().await;
+    let device = vouchered(&lower, "SN-1").await;
+    let asked = attributes(&device).await;
+    let csr = client::request(&asked, &facts(&device), None, key().as_ref()).unwrap();
+    let dtls = net::dtls::ClientConfig::small(device.identity.clone());
+    let address = lower.running().coap_addresses()[0];
+    let coap = net::coap::CoapClient::connect(address, &dtls, coap::Config::default())
+        .await
+        .unwrap();
+    let request = coap::Request {
+        block_exponent: Some(2),
+        ..coap::Request::post("e/sen", coap::format::PKCS10, csr.der())
+    };
+    assert!(csr.der().len() > 3 * 64);
+    let response = coap.request(request).await.unwrap();
+    assert_eq!(
+        (response.code, response.max_age),
+        (coap::Code::SERVICE_UNAVAILABLE, Some(77))
+    );
+    coap.close().await;
+    let bodies = posts.lock().unwrap().clone();
+    let [body] = bodies.as_slice() else {
+        panic!("{} requests went up", bodies.len());
+    };
+    let strict = est::body::BodyTolerances::default();
+    let (der, _) = est::body::decode(body, 65_536, &strict).unwrap();
+    assert_eq!(der, csr.der());
+    lower.stop().await;
+    shutdown.cancel();
+    ca.stopped().await;
+}
+
 /// A server in the place of the CA, and how many requests came through to it.
 struct Impostor {
     listener: net::server::Listener,

@@ -261,7 +261,7 @@ pub(crate) async fn a_masa_that_is_slow_or_away_holds_back_its_own_devices_only(
     lab.stop().await;
 }
 
-/// Requirements: BRSKI-5.4-02, BRSKI-2.5.3-01
+/// Requirements: BRSKI-5.4-02, BRSKI-2.5.3-01, CBR-095
 pub(crate) async fn a_masa_with_another_name_or_another_anchor_gets_nothing() {
     let lab = Lab::prepare(ALLOW).await;
     let mut lab = lab;
@@ -368,7 +368,7 @@ pub(crate) async fn a_history_that_breaks_the_policy_is_an_alarm_and_ends_in_ref
     lab.stop().await;
 }
 
-/// Requirements: BRSKI-2.6.2-02
+/// Requirements: BRSKI-2.6.2-02, ESC-005
 pub(crate) async fn an_expired_idevid_is_refused_unless_its_profile_says_otherwise() {
     let lab = Lab::start(ALLOW).await;
     let short = lab.pki.idevid_with("SN-1", |idevid| idevid).unwrap();
