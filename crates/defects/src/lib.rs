@@ -18,6 +18,11 @@
 //! variable `USHER_DEFECT` names the one defect that is active. `docs/conformance.md` says how to add
 //! one.
 
+/// Whether defects can be switched on in this build. Cargo gives a package the features that all
+/// packages of a build ask for together, so a program that is meant for use asserts when it is
+/// compiled that it is not.
+pub const CAN_BE_ON: bool = cfg!(feature = "on");
+
 /// Whether a defect with one of these names is active: never, without the feature `on`.
 #[cfg(not(feature = "on"))]
 #[macro_export]

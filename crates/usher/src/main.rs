@@ -7,6 +7,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+// An environment variable that switches checks off has no place in here, whatever else is built
+// together with this program.
+const _: () = assert!(
+    !defects::CAN_BE_ON,
+    "usher must not be built with `defects/on`, as `--workspace --all-features` would do"
+);
+
 /// Zero-touch provisioning: new devices get onto their owner's network without anybody touching
 /// them.
 #[derive(Debug, Parser)]
