@@ -19,11 +19,15 @@ pub const PEERS_PER_ADDRESS_MAX: usize = 1_024;
 pub const PEERS_PER_PROXY_MAX: usize = 4_096;
 /// Handshakes at once, all peers together; a quarter of them with one IPv4 address, one IPv6 /64
 /// network or one proxy. When there are too many, the oldest gives way to a new one, but not before
-/// [`IDLE_TIME_MIN`].
+/// [`HANDSHAKE_TIME_MIN`].
 pub const HANDSHAKES_MAX: usize = 1_024;
 /// Handshakes begun in a second from one IPv4 address, one IPv6 /64 network or one proxy, on
 /// average.
 pub const HANDSHAKES_PER_SECOND_MAX: u32 = 200;
+/// A handshake that is not done after this time gives way to a new one when there are too many. A
+/// flight is repeated after 1, 2, 4 and 8 seconds, so one that was lost three times in a row still
+/// has its chance.
+pub const HANDSHAKE_TIME_MIN: Duration = Duration::from_secs(15);
 /// Time for a handshake, lost datagrams included.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Time without an authentic datagram after which an association is ended.
@@ -39,6 +43,10 @@ pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const REQUESTS_PER_PEER_MAX: usize = 4;
 /// Requests over DTLS that are being answered at once, all peers together.
 pub const REQUESTS_MAX: usize = 20_000;
+/// While so many requests over DTLS are being answered, no handshake is begun: who is here is served
+/// first, and who comes is not let in only to be told to come back. A ClientHello that is not answered
+/// is sent again.
+pub const REQUESTS_BUSY: usize = 512;
 /// Requests in the clear that are being answered at once.
 pub const OPEN_REQUESTS_MAX: usize = 64;
 /// Time for an answer.
@@ -89,12 +97,14 @@ pub struct CoapLimits {
     pub peers_per_proxy_max: usize,
     pub handshakes_max: usize,
     pub handshakes_per_second_max: u32,
+    pub handshake_time_min: Duration,
     pub handshake_time_max: Duration,
     pub idle_time_max: Duration,
     pub idle_time_min: Duration,
     pub queue_per_peer_max: usize,
     pub queue_bytes_max: usize,
     pub requests_per_peer_max: usize,
+    pub requests_busy: usize,
     pub requests_max: usize,
     pub open_requests_max: usize,
     pub request_time_max: Duration,
@@ -110,12 +120,14 @@ impl Default for CoapLimits {
             peers_per_proxy_max: PEERS_PER_PROXY_MAX,
             handshakes_max: HANDSHAKES_MAX,
             handshakes_per_second_max: HANDSHAKES_PER_SECOND_MAX,
+            handshake_time_min: HANDSHAKE_TIME_MIN,
             handshake_time_max: HANDSHAKE_TIME_MAX,
             idle_time_max: IDLE_TIME_MAX,
             idle_time_min: IDLE_TIME_MIN,
             queue_per_peer_max: QUEUE_PER_PEER_MAX,
             queue_bytes_max: QUEUE_BYTES_MAX,
             requests_per_peer_max: REQUESTS_PER_PEER_MAX,
+            requests_busy: REQUESTS_BUSY,
             requests_max: REQUESTS_MAX,
             open_requests_max: OPEN_REQUESTS_MAX,
             request_time_max: REQUEST_TIME_MAX,

@@ -250,9 +250,10 @@ impl Shard {
         };
         let origin = Origin::of(place.address, place.header.is_some());
         let limits = &self.shared.limits;
+        let busy = counters.requests.load(Ordering::Relaxed) >= limits.requests_busy;
         let full = counters.handshakes.load(Ordering::Relaxed) >= limits.handshakes_max
             && self.stuck(now, None).is_none();
-        if full || !self.shared.origins.may_begin(now, origin, limits) {
+        if busy || full || !self.shared.origins.may_begin(now, origin, limits) {
             // It comes again when it is not answered.
             Counters::add(&counters.handshakes_refused);
             return;
@@ -309,7 +310,7 @@ impl Shard {
 
     /// The handshake that was begun first, if it takes longer than it should.
     fn stuck(&self, now: Moment, of: Option<Origin>) -> Option<u64> {
-        let time = self.shared.limits.idle_time_min;
+        let time = self.shared.limits.handshake_time_min;
         self.unfinished
             .iter()
             .take_while(|(begun, _)| *begun + time <= now)
