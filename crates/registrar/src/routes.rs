@@ -163,8 +163,10 @@ pub(crate) async fn failed(
 ) -> (Answer, String) {
     let mut attempt = Attempt::new(caller, service.now());
     let correlation = attempt.correlation.clone();
-    // Whose oversized body it was is worth knowing, if it can be known.
-    let _ = service.identify(&mut attempt, caller);
+    if !matches!(error, Error::Busy) {
+        // Whose oversized body it was is worth knowing, if it can be known.
+        let _ = service.identify(&mut attempt, caller);
+    }
     (service.refused(step, attempt, error).await, correlation)
 }
 

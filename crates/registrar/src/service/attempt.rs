@@ -129,6 +129,13 @@ impl Service {
         };
         let code = error.code();
         let next_action = error.next_action();
+        if matches!(error, Error::Busy) && !attempt.sighting.trusted {
+            // Turned away at the door: to look who it was and to write it down would be more of the
+            // work that there is too much of, and says nothing of the device.
+            self.counters().step("shed", Some(code));
+            tracing::debug!(correlation = attempt.correlation, code, "shed");
+            return;
+        }
         self.log(attempt, error);
         if !attempt.sighting.trusted && !self.stranger_turn() {
             self.counters().step("unrecorded", Some(code));
