@@ -1,6 +1,9 @@
 //! The pledge's link over CoAPs.
 
+use std::time::Duration;
+
 use brski::pledge::{Request, What};
+use coap::{Code, Response};
 use pki::{Certificate, Identity};
 use tokio::time::Instant;
 use url::Url;
@@ -10,6 +13,11 @@ use crate::{
     Error,
     brski::link::{Answer, Connected, Link},
 };
+
+/// How often "later" is taken for an answer, and the longest wait. For a voucher and a certificate
+/// the pledge itself waits, as long as it takes.
+const LATER_MAX: u32 = 5;
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct CoapLink<'a, T> {
     config: &'a Config,
@@ -78,10 +86,20 @@ impl<T: Transport> Link for CoapLink<'_, T> {
     }
 
     async fn send(&mut self, request: &Request) -> Result<Answer, String> {
-        self.refresh().await?;
         let request_coap = translate::request(request, self.config)?;
-        let response = self.transport.request(request_coap).await?;
-        self.heard = Instant::now();
+        let mut later = 0;
+        let response = loop {
+            self.refresh().await?;
+            let response = self.transport.request(request_coap.clone()).await?;
+            self.heard = Instant::now();
+            match wait_of(request.what, &response) {
+                Some(wait) if later < LATER_MAX => {
+                    later += 1;
+                    tokio::time::sleep(wait).await;
+                }
+                _ => break response,
+            }
+        };
         Ok(translate::answer(request.what, &response, self.config))
     }
 
@@ -97,4 +115,16 @@ impl<T: Transport> Link for CoapLink<'_, T> {
         self.open = None;
         self.transport.close().await;
     }
+}
+
+/// How long to wait before the same is asked again. A server that has too much to do says so at any
+/// step, and to begin anew for that would be the more work for everybody.
+fn wait_of(what: What, response: &Response) -> Option<Duration> {
+    // The pledge keeps to the wait for these two by itself.
+    let waits_itself = matches!(what, What::RequestVoucher | What::Enrol);
+    if waits_itself || response.code != Code::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let seconds = response.max_age?;
+    Some(Duration::from_secs(u64::from(seconds)).min(WAIT_MAX))
 }
