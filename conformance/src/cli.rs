@@ -20,6 +20,7 @@ use crate::{
     role::{Plan, Role, Target, role},
     run::{self, Options},
     select::{Pattern, choose},
+    stage::POWER_CYCLE,
     targets,
 };
 
@@ -138,6 +139,10 @@ struct RunArguments {
     /// Cases at the same time, instead of what the profile says.
     #[arg(long)]
     parallel: Option<usize>,
+    /// For devices: a shell command that sets the device back to factory state and switches it off
+    /// and on, before each case. Without it and without settings.command a person is asked.
+    #[arg(long, value_name = "COMMAND")]
+    power_cycle: Option<String>,
     /// Say what would run and what would not apply, and run nothing.
     #[arg(long)]
     dry_run: bool,
@@ -298,8 +303,14 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 fn run(arguments: &RunArguments) -> Result<u8> {
     let catalogue = Catalogue::load()?;
     let role = role_of(&arguments.target)?;
-    let profile = Profile::load(&arguments.profile)?;
+    let mut profile = Profile::load(&arguments.profile)?;
     profile.check(role)?;
+    if let Some(command) = &arguments.power_cycle {
+        profile
+            .settings
+            .insert(POWER_CYCLE.into(), command.as_str().into());
+        profile.settings.remove("command");
+    }
     let expected = match &arguments.expected {
         Some(path) => Expected::load(path)?,
         None => Expected::default(),

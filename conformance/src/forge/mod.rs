@@ -9,5 +9,6 @@ pub mod cose;
 pub mod der;
 pub mod jws;
 pub mod key;
+pub mod sztp;
 pub mod voucher;
 pub mod x509;

@@ -163,7 +163,8 @@ impl Launcher {
         let mut output = None;
         match &self.start {
             Start::Command(words) => {
-                let words: Vec<String> = words.iter().map(|word| filled(word, fill)).collect();
+                let words: Vec<String> =
+                    words.iter().filter_map(|word| filled(word, fill)).collect();
                 let (program, arguments) = words
                     .split_first()
                     .ok_or_else(|| Finding::could_not_test("settings.command is empty"))?;
@@ -175,7 +176,7 @@ impl Launcher {
                 let again = file.try_clone().or_could_not_test("a file")?;
                 child = Some(
                     Command::new(program)
-                        .args(arguments.iter().filter(|word| !word.is_empty()))
+                        .args(arguments)
                         .stdin(Stdio::null())
                         .stdout(file)
                         .stderr(again)
@@ -186,7 +187,10 @@ impl Launcher {
                 output = Some(path);
             }
             Start::PowerCycle(command) => {
-                let command = filled(command, fill);
+                let mut command = command.clone();
+                for (name, value) in fill {
+                    command = command.replace(&format!("{{{name}}}"), value);
+                }
                 record.note(format!("setting the device back: {command}"));
                 let status = Command::new("/bin/sh")
                     .args(["-c", &command])
@@ -241,13 +245,18 @@ async fn ask(record: &Recorder, fill: &[(&str, String)]) -> Result<(), Finding> 
     asked.or_could_not_test("the terminal").map(|_| ())
 }
 
-/// Fills in placeholders; an argument that has become empty is left out by the caller.
-fn filled(word: &str, fill: &[(&str, String)]) -> String {
+/// Fills in placeholders. An argument with a placeholder that is empty in this case is left out:
+/// `--server={url}`.
+fn filled(word: &str, fill: &[(&str, String)]) -> Option<String> {
     let mut word = word.to_owned();
     for (name, value) in fill {
-        word = word.replace(&format!("{{{name}}}"), value);
+        let place = format!("{{{name}}}");
+        if value.is_empty() && word.contains(&place) {
+            return None;
+        }
+        word = word.replace(&place, value);
     }
-    word
+    Some(word)
 }
 
 impl Presence {

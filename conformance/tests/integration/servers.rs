@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    bench::{BRSKI_DEVICE, Bench, subject},
-    harness::{SUITE, good, program, run, set},
+    bench::{BRSKI_DEVICE, Bench, SZTP_DEVICE, subject},
+    harness::{SUITE, free_port, good, program, run, set},
 };
 
 /// Runs the suite in strict mode and returns the report, which has to be good and to be about at
@@ -78,6 +78,59 @@ fn est_server() {
 }
 
 #[test]
+fn join_proxy() {
+    ours("join-proxy", 28, |_, _| ());
+}
+
+/// A proxy that is told of no registrar asks the suite for one.
+#[test]
+fn join_proxy_that_finds_its_registrar() {
+    for offer in ["both", "coaps"] {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench {
+            folder: folder.path().to_owned(),
+            program: program("usher"),
+            defect: String::new(),
+        };
+        let [registrar, asked] = [free_port(), free_port()];
+        let endpoint = format!("coap://127.0.0.1:{asked}");
+        let suite = ["--suite-host", "127.0.0.1", "--endpoint", &endpoint];
+        bench.prepare("join-proxy", &suite);
+        let profile = bench.trial().join("profile.toml");
+        set(&profile, "claims", r#"["finds-registrar", "discovery"]"#);
+        set(&profile, "offer", &format!("{offer:?}"));
+        for listen in ["jpy_listen", "coaps_listen"] {
+            let place = format!("\"127.0.0.1:{}\"", free_port());
+            set(&profile, listen, &place);
+        }
+        let place = format!("\"127.0.0.1:{registrar}\"");
+        set(&profile, "discovery_listen", &place);
+        let config = format!(
+            "[pledges]\naddresses = [\"127.0.0.1\"]\n[registrar]\ngroups = [\"127.0.0.1\"]\n\
+             group_port = {registrar}\ndiscover_seconds = 1\n[discovery]\ncoap_port = {asked}\n"
+        );
+        std::fs::write(folder.path().join("proxy.toml"), config).unwrap();
+        let mut proxy = std::process::Command::new(&bench.program)
+            .args(["proxy", "serve"])
+            .current_dir(folder.path())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let run_all = ["run", "--target", "join-proxy", "--profile", "profile.toml"];
+        let said = run(
+            SUITE,
+            &[&run_all[..], &["--strict"]].concat(),
+            &bench.trial(),
+        );
+        proxy.kill().unwrap();
+        proxy.wait().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        // Four about discovery, and three about finding what this registrar offers.
+        assert!(said.contains("7 pass, 0 warning, 0 FAIL"), "{said}");
+    }
+}
+
+#[test]
 fn registrar_over_https() {
     ours("registrar", 100, |_, _| ());
 }
@@ -85,6 +138,37 @@ fn registrar_over_https() {
 #[test]
 fn pledge() {
     ours("pledge", 270, |_, _| ());
+}
+
+#[test]
+fn sztp_device() {
+    ours("sztp-device", 240, |_, _| ());
+}
+
+#[test]
+fn sztp_device_with_a_nonce_and_no_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench {
+        folder: folder.path().to_owned(),
+        program: program("usher"),
+        defect: String::new(),
+    };
+    (subject("sztp-device").prepare)(&bench);
+    bench.start_device(&[SZTP_DEVICE, &["--no-clock", "--nonce", "always"]].concat());
+    let profile = bench.trial().join("profile.toml");
+    let claims = "[\"nonce\", \"no-clock\", \"boot-image\", \"dhcp\"]";
+    set(&profile, "claims", claims);
+    let chosen = ["--select", "*nonce-*", "*no-clock*"];
+    let run_all = [
+        "run",
+        "--target",
+        "sztp-device",
+        "--profile",
+        "profile.toml",
+    ];
+    let said = good(SUITE, &[&run_all[..], &chosen[..]].concat(), &bench.trial());
+    assert!(said.contains(" 0 FAIL, 0 could not test"), "{said}");
+    assert!(said.contains(": 8 pass"), "{said}");
 }
 
 #[test]
@@ -107,6 +191,40 @@ fn pledge_without_a_clock() {
         &bench.trial(),
     );
     assert!(said.contains("2 cases: 2 pass"), "{said}");
+}
+
+/// A box is switched off and on by a command; it finds the suite at a fixed place, and cases wait
+/// for one another.
+#[test]
+fn pledge_that_is_power_cycled() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench {
+        folder: folder.path().to_owned(),
+        program: program("usher"),
+        defect: String::new(),
+    };
+    let port = free_port();
+    bench.prepare("pledge", &["--suite-port", &port.to_string()]);
+    let device = format!(
+        "{} device brski --registrar https://localhost:{port} --idevid device.pem \
+         --key private/device.key --masa-anchors voucher-ca.pem --state $(mktemp -d --tmpdir=.) \
+         --attempts 1 > device.log 2>&1 &",
+        bench.program.display()
+    );
+    let cases = [
+        "pledge/rfc8995-1.5/whole-flow-cms",
+        "pledge/rfc8995-5.6.1/nonce-bit-cms",
+        "pledge/rfc8995-5.6.2/pin-end-entity",
+        "pledge/rfc8995-5.2/nonce-fresh",
+    ];
+    let run_all = ["run", "--target", "pledge", "--profile", "profile.toml"];
+    let cycled = ["--power-cycle", &device, "--select"];
+    let said = good(
+        SUITE,
+        &[&run_all[..], &cycled[..], &cases[..]].concat(),
+        &bench.trial(),
+    );
+    assert!(said.contains("4 cases: 4 pass"), "{said}");
 }
 
 /// Each form of a report is what its readers expect.

@@ -34,6 +34,14 @@ pub(crate) const SUBJECTS: &[Subject] = &[
         start: |bench| bench.serve_https("registrar", "registrar/registrar.toml"),
     },
     Subject {
+        target: "join-proxy",
+        prepare: prepare_join_proxy,
+        start: |bench| {
+            join_proxy_ports(bench);
+            vec![bench.serve("proxy", "proxy/proxy.toml")]
+        },
+    },
+    Subject {
         target: "pledge",
         prepare: prepare_pledge,
         start: |bench| {
@@ -41,6 +49,45 @@ pub(crate) const SUBJECTS: &[Subject] = &[
             Vec::new()
         },
     },
+    Subject {
+        target: "sztp-device",
+        prepare: prepare_sztp_device,
+        start: |bench| {
+            bench.start_device(SZTP_DEVICE);
+            Vec::new()
+        },
+    },
+];
+
+/// The command line of a device of RFC 8572, whose folder has a host key.
+pub(crate) const SZTP_DEVICE: &[&str] = &[
+    "device",
+    "sztp",
+    "--server={url}",
+    "--dhcp-option={dhcp}",
+    "--idevid",
+    "{idevid}",
+    "--key",
+    "{key}",
+    "--voucher-anchors",
+    "{voucher_anchors}",
+    "--server-anchors",
+    "{server_anchors}",
+    "--state",
+    "{state}",
+    "--os-name",
+    "conformance-os",
+    "--os-version",
+    "1.0",
+    "--rounds",
+    "{rounds}",
+    "--csr",
+    "--csr-key",
+    "p256",
+    "--decrypt",
+    "--run-scripts",
+    "--ssh-host-key",
+    "host_key.pub",
 ];
 
 /// The command line of a device that speaks BRSKI.
@@ -235,4 +282,58 @@ fn prepare_pledge(bench: &Bench) {
     // Most of a run is waiting for timers.
     set(&profile, "parallel", "8");
     bench.claim("jws");
+}
+
+fn prepare_join_proxy(bench: &Bench) {
+    bench.prepare("join-proxy", &["--suite-host", "127.0.0.1"]);
+    let sources: Vec<String> = (1..=16).map(|host| format!("\"127.9.0.{host}\"")).collect();
+    let profile = bench.trial().join("profile.toml");
+    set(&profile, "sources", &format!("[{}]", sources.join(",")));
+    let claims = r#"["stateless", "stateful", "circuit", "discovery", "sealed-header"]"#;
+    set(&profile, "claims", claims);
+    let begin = ["proxy", "init", "--dir", "proxy", "--admin", "127.0.0.1:0"];
+    let sides = ["--address", "127.0.0.1", "--jpy", "127.0.0.1:1"];
+    let more = ["--coaps", "127.0.0.1:1", "--https", "127.0.0.1:1"];
+    bench.usher(&[&begin[..], &sides, &more].concat());
+    let config = bench.folder.join("proxy/proxy.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace(
+        "[registrar]\n",
+        "circuit_port = 0\n[registrar]\nmode = \"both\"\n",
+    );
+    std::fs::write(&config, text + "\n[discovery]\ncoap_port = 0\n").unwrap();
+}
+
+/// Both sides have to know each other's ports before they start.
+fn join_proxy_ports(bench: &Bench) {
+    let profile = bench.trial().join("profile.toml");
+    let config = bench.folder.join("proxy/proxy.toml");
+    for (service, listen) in [
+        ("jpy", "jpy_listen"),
+        ("coaps", "coaps_listen"),
+        ("https", "https_listen"),
+    ] {
+        let place = format!("\"127.0.0.1:{}\"", free_port());
+        set(&profile, listen, &place);
+        set(&config, service, &format!("[{place}]"));
+    }
+    let circuit = free_port();
+    set(&profile, "circuit", &format!("\"127.0.0.1:{circuit}\""));
+    set(&config, "circuit_port", &circuit.to_string());
+    let asked = free_port();
+    set(&profile, "url", &format!("\"coap://127.0.0.1:{asked}\""));
+    set(&config, "coap_port", &asked.to_string());
+}
+
+fn prepare_sztp_device(bench: &Bench) {
+    /// A public key like any other, made for this test.
+    const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBqo9D8kLs6lqwtjtkb3pgEyz1ptGR0dXUTV6Y6qV3lT conformance\n";
+    bench.prepare("sztp-device", &[]);
+    let profile = bench.trial().join("profile.toml");
+    set(&profile, "listen", "\"127.0.0.1:0\"");
+    set(&profile, "parallel", "8");
+    std::fs::write(bench.trial().join("host_key.pub"), HOST_KEY).unwrap();
+    for feature in ["scripts", "csr", "decrypt", "host-keys"] {
+        bench.claim(feature);
+    }
 }

@@ -1,0 +1,32 @@
+//! Target `sztp-server`: the suite is devices of RFC 8572, most of them hostile.
+
+/// The types of progress that there are.
+pub(crate) const PROGRESS_TYPES: &[&str] = &[
+    "bootstrap-initiated",
+    "parsing-initiated",
+    "parsing-warning",
+    "parsing-error",
+    "parsing-complete",
+    "boot-image-initiated",
+    "boot-image-warning",
+    "boot-image-error",
+    "boot-image-mismatch",
+    "boot-image-installed-rebooting",
+    "boot-image-complete",
+    "pre-script-initiated",
+    "pre-script-warning",
+    "pre-script-error",
+    "pre-script-complete",
+    "config-initiated",
+    "config-warning",
+    "config-error",
+    "config-complete",
+    "post-script-initiated",
+    "post-script-warning",
+    "post-script-error",
+    "post-script-complete",
+    "bootstrap-warning",
+    "bootstrap-error",
+    "bootstrap-complete",
+    "informational",
+];
