@@ -203,18 +203,19 @@ fn sources(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
     Ok(found)
 }
 
-/// The requirement ids in a text: words such as `BRSKI-5.5.1-01` or `EST8951-3.1-02`, whose first
-/// part opens an id of the catalogue.
+/// The requirement ids in a text: words such as `BRSKI-5.5.1-01`, `EST8951-3.1-02` or `CBR-001`,
+/// whose first part opens an id of the catalogue.
 fn ids_in(text: &str, prefixes: &BTreeSet<String>) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))) {
         let word = word.trim_end_matches(['.', '-', '_']);
         let mut parts = word.split('-');
         let opens = parts.next().is_some_and(|first| prefixes.contains(first));
-        let numbered = parts.count() >= 2
-            && word.rsplit_once('-').is_some_and(|(_, last)| {
-                last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_digit())
-            });
+        // Without a section between them there are three digits.
+        let digits_min = if parts.count() >= 2 { 2 } else { 3 };
+        let numbered = word.rsplit_once('-').is_some_and(|(_, last)| {
+            last.len() >= digits_min && last.bytes().all(|byte| byte.is_ascii_digit())
+        });
         if opens && numbered {
             ids.insert(word.to_owned());
         }
