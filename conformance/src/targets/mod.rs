@@ -1,7 +1,6 @@
 //! One module for each kind of implementation under test. A new one is written down in [`ROLES`].
 
 pub mod artifact;
-pub mod coaps;
 pub mod est;
 pub mod join_proxy;
 pub mod masa;
@@ -17,9 +16,7 @@ pub static ROLES: &[&dyn Role] = &[
     &artifact::ARTIFACT,
     &masa::MASA,
     &est::EST,
-    &coaps::EST_COAPS,
     &registrar::REGISTRAR,
-    &coaps::REGISTRAR_COAPS,
     &join_proxy::JOIN_PROXY,
     &pledge::PLEDGE,
     &sztp_device::SZTP_DEVICE,
