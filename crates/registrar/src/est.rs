@@ -365,7 +365,24 @@ impl Inner {
             .ca()
             .map(|authority| authority.ca_certificates())
             .unwrap_or_default();
+        if defects::seeded!("est-leaves-the-root-out") {
+            all.retain(|one| one.subject_der() != one.issuer_der());
+        }
+        if defects::seeded!("est-leaves-the-issuer-out") {
+            all.clear();
+            all.extend(
+                self.plain
+                    .iter()
+                    .flat_map(|plain| plain.anchors.iter().cloned()),
+            );
+            return all;
+        }
         for certificate in &self.service.keys().domain {
+            if defects::seeded!("est-leaves-the-root-out")
+                && certificate.subject_der() == certificate.issuer_der()
+            {
+                continue;
+            }
             if !all.contains(certificate) {
                 all.push(certificate.clone());
             }
@@ -408,6 +425,11 @@ async fn handle(
 ) -> Response {
     let mut attempt = Attempt::new(caller, inner.service.now());
     let (parts, body) = request.into_parts();
+    if parts.headers.contains_key("content-transfer-encoding")
+        && defects::seeded!("est-minds-transfer-encoding")
+    {
+        return respond(Answer::failed(400, "est.encoding", "unknown"), "");
+    }
     let answer = match inner.service.turn().await {
         Ok(_turn) => match read(inner, body).await {
             Ok(body) => {

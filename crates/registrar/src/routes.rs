@@ -24,6 +24,10 @@ pub(crate) fn brski(service: &Service) -> Router {
         .route(paths::REQUEST_VOUCHER, post(request_voucher))
         .route(paths::VOUCHER_STATUS, post(voucher_status))
         .route(paths::ENROL_STATUS, post(enrol_status));
+    if defects::seeded!("registrar-serves-get") {
+        let get = axum::routing::get(async || "use POST\n");
+        router = router.route(paths::REQUEST_VOUCHER, get);
+    }
     if service.config().compatibility.legacy_est_paths {
         // Drafts before RFC 8995 had these resources under the EST tree.
         router = router

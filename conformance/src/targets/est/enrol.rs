@@ -586,13 +586,18 @@ async fn renew_other(kit: Arc<Est>, record: Recorder) -> Told {
 }
 
 async fn renew_anonymous(kit: Arc<Est>, record: Recorder) -> Told {
-    let (_, csr) = enrolled(&kit, &record).await?;
-    let request = kit.post_octets("simplereenroll", armour(&csr.encode()));
-    match kit.anonymous.send(&record, request).await {
-        Ok(answer) => refused(&answer, "it"),
-        Err(HttpError::Tls(_) | HttpError::Closed(_)) => Ok(()),
-        Err(error) => Err(error.into()),
+    let (_, mut csr) = enrolled(&kit, &record).await?;
+    for which in ["the same key", "another key"] {
+        let request = kit.post_octets("simplereenroll", armour(&csr.encode()));
+        match kit.anonymous.send(&record, request).await {
+            Ok(answer) => refused(&answer, which)?,
+            Err(HttpError::Tls(_) | HttpError::Closed(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Who steals a certificate has not its key; a name to renew is enough for a bad server.
+        csr.key = Key::generate().or_could_not_test("a key")?;
     }
+    Ok(())
 }
 
 async fn media_type(kit: Arc<Est>, record: Recorder) -> Told {

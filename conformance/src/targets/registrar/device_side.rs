@@ -175,7 +175,7 @@ const BAD_ENVELOPES: &[(&str, &str, &[&str], Make)] = &[
         |leaves, device, kit| {
             super::sign(
                 Envelope::Cms,
-                &leaves.encode_with_duplicate("serial-number", &json!("CONF-REG-OTHER")),
+                &leaves.encode_with_duplicate("serial-number", &json!(device.serial)),
                 &device.identity,
                 kit.at,
             )

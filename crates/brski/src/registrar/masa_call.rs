@@ -135,9 +135,14 @@ pub fn masa_call(
     // VOUCHERBIS-6.1-01, VOUCHERBIS-6.1-02: idevid-issuer is included, and comes from the
     // pledge's client certificate.
     fields.idevid_issuer = Some(IdevidIssuer::of(&device.certificate));
+    if defects::seeded!("registrar-copies-issuer-from-request") {
+        let claimed = request.content.idevid_issuer.clone();
+        fields.idevid_issuer = claimed.or(fields.idevid_issuer);
+    }
     // BRSKI-5.5-13: "The entire CMS-signed structure is to be included".
     fields.prior_signed_voucher_request = Some(request.bytes.clone());
     // BRSKI-5.5-14: proximity-registrar-cert stays out.
+    spoil(&mut fields, request, identity);
     let body = sign(
         fields,
         exchange.envelope,
@@ -150,16 +155,48 @@ pub fn masa_call(
     exchange.registrar_request = Some(body.clone());
     exchange.masa = Some(base.to_string());
     exchange.stage = Stage::AskedMasa;
+    let mut content_type = exchange.cose_name.of(exchange.envelope);
+    if defects::seeded!("registrar-sends-cms-as-pkcs7") {
+        content_type = "application/pkcs7-mime";
+    }
     Ok(MasaCall {
         url: resource(&base, "requestvoucher"),
-        content_type: exchange.cose_name.of(exchange.envelope),
+        content_type,
         accept: accept_of(exchange),
         body,
     })
 }
 
+/// What registrars get wrong in their requests; nothing, unless a defect is seeded.
+fn spoil(fields: &mut RequestFields, request: &PledgeRequest, identity: &Identity) {
+    if defects::seeded!("registrar-copies-serial-from-request") {
+        fields.serial_number = request.content.serial_number.clone();
+    }
+    if defects::seeded!("registrar-forgets-nonce") {
+        fields.nonce = None;
+    }
+    if defects::seeded!("registrar-forgets-issuer") {
+        fields.idevid_issuer = None;
+    }
+    if defects::seeded!("registrar-forgets-created-on") {
+        fields.created_on = None;
+    }
+    if defects::seeded!("registrar-forgets-prior") {
+        fields.prior_signed_voucher_request = None;
+    }
+    if defects::seeded!("registrar-unpacks-prior") {
+        fields.prior_signed_voucher_request = Some(request.content.to_json());
+    }
+    if defects::seeded!("registrar-adds-proximity") {
+        fields.proximity_registrar_cert = identity.chain.first().cloned();
+    }
+}
+
 /// What the MASA is told that the pledge accepts.
 fn accept_of(exchange: &Exchange) -> String {
+    if defects::seeded!("registrar-asks-for-anything-else") {
+        return "application/json".to_owned();
+    }
     match (exchange.envelope, &exchange.accept) {
         // BRSKI-5.5-07: "This list SHOULD be the entire list presented to the registrar in the
         // pledge's original request".
@@ -172,6 +209,7 @@ fn accept_of(exchange: &Exchange) -> String {
 /// What goes along of the pledge's own certificates: COSE requests of a pledge have none in them.
 fn certificates_of(device: &Device, envelope: Envelope) -> Vec<Certificate> {
     match envelope {
+        _ if defects::seeded!("registrar-sends-other-certificates") => device.path.clone(),
         Envelope::Cms | Envelope::Jws => Vec::new(),
         // CBR-116: The RVR x5bag also contains all certificates the pledge presented in DTLS,
         // IDevID EE and all CAs. What the pledge left out and its vendor's profile knows is no
@@ -392,6 +430,13 @@ fn judge(
             body,
         } => (status, content_type, body),
     };
+    let handed_on = match status {
+        200 => defects::seeded!("registrar-hands-anything-on"),
+        _ => defects::seeded!("registrar-hands-anything-on", "registrar-hands-errors-on"),
+    };
+    if handed_on {
+        return Ok((exchange.envelope, body.to_vec(), None));
+    }
     match status {
         200 => {}
         // BRSKI-5.4-06: an unexpected 401 fails gracefully, with an administrative notification.

@@ -177,10 +177,11 @@ impl Refusal {
     /// connection MUST be closed after the returning of an HTTP 401 error code."
     #[must_use]
     pub fn closes_connection(&self) -> bool {
-        matches!(
+        let by_protocol = matches!(
             self,
             Self::AssertionNotProximity | Self::ProximityMissing | Self::ProximityMismatch
-        )
+        );
+        by_protocol && !defects::seeded!("registrar-keeps-connection-open")
     }
 
     /// The plain text for the answer's body. It names the rule and nothing of the domain's inside:

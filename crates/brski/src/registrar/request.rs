@@ -95,6 +95,10 @@ pub fn identify(
                     vendor: profile.name.clone(),
                 });
             }
+            Err(_) if defects::seeded!("registrar-trusts-any-device") => {
+                return believed(chain, profile);
+            }
+            Err(error) if forged(leaf, profile, &error) => return believed(chain, profile),
             Err(error) => match error.reason {
                 Reason::UnknownIssuer | Reason::NoAnchors => {}
                 _ => {
@@ -109,6 +113,32 @@ pub fn identify(
             "path.unknown-issuer",
             "no vendor profile's anchor issued it",
         )),
+    })
+}
+
+/// For seeded defects: whether the issuer's name is all that is looked at.
+fn forged(leaf: &Certificate, profile: &VendorProfile, error: &pki::path::PathError) -> bool {
+    defects::seeded!("registrar-trusts-the-issuer-name")
+        && error.reason != Reason::NoAnchors
+        && profile
+            .anchors
+            .iter()
+            .any(|anchor| anchor.subject_der() == leaf.issuer_der())
+}
+
+/// For seeded defects: a device as it says that it is.
+fn believed(chain: &[Certificate], profile: &VendorProfile) -> Result<Device, Refusal> {
+    let leaf = chain.first().ok_or(Refusal::NoClientCertificate)?;
+    let serial = leaf.subject_serial_number();
+    Ok(Device {
+        key: DeviceKey {
+            issuer_key_id: issuer_key_id(chain),
+            serial: serial.ok_or(Refusal::SerialMissing)?,
+        },
+        certificate: leaf.clone(),
+        path: chain.to_vec(),
+        shown: chain.to_vec(),
+        vendor: profile.name.clone(),
     })
 }
 
@@ -165,10 +195,21 @@ pub fn open_request(
     now: OffsetDateTime,
 ) -> Result<PledgeRequest, Refusal> {
     let tolerances = &profile.tolerances;
+    if inbound.accept.is_some_and(|accept| accept.contains(','))
+        && defects::seeded!("registrar-reads-one-accept")
+    {
+        return Err(Refusal::NotAcceptable("a list".to_owned()));
+    }
     let content_type = inbound.content_type.unwrap_or_default();
     // BRSKI-5.2-04: "Registrar implementations SHOULD anticipate future media types but, of
     // course, will simply fail the request if those types are not yet known."
     let (envelope, _) = Envelope::from_media_type(content_type, tolerances)
+        .or_else(
+            |error| match defects::seeded!("registrar-takes-any-media-type") {
+                true => Envelope::from_media_type(Envelope::Cms.media_type(), tolerances),
+                false => Err(error),
+            },
+        )
         .map_err(|_| Refusal::MediaType(content_type.to_owned()))?;
     let shown = || inbound.accept.unwrap_or_default().to_owned();
     let formats = match media::acceptable(inbound.accept, envelope) {
@@ -202,6 +243,9 @@ pub fn open_request(
     }
     let (_, oddities, result) = outcome.into_parts();
     let verified = result.map_err(|error| Refusal::RequestMalformed(Cause::of(&error)))?;
+    if verified.request.created_on.is_none() && defects::seeded!("registrar-demands-created-on") {
+        return Err(Refusal::RequestStale { age_s: 0 });
+    }
     check_age(&verified.request, request_age_max, now)?;
     Ok(PledgeRequest {
         bytes: inbound.body.to_vec(),

@@ -130,6 +130,12 @@ fn read(body: ReportBody<'_>, tolerances: &Tolerances) -> Result<Report, Refusal
         ReportBody::Other => return Err(Refusal::TelemetryMediaType),
     }
     .map_err(|error| Refusal::TelemetryMalformed(Cause::of(&error)))?;
+    if status.version > TELEMETRY_VERSION && defects::seeded!("registrar-refuses-later-reports") {
+        return Err(Refusal::TelemetryMediaType);
+    }
+    if !status.unknown.is_empty() && defects::seeded!("registrar-refuses-unknown-members") {
+        return Err(Refusal::TelemetryMediaType);
+    }
     Ok(Report {
         status: status.status,
         reason: status

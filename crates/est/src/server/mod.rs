@@ -202,9 +202,6 @@ pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Re
         Operation::CsrAttrs if anonymous && defects::seeded!("est-hides-csrattrs") => {
             Ok(Step::Refuse(Refusal::CertificateRequired))
         }
-        Operation::FullCmc if defects::seeded!("est-takes-any-fullcmc") => {
-            Answer::ca_certificates(&policy.ca_certificates).map(Step::Reply)
-        }
         _ if request.body.is_empty()
             && request.method == "POST"
             && defects::seeded!("est-fails-on-empty-body") =>

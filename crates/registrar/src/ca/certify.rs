@@ -80,13 +80,16 @@ pub async fn certify(
     let request_digest = hex::encode(digest(wanted.csr.der()));
     let public_key_digest = hex::encode(public_key.sha256());
 
-    let mut snapshot = store.snapshot().await?;
+    let mut snapshot = store.lookup().await?;
     let earlier =
         records::for_request(&mut snapshot, &holder.id, &holder.scope, &request_digest).await?;
     // A key that is generated here is never the same again, so neither is the answer.
     if wanted.generated.is_none()
         && let Some(known) = usable(&earlier, now)
     {
+        if defects::seeded!("est-refuses-a-repetition") {
+            return Err(CaError::KeyInUse);
+        }
         return Ok(Certified::Again(Certificate::from_der(&known.der)?));
     }
     // Without this, whoever overhears a request could have its key certified under another name:
@@ -155,6 +158,18 @@ fn order(
             let tbs = current.x509().tbs_certificate();
             (tbs.subject().clone(), alt_names_of(current)?)
         }
+        None if defects::seeded!("est-copies-the-subject") => {
+            let subject = wanted.csr.subject_name().clone();
+            (subject, plan.alt_names(&holder.names)?)
+        }
+        None if defects::seeded!("est-copies-host-names") => (
+            plan.subject(&holder.names)?,
+            wanted
+                .csr
+                .subject_alt_name_der()
+                .map_err(|_| CaError::CsrNames)
+                .and_then(|der| alt_names_in(der.as_deref()).map_err(|_| CaError::CsrNames))?,
+        ),
         None if holder.names_from_request => (
             wanted.csr.subject_name().clone(),
             wanted

@@ -74,12 +74,24 @@ const fn step_name(operation: Operation) -> &'static str {
 }
 
 async fn answer(inner: &Inner, attempt: &mut Attempt, call: &Call<'_>) -> Result<Answer, Error> {
+    if call.request.is_none() && defects::seeded!("est-answers-any-operation") {
+        return Answer::ca_certificates(&inner.policy().ca_certificates).map_err(own_fault);
+    }
+    if call.label.is_none() && defects::seeded!("est-demands-a-label") {
+        return Err(Refusal::LabelUnknown.into());
+    }
     let request = call.request.ok_or(Refusal::OperationUnknown)?;
     let operation = request.operation;
     if !inner.service.config().est.knows(call.label) {
         return Err(Refusal::LabelUnknown.into());
     }
     let mut policy = inner.policy();
+    if operation == Operation::CaCerts
+        && call.caller.chain().unwrap_or_default().is_empty()
+        && defects::seeded!("est-hides-cacerts")
+    {
+        return Err(Refusal::CertificateRequired.into());
+    }
     let who = match (operation, request.transport) {
         // Nobody needs to be known for these, except over CoAP.
         (Operation::CaCerts | Operation::FullCmc, Transport::Https) => Who {

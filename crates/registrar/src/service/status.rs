@@ -41,6 +41,9 @@ impl Service {
         let mut attempt = Attempt::new(caller, self.now());
         let answer = match self.try_status(&mut attempt, caller, body, kind).await {
             Ok(answer) => answer,
+            Err(_) if defects::seeded!("registrar-takes-malformed-reports") => {
+                Answer::ok("text/plain; charset=utf-8", "recorded\n")
+            }
             Err(error) => self.refused(kind.step(), attempt.clone(), error).await,
         };
         (answer, attempt.correlation)
@@ -56,7 +59,7 @@ impl Service {
         let now = self.now();
         // BRSKI-5.9.4-08: after its enrolment a device may come with its IDevID or its LDevID.
         let (matching, tolerances) = self.who_reports(attempt, caller, kind).await?;
-        let mut snapshot = self.store().snapshot().await?;
+        let mut snapshot = self.store().lookup().await?;
         let row = records::latest_exchange(&mut snapshot, &attempt.sighting.device_id).await?;
         drop(snapshot);
         let Some(row) = row else {
@@ -80,7 +83,13 @@ impl Service {
             );
         }
         self.save_report(attempt, row, &reported).await?;
-        if kind == Kind::Voucher && reported.report.status {
+        if !reported.report.status && defects::seeded!("registrar-fails-on-bad-news") {
+            return Err(Error::Busy);
+        }
+        if kind == Kind::Voucher
+            && reported.report.status
+            && !defects::seeded!("registrar-skips-history")
+        {
             self.fetch_history_later(attempt.sighting.clone(), attempt.correlation.clone());
         }
         Ok(Answer::ok("text/plain; charset=utf-8", "recorded\n"))
@@ -94,6 +103,7 @@ impl Service {
         kind: Kind,
     ) -> Result<(bool, artifacts::Tolerances), Error> {
         if kind == Kind::Enrolment
+            && !defects::seeded!("registrar-knows-idevids-only")
             && let Some(sighting) = self.ldevid_holder(caller).await?
         {
             let vendor = sighting.vendor.clone();
@@ -123,7 +133,7 @@ impl Service {
         let Some(device_id) = self.device_of_ldevid(leaf).await? else {
             return Ok(None);
         };
-        let mut snapshot = self.store().snapshot().await?;
+        let mut snapshot = self.store().lookup().await?;
         let device = records::device(&mut snapshot, &device_id).await?;
         Ok(device.map(|device| device.sighting()))
     }
@@ -134,7 +144,7 @@ impl Service {
     /// The database failed.
     pub async fn device_of_ldevid(&self, leaf: &Certificate) -> Result<Option<String>, Error> {
         let id = hex::encode(leaf.sha256());
-        let mut snapshot = self.store().snapshot().await?;
+        let mut snapshot = self.store().lookup().await?;
         let issued = crate::ca::records::by_id(&mut snapshot, &id).await?;
         // BRSKI-5.9.4-06: a certificate that was revoked vouches for nobody.
         Ok(issued

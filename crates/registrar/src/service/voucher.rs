@@ -136,6 +136,9 @@ impl Service {
         inbound: Inbound<'_>,
     ) -> Result<Answer, Error> {
         let now = self.now();
+        if defects::seeded!("registrar-answers-200-to-nothing") && inbound.body.is_empty() {
+            return Ok(Answer::ok("text/plain; charset=utf-8", "\n"));
+        }
         let presented = self.identify(attempt, caller)?;
         let own: Vec<_> = caller.own_certificate.iter().cloned().collect();
         let request = brski::registrar::open_request(
@@ -180,7 +183,7 @@ impl Service {
     async fn judge(&self, attempt: &mut Attempt, presented: &Presented) -> Result<Judged, Error> {
         let serial = &presented.device.key.serial;
         let vendor = &presented.vendor.profile.name;
-        let mut snapshot = self.store().snapshot().await?;
+        let mut snapshot = self.store().lookup().await?;
         let device = records::device(&mut snapshot, &attempt.sighting.device_id).await?;
         if let Some(judged) = device.as_ref().and_then(by_person) {
             return Ok(judged);
@@ -340,7 +343,11 @@ impl Service {
                     }
                 }
                 let voucher = self.save_voucher(attempt, exchange, false).await?;
-                Ok(Answer::ok(request.media_type_of(envelope), voucher))
+                let mut media_type = request.media_type_of(envelope);
+                if defects::seeded!("registrar-answers-as-json") {
+                    media_type = "application/json";
+                }
+                Ok(Answer::ok(media_type, voucher))
             }
             Step::Refuse(refusal) => {
                 let error = Error::from(refusal);
@@ -399,7 +406,7 @@ impl Service {
             return Ok(None);
         }
         let now = self.now();
-        let mut snapshot = self.store().snapshot().await?;
+        let mut snapshot = self.store().lookup().await?;
         let vouchers = records::offline_voucher(
             &mut snapshot,
             &presented.vendor.profile.name,
