@@ -456,7 +456,13 @@ impl Handshaking<'_> {
         Ok(Session {
             handshake_datagrams: self.wire.datagrams.clone(),
             handshake_records_max: self.wire.records_max,
-            exporter: prf(&master, "EXPORTER-Channel-Binding", &self.randoms(), 32),
+            // The context is there and empty, which is not the same as none (RFC 5705 section 4).
+            exporter: prf(
+                &master,
+                "EXPORTER-Channel-Binding",
+                &[self.randoms(), vec![0, 0]].concat(),
+                32,
+            ),
             resumption: Resumption {
                 session_id: self.server.session_id.clone(),
                 ticket,

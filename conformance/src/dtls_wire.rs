@@ -2,10 +2,12 @@
 //! hand, so that it can be wrong.
 
 use openssl::{
+    cipher::{Cipher, CipherRef},
+    cipher_ctx::CipherCtx,
+    error::ErrorStack,
     hash::MessageDigest,
     pkey::PKey,
     sign::Signer,
-    symm::{Cipher, decrypt_aead, encrypt_aead},
 };
 
 /// Record type of ChangeCipherSpec.
@@ -523,7 +525,7 @@ impl Protection {
         }
     }
 
-    fn cipher(&self) -> Cipher {
+    fn cipher(&self) -> &'static CipherRef {
         if self.suite == GCM {
             Cipher::aes_128_gcm()
         } else {
@@ -550,17 +552,10 @@ impl Protection {
         let explicit = [number(u64::from(record.epoch), 2), number(record.number, 6)].concat();
         let nonce = [self.salt.as_slice(), explicit.as_slice()].concat();
         let associated = Self::associated(&record, record.body.len());
-        let mut tag = vec![0; self.tag_length()];
-        let sealed = encrypt_aead(
-            self.cipher(),
-            &self.key,
-            Some(&nonce),
-            &associated,
-            &record.body,
-            &mut tag,
-        )
-        .unwrap_or_default();
-        record.body = [explicit, sealed, tag].concat();
+        let sealed = self
+            .encrypt(&nonce, &associated, &record.body)
+            .unwrap_or_default();
+        record.body = [explicit, sealed].concat();
         record
     }
 
@@ -571,14 +566,65 @@ impl Protection {
         let (sealed, tag) = rest.split_at_checked(rest.len().checked_sub(self.tag_length())?)?;
         let nonce = [self.salt.as_slice(), explicit].concat();
         let associated = Self::associated(record, sealed.len());
-        decrypt_aead(
-            self.cipher(),
-            &self.key,
-            Some(&nonce),
-            &associated,
-            sealed,
-            tag,
-        )
-        .ok()
+        self.decrypt(&nonce, &associated, sealed, tag).ok()
+    }
+
+    fn is_ccm(&self) -> bool {
+        self.suite != GCM
+    }
+
+    fn encrypt(
+        &self,
+        nonce: &[u8],
+        associated: &[u8],
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, ErrorStack> {
+        let mut context = CipherCtx::new()?;
+        context.encrypt_init(Some(self.cipher()), None, None)?;
+        context.set_iv_length(nonce.len())?;
+        if self.is_ccm() {
+            // CCM has to know the lengths before the key.
+            context.set_tag_length(self.tag_length())?;
+        }
+        context.encrypt_init(None, Some(&self.key), Some(nonce))?;
+        if self.is_ccm() {
+            context.set_data_len(plaintext.len())?;
+        }
+        context.cipher_update(associated, None)?;
+        let mut out = Vec::new();
+        context.cipher_update_vec(plaintext, &mut out)?;
+        context.cipher_final_vec(&mut out)?;
+        let mut tag = vec![0; self.tag_length()];
+        context.tag(&mut tag)?;
+        out.extend(tag);
+        Ok(out)
+    }
+
+    fn decrypt(
+        &self,
+        nonce: &[u8],
+        associated: &[u8],
+        sealed: &[u8],
+        tag: &[u8],
+    ) -> Result<Vec<u8>, ErrorStack> {
+        let mut context = CipherCtx::new()?;
+        context.decrypt_init(Some(self.cipher()), None, None)?;
+        context.set_iv_length(nonce.len())?;
+        if self.is_ccm() {
+            context.set_tag(tag)?;
+        }
+        context.decrypt_init(None, Some(&self.key), Some(nonce))?;
+        if self.is_ccm() {
+            context.set_data_len(sealed.len())?;
+        } else {
+            context.set_tag(tag)?;
+        }
+        context.cipher_update(associated, None)?;
+        let mut out = Vec::new();
+        context.cipher_update_vec(sealed, &mut out)?;
+        if !self.is_ccm() {
+            context.cipher_final_vec(&mut out)?;
+        }
+        Ok(out)
     }
 }

@@ -257,6 +257,9 @@ fn serve(acceptor: &SslAcceptor, socket: TcpStream, memory: &Mutex<Memory>, usua
 
 /// The serial number in a voucher request.
 pub(crate) fn serial_of(came: &Came) -> Option<String> {
+    if came.header("content-type") == Some("application/voucher+cose") {
+        return crate::coaps_voucher::serial_of(&came.body);
+    }
     let signed = inspect::open(&came.body).ok()?;
     signed
         .json

@@ -1,6 +1,7 @@
 //! One module for each kind of implementation under test. A new one is written down in [`ROLES`].
 
 pub mod artifact;
+pub mod coaps;
 pub mod est;
 pub mod join_proxy;
 pub mod masa;
@@ -16,7 +17,9 @@ pub static ROLES: &[&dyn Role] = &[
     &artifact::ARTIFACT,
     &masa::MASA,
     &est::EST,
+    &coaps::EST_COAPS,
     &registrar::REGISTRAR,
+    &coaps::REGISTRAR_COAPS,
     &join_proxy::JOIN_PROXY,
     &pledge::PLEDGE,
     &sztp_device::SZTP_DEVICE,
