@@ -212,9 +212,9 @@ fn ids_in(text: &str, prefixes: &BTreeSet<String>) -> BTreeSet<String> {
         let mut parts = word.split('-');
         let opens = parts.next().is_some_and(|first| prefixes.contains(first));
         // Without a section between them there are three digits.
-        let digits_min = if parts.count() >= 2 { 2 } else { 3 };
+        let digits = if parts.count() >= 2 { 2..=9 } else { 3..=3 };
         let numbered = word.rsplit_once('-').is_some_and(|(_, last)| {
-            last.len() >= digits_min && last.bytes().all(|byte| byte.is_ascii_digit())
+            digits.contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_digit())
         });
         if opens && numbered {
             ids.insert(word.to_owned());
