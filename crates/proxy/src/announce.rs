@@ -68,7 +68,13 @@ fn answer(ports: &[SocketAddr], legacy: bool, local: bool, request: &Request) ->
     // JPX-051: Target attribute name is exactly brski-jp, value decimal port.
     let mut links: Vec<CoreLink> = ports
         .iter()
-        .map(|address| CoreLink::new("").with("brski-jp", &address.port().to_string()))
+        .map(|address| {
+            let port = match defects::seeded!("join-proxy-hexadecimal-port") {
+                true => format!("{:x}", address.port()),
+                false => address.port().to_string(),
+            };
+            CoreLink::new("").with("brski-jp", &port)
+        })
         .collect();
     // JPX-046: The query rt=brski.jp of older drafts may be answered in their form.
     if legacy {
@@ -84,7 +90,10 @@ fn answer(ports: &[SocketAddr], legacy: bool, local: bool, request: &Request) ->
     // answer multicast with an empty document.
     let passing: Vec<CoreLink> = links
         .into_iter()
-        .filter(|link| request.query.iter().all(|argument| link.matches(argument)))
+        .filter(|link| {
+            defects::seeded!("join-proxy-answers-everything")
+                || request.query.iter().all(|argument| link.matches(argument))
+        })
         .collect();
     // JPX-044: The proxy answers GET ff02::fd /.well-known/core?brski-jp=* with <>;brski-jp=PORT,
     // CF 40.

@@ -141,6 +141,9 @@ async fn pump(
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
+        if defects::seeded!("join-proxy-knows-tls") && matches!(bytes.get(9), Some(4..)) {
+            break;
+        }
         if to.write_all(bytes).await.is_err() {
             break;
         }

@@ -138,6 +138,9 @@ impl Keys {
                 }
             },
         }
+        if defects::seeded!("join-proxy-shows-the-pledge") {
+            return Ok((header, Generation(key.generation)));
+        }
         // JPX-028: A generic stateless proxy encrypts and integrity-protects the header with a key
         // only it knows.
         let tag = header
@@ -163,6 +166,9 @@ impl Keys {
             Some((key, until)) if *generation == key.generation && *until > now => key,
             _ => return Err(Refusal::Header),
         };
+        if defects::seeded!("join-proxy-shows-the-pledge") {
+            return read(sealed).ok_or(Refusal::Header);
+        }
         if sealed.len() < TAG_LENGTH || header.len() > HEADER_LENGTH_MAX {
             return Err(Refusal::Header);
         }

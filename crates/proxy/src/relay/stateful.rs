@@ -104,11 +104,13 @@ impl<T> Table<T> {
         let count = |count: Option<&usize>| count.copied().unwrap_or_default();
         // JPX-013: At most 2 simultaneous state tuples per pledge IP.
         let of_address = count(self.of_address.get(&(link, pledge.address.ip())));
-        if of_address >= self.limits.per_pledge {
+        if of_address >= self.limits.per_pledge && !defects::seeded!("join-proxy-serves-one-only") {
             return Err(Refusal::PledgeFull);
         }
         // JPX-014: At most 10 simultaneous state tuples per interface.
-        if count(self.of_link.get(&link)) < self.limits.per_link {
+        if count(self.of_link.get(&link)) < self.limits.per_link
+            || defects::seeded!("join-proxy-has-no-limit")
+        {
             return Ok(None);
         }
         self.oldest_stranger(now, link)
@@ -146,7 +148,7 @@ impl<T> Table<T> {
             .entry((link, pledge.address.ip()))
             .or_default() += 1;
         *self.of_link.entry(link).or_default() += 1;
-        self.timers.push(Reverse((now + self.limits.idle, id)));
+        self.timers.push(Reverse((now + self.life(), id)));
         self.strangers.entry(link).or_default().push_back(id);
         id
     }
@@ -191,7 +193,7 @@ impl<T> Table<T> {
             let Some(flow) = self.flows.get(&id) else {
                 continue;
             };
-            let until = flow.last + self.limits.idle;
+            let until = flow.last + self.life();
             if until > now {
                 self.timers.push(Reverse((until, id)));
             } else {
@@ -199,6 +201,17 @@ impl<T> Table<T> {
             }
         }
         ended
+    }
+
+    fn life(&self) -> Moment {
+        let mut life = self.limits.idle;
+        if defects::seeded!("join-proxy-forgets-late") {
+            life *= 2;
+        }
+        if defects::seeded!("join-proxy-forgets-early") {
+            life /= 2;
+        }
+        life
     }
 
     /// When [`advance`](Self::advance) has something to do, at the earliest.

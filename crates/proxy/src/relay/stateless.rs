@@ -19,9 +19,19 @@ pub fn wrap(
     let (header, generation) = keys.seal(now, began, pledge)?;
     let message = Jpy {
         header: &header,
-        content: datagram,
+        content: if defects::seeded!("join-proxy-cuts-off") {
+            datagram.get(..1000).unwrap_or(datagram)
+        } else {
+            datagram
+        },
     };
-    Ok((message.encode(), generation))
+    let mut message = message.encode();
+    if defects::seeded!("join-proxy-sends-a-map")
+        && let Some(first) = message.first_mut()
+    {
+        *first = 0xa1;
+    }
+    Ok((message, generation))
 }
 
 /// Unwraps what a registrar sent: the pledge, and its datagram.
