@@ -14,7 +14,8 @@ const CLIENT_CERTIFICATE_TYPE: u16 = 19;
 const SERVER_CERTIFICATE_TYPE: u16 = 20;
 const PADDING: u16 = 21;
 const COOKIE: u16 = 44;
-const KEY_SHARE: u16 = 51;
+const SUPPORTED_GROUPS: u16 = 10;
+pub(super) const KEY_SHARE: u16 = 51;
 pub(super) const RECORD_SIZE_LIMIT: u16 = 28;
 const SUPPORTED_VERSIONS: u16 = 43;
 
@@ -41,6 +42,16 @@ pub struct ClientHello<'a> {
     pub extensions: &'a [u8],
     record_version: [u8; 2],
     body: &'a [u8],
+}
+
+/// What the first ClientHello of DTLS 1.3 had and the second one need not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct First {
+    /// How much padding there was, where there was any.
+    pub(super) padding: Option<usize>,
+    /// Where an empty list of key shares stood among the extensions other than padding, if there
+    /// was one: the client waits to be told a group. wolfSSL has its list in another place then.
+    pub(super) empty_share_at: Option<usize>,
 }
 
 impl<'a> ClientHello<'a> {
@@ -225,14 +236,37 @@ impl<'a> ClientHello<'a> {
         (kind == 0).then(|| std::str::from_utf8(name).ok())?
     }
 
-    /// How much padding there is, where there is any.
-    pub(super) fn padding(&self) -> Option<usize> {
-        self.extension(PADDING).map(<[u8]>::len)
+    /// The first of these groups that the client has.
+    pub(super) fn group_of(&self, groups: &[u16]) -> Option<u16> {
+        let content = self.extension(SUPPORTED_GROUPS)?;
+        let list = Reader(content).vector16()?;
+        let has = |group: &u16| list.chunks_exact(2).any(|one| one == group.to_be_bytes());
+        groups.iter().copied().find(has)
     }
 
-    /// The message without the cookie of DTLS 1.3 and with this much padding: what the first one
-    /// was. Clients may pad their second one otherwise.
-    pub(super) fn body_of_1_3(&self, padding: Option<usize>) -> Vec<u8> {
+    /// What this one has of that in which the second may differ.
+    pub(super) fn first(&self) -> First {
+        let mut counted = self.list().filter(|(number, _)| *number != PADDING);
+        let share = counted.position(|(number, content)| number == KEY_SHARE && content == [0, 0]);
+        First {
+            padding: self.extension(PADDING).map(<[u8]>::len),
+            empty_share_at: share,
+        }
+    }
+
+    /// All extensions but the cookie.
+    fn list(&self) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
+        let mut reader = Reader(self.extensions);
+        let all = std::iter::from_fn(move || {
+            let number = reader.array().map(u16::from_be_bytes)?;
+            Some((number, reader.vector16()?))
+        });
+        all.filter(|(number, _)| *number != COOKIE)
+    }
+
+    /// The message without the cookie of DTLS 1.3, with this much padding and with or without key
+    /// shares: what the first one was. Clients may pad their second one otherwise.
+    pub(super) fn body_of_1_3(&self, first: First) -> Vec<u8> {
         let head = self.body.len() - self.extensions.len();
         let head = self.body.get(..head.saturating_sub(2)).unwrap_or_default();
         let mut extensions = Vec::with_capacity(self.extensions.len());
@@ -242,18 +276,19 @@ impl<'a> ClientHello<'a> {
             extensions.extend_from_slice(&length.to_be_bytes());
             extensions.extend_from_slice(content);
         };
-        let mut padding = padding.map(|length| vec![0; length]);
-        let mut reader = Reader(self.extensions);
-        while let Some(number) = reader.array().map(u16::from_be_bytes) {
-            let content = reader.vector16().unwrap_or_default();
-            match number {
-                COOKIE => {}
-                PADDING => {
-                    if let Some(padding) = padding.take() {
-                        add(PADDING, &padding);
-                    }
-                }
-                _ => add(number, content),
+        let mut padding = first.padding.map(|length| vec![0; length]);
+        let mut list: Vec<(u16, &[u8])> = self.list().collect();
+        if let Some(at) = first.empty_share_at {
+            list.retain(|(number, _)| *number != KEY_SHARE);
+            let mut counted = list.iter().enumerate().filter(|(_, one)| one.0 != PADDING);
+            let place = counted.nth(at).map_or(list.len(), |(place, _)| place);
+            list.insert(place, (KEY_SHARE, &[0, 0]));
+        }
+        for (number, content) in list {
+            if number != PADDING {
+                add(number, content);
+            } else if let Some(padding) = padding.take() {
+                add(PADDING, &padding);
             }
         }
         if let Some(padding) = padding {
@@ -264,8 +299,8 @@ impl<'a> ClientHello<'a> {
     }
 
     /// The record with this ClientHello as it was before the client had a cookie of DTLS 1.3.
-    pub(super) fn first_flight_of_1_3(&self, sequence: u64, padding: Option<usize>) -> Vec<u8> {
-        let message = message(CLIENT_HELLO, &self.body_of_1_3(padding));
+    pub(super) fn first_flight_of_1_3(&self, sequence: u64, first: First) -> Vec<u8> {
+        let message = message(CLIENT_HELLO, &self.body_of_1_3(first));
         self.record(&message).with_sequence(sequence)
     }
 

@@ -8,6 +8,7 @@ use aws_lc_rs::hmac;
 use coap::Moment;
 use pki::Identity;
 
+use super::client_hello::First;
 use super::context::{self, RECORD_LIMIT_MIN, ServerContext};
 use super::session::Session;
 use super::v12::Session12;
@@ -176,15 +177,15 @@ impl Front {
         let current = self.generation(now);
         let Some(shown) = hello.cookie_of_1_3() else {
             // DTL-001: a HelloRetryRequest, and nothing is kept.
-            let cookie = self.cookie_of_1_3(current, peer_key, hello, hello.padding());
+            let cookie = self.cookie_of_1_3(current, peer_key, hello, hello.first());
             return answer(datagram, v13::retry_request(hello, suite, &cookie));
         };
         let valid = [Some(current), current.checked_sub(1)]
             .into_iter()
             .flatten()
             .map(|generation| {
-                let padding = Cookie::padding_in(shown);
-                self.cookie_of_1_3(generation, peer_key, hello, padding)
+                let first = Cookie::first_in(shown);
+                self.cookie_of_1_3(generation, peer_key, hello, first)
             })
             .find(|cookie| cookie.is(shown));
         // DTL-002: a cookie that is not ours ends the attempt.
@@ -206,9 +207,9 @@ impl Front {
         generation: u64,
         peer_key: &[u8],
         hello: &ClientHello<'_>,
-        padding: Option<usize>,
+        first: First,
     ) -> Cookie {
-        Cookie::new(hello, padding, |parts| {
+        Cookie::new(hello, first, |parts| {
             let parts: Vec<&[u8]> = [peer_key]
                 .into_iter()
                 .chain(parts.iter().copied())

@@ -10,7 +10,7 @@ use coap::Moment;
 use dimpl::{Dtls, DtlsCertificate, Output};
 use pki::{Certificate, Identity};
 
-use super::client_hello::DTLS_1_3;
+use super::client_hello::{DTLS_1_3, First, KEY_SHARE};
 use super::record::{
     CHANGE_CIPHER_SPEC, Fragment, HANDSHAKE, HEADER_LENGTH, Record, Records, handshake_is_sound,
 };
@@ -20,7 +20,11 @@ use super::{ClientConfig, ClientHello, Error, ServerConfig, Suite, Version, prov
 const SERVER_HELLO: u8 = 2;
 const COOKIE: u16 = 44;
 /// There was no padding in the first ClientHello.
-const NO_PADDING: u16 = u16::MAX;
+const NO_PADDING: u16 = 0x7FFF;
+/// There was an empty list of key shares in the first ClientHello. Then six bits say where, and nine
+/// are left for the padding, of which such clients have none.
+const NO_SHARE: u16 = 0x8000;
+const NO_PADDING_NOR_SHARE: u16 = 0x01FF;
 const SUPPORTED_VERSIONS: u16 = 43;
 
 /// The random that makes a ServerHello a HelloRetryRequest
@@ -30,8 +34,9 @@ const RETRY_RANDOM: [u8; 32] = [
     0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
 ];
 
-/// Groups that dimpl has, of which the client must have sent a share.
-const GROUPS: [u16; 3] = [0x0017, 0x0018, 0x001D];
+/// Groups that dimpl has, in its order. The client has to send a share of one of them; if its first
+/// ClientHello has none at all it is told the first that it has.
+const GROUPS: [u16; 3] = [0x001D, 0x0017, 0x0018];
 
 /// The longest plaintext of a record that is sent in one datagram.
 const PLAINTEXT_MAX: usize = 16_000;
@@ -86,7 +91,10 @@ impl ServerContext {
 
     /// The suite that dimpl takes for this client, if it is to take it.
     pub(super) fn suite_for(&self, hello: &ClientHello<'_>) -> Option<Suite> {
-        if !hello.has_dtls_1_3() || !hello.has_key_share(&GROUPS) {
+        // Clients that send no share (wolfSSL, to keep the ClientHello small) choose by the answer.
+        let has_group = hello.has_key_share(&GROUPS)
+            || (hello.first().empty_share_at.is_some() && hello.group_of(&GROUPS).is_some());
+        if !hello.has_dtls_1_3() || !has_group {
             return None;
         }
         // dimpl would not show the intermediate certificates, and DTLS 1.2 does.
@@ -135,40 +143,60 @@ fn certificate_of(identity: &Identity) -> Result<DtlsCertificate, Error> {
     })
 }
 
-/// A cookie: the length of the first ClientHello's padding, and a MAC. dimpl wants 32 bytes.
+/// A cookie: two bytes about the first ClientHello's padding and key shares, and a MAC. dimpl wants
+/// 32 bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Cookie {
     bytes: [u8; 32],
 }
 
 impl Cookie {
-    /// `mac` is given the first ClientHello's padding and the whole ClientHello without padding and
-    /// cookie, so that the first one can be had from the second.
+    /// `mac` is given what is said of the first ClientHello and the whole ClientHello without
+    /// padding and cookie, and without key shares where the first one had none, so that the first
+    /// one can be had from the second.
     pub(super) fn new(
         hello: &ClientHello<'_>,
-        padding: Option<usize>,
+        first: First,
         mac: impl FnOnce(&[&[u8]]) -> hmac::Tag,
     ) -> Self {
-        let padding = padding.map_or(Ok(NO_PADDING), u16::try_from);
-        let padding = padding.unwrap_or(NO_PADDING).to_be_bytes();
-        let mac = mac(&[b"DTLS 1.3", &padding, &hello.body_of_1_3(None)]);
+        let padding = first.padding.and_then(|length| u16::try_from(length).ok());
+        let place = first.empty_share_at.map(|at| u16::try_from(at).ok());
+        let head = match place {
+            None => padding.map_or(NO_PADDING, |length| length.min(NO_PADDING)),
+            Some(at) => {
+                let none = NO_PADDING_NOR_SHARE;
+                let padding = padding.map_or(none, |length| length.min(none));
+                NO_SHARE | (at.unwrap_or_default() & 63) << 9 | padding
+            }
+        };
+        let head = head.to_be_bytes();
+        let padding = None;
+        let body = hello.body_of_1_3(First { padding, ..first });
+        let mac = mac(&[b"DTLS 1.3", &head, &body]);
         let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(padding.iter().chain(mac.as_ref())) {
+        for (to, from) in bytes.iter_mut().zip(head.iter().chain(mac.as_ref())) {
             *to = *from;
         }
         Self { bytes }
     }
 
-    /// The padding that a cookie of a client says.
-    pub(super) fn padding_in(cookie: &[u8]) -> Option<usize> {
-        let padding = cookie.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-        padding
-            .filter(|length| *length != NO_PADDING)
-            .map(usize::from)
+    /// What a cookie of a client says of its first ClientHello.
+    pub(super) fn first_in(cookie: &[u8]) -> First {
+        let head = cookie.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+        let head = head.unwrap_or(NO_PADDING);
+        let (none, empty_share_at) = match head & NO_SHARE {
+            0 => (NO_PADDING, None),
+            _ => (NO_PADDING_NOR_SHARE, Some(usize::from((head >> 9) & 63))),
+        };
+        let padding = Some(head & none).filter(|length| *length != none);
+        First {
+            padding: padding.map(usize::from),
+            empty_share_at,
+        }
     }
 
-    fn padding(&self) -> Option<usize> {
-        Self::padding_in(&self.bytes)
+    fn first(&self) -> First {
+        Self::first_in(&self.bytes)
     }
 
     pub(super) fn is(&self, shown: &[u8]) -> bool {
@@ -184,10 +212,19 @@ pub(super) fn retry_request(hello: &ClientHello<'_>, suite: Suite, cookie: &Cook
     body.push(0);
     body.extend_from_slice(&suite.number().to_be_bytes());
     body.push(0);
-    body.extend_from_slice(&[0, 6 + 38]);
+    // RFC 8446 §4.1.4: the group is named only where the client has to send another share.
+    let told = cookie.first().empty_share_at;
+    let group = told.and_then(|_| hello.group_of(&GROUPS));
+    let group_length = if group.is_some() { 6 } else { 0 };
+    body.extend_from_slice(&[0, 6 + group_length + 38]);
     body.extend_from_slice(&SUPPORTED_VERSIONS.to_be_bytes());
     body.extend_from_slice(&[0, 2]);
     body.extend_from_slice(&DTLS_1_3);
+    if let Some(group) = group {
+        body.extend_from_slice(&KEY_SHARE.to_be_bytes());
+        body.extend_from_slice(&[0, 2]);
+        body.extend_from_slice(&group.to_be_bytes());
+    }
     body.extend_from_slice(&COOKIE.to_be_bytes());
     body.extend_from_slice(&[0, 34, 0, 32]);
     body.extend_from_slice(&cookie.bytes);
@@ -293,7 +330,7 @@ impl Session13 {
         session.server_name = hello.server_name().map(str::to_owned);
         session.limit_messages(context.message_bytes_max);
         provider::with_cookie(cookie.bytes, || {
-            let first = hello.first_flight_of_1_3(before, cookie.padding());
+            let first = hello.first_flight_of_1_3(before, cookie.first());
             session.guard(|session| session.handle(now, &first));
             let asked = session.outgoing.pop_front();
             let wanted = retry_request(hello, suite, &cookie);

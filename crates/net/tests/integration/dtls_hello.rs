@@ -20,6 +20,8 @@ const PRE_SHARED_KEY: u16 = 41;
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 const COOKIE: u16 = 44;
+const SUPPORTED_GROUPS: u16 = 10;
+const KEY_SHARE: u16 = 51;
 
 fn config(version: Version, identity: &Identity) -> ClientConfig {
     let mut config = ClientConfig::new(Some(identity.clone()));
@@ -120,6 +122,60 @@ fn whoever_has_both_versions_gets_the_newer_one() {
             .windows(6)
             .any(|part| part == [0, 43, 0, 2, 0xFE, 0xFC])
     );
+}
+
+/// wolfSSL does so with DTLS 1.3 to keep its first ClientHello small.
+#[test]
+fn a_device_that_sends_no_share_is_told_a_group() {
+    let pki = pki();
+    let device = pki.idevid("1").expect("device");
+    let front = front_with(&pki, |_| {});
+    let hello = hello_of(&config(Version::Dtls13, &device));
+    let replaced = |number: u16, content: &[u8], all: &[(u16, Vec<u8>)]| {
+        let mut all = all.to_vec();
+        for one in all.iter_mut().filter(|one| one.0 == number) {
+            one.1 = content.to_vec();
+        }
+        all
+    };
+    let share = extensions(&hello)
+        .into_iter()
+        .find_map(|(number, content)| (number == KEY_SHARE).then_some(content))
+        .expect("a share");
+    let group = [share[2], share[3]];
+    let all = replaced(
+        SUPPORTED_GROUPS,
+        &[0, 4, 0x11, 0xEB, group[0], group[1]],
+        &extensions(&hello),
+    );
+    let without = replaced(KEY_SHARE, &[0, 0], &all);
+    let first = with_extensions(&hello, &[], 0, &without);
+    let answer = answered(&front, &first);
+    assert!(answer.len() <= first.len());
+    let told = [0, 51, 0, 2, group[0], group[1], 0, 44];
+    assert!(answer.windows(8).any(|part| part == told), "{answer:?}");
+
+    let cookie = answer[answer.len() - 34..].to_vec();
+    let second = |all: &[(u16, Vec<u8>)]| {
+        // The share stands elsewhere than the empty list did.
+        let mut all = all.to_vec();
+        all.sort_by_key(|one| one.0 != KEY_SHARE);
+        all.push((COOKIE, cookie.clone()));
+        front.receive(NOW, PEER, &with_extensions(&hello, &[], 1, &all))
+    };
+    let Hello::Accept(mut session) = second(&all) else {
+        panic!("refused");
+    };
+    let flight = session.transmit().expect("a flight");
+    assert_eq!((flight[0], flight[13]), (22, 2), "a ServerHello");
+    // It was told, and is not told again; and what it was told counts with these groups only.
+    assert!(!matches!(second(&without), Hello::Accept(_)));
+    let others = replaced(SUPPORTED_GROUPS, &[0, 2, group[0], group[1]], &all);
+    assert!(!matches!(second(&others), Hello::Accept(_)));
+    // A first ClientHello without a group that is here is for another version.
+    let foreign = replaced(SUPPORTED_GROUPS, &[0, 2, 0x11, 0xEB], &without);
+    let answer = answered(&front, &with_extensions(&hello, &[], 0, &foreign));
+    assert_eq!((answer[0], answer[14]), (21, 70), "protocol_version");
 }
 
 /// Requirements: DTL-030, DTL-031
