@@ -404,3 +404,68 @@ async fn batches_pin_a_key_or_its_hash() {
     assert_eq!(digests, [(true, None), (false, Some(key.sha256()))]);
     masa.stop().await;
 }
+
+/// The key that signs vouchers sits in a PKCS#11 token and nowhere else. SoftHSM reads the token's
+/// place from the environment, so the test runs itself again with it.
+///
+/// Requirements: VCB-044
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vouchers_are_signed_by_a_key_in_a_token() {
+    const TEST: &str = "constrained::vouchers_are_signed_by_a_key_in_a_token";
+    if std::env::var_os("SOFTHSM2_CONF").is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        std::fs::create_dir(&tokens).unwrap();
+        let config = folder.path().join("softhsm2.conf");
+        let text = format!("directories.tokendir = {}\n", tokens.display());
+        std::fs::write(&config, text).unwrap();
+        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .env("SOFTHSM2_CONF", &config)
+            .args(["--exact", TEST, "--nocapture"])
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
+    }
+    let masa = Masa::with(|config| {
+        let file = config.resolve("voucher.key".as_ref());
+        let script = format!(
+            "set -e
+             softhsm2-util --init-token --free --label usher --so-pin 5678 --pin 1234 >&2
+             softhsm2-util --import {file} --token usher --label voucher --id 01 --pin 1234 >&2
+             rm {file}
+             ls /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so 2>/dev/null | head -1",
+            file = file.display()
+        );
+        let made = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let module = String::from_utf8(made.stdout).unwrap();
+        assert!(module.contains("libsofthsm2"), "{module}");
+        let pin = config.resolve("pin".as_ref());
+        std::fs::write(&pin, "1234\n").unwrap();
+        let key = &mut config.signing.nonced;
+        key.key = "pkcs11:token=usher;object=voucher".to_owned();
+        key.module = Some(module.trim().into());
+        key.passphrase_file = Some(pin);
+        key.passphrase_env = None;
+    })
+    .await;
+    masa.devices(&["SN-1"]).await;
+    let idevid = masa.pki.idevid("SN-1").unwrap();
+    let body = request(&idevid, &masa.pki.domain, "SN-1", Seen::Hash, 1);
+    let response = ask(&masa, COSE, Some(COSE), &body).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        voucher(&masa, &response.body).serial_number.as_str(),
+        "SN-1"
+    );
+    masa.stop().await;
+}
