@@ -8,7 +8,7 @@ use ::brski::{
 };
 use artifacts::{Assertion, Envelope, Tolerances};
 use clap::{Args, Subcommand, ValueEnum};
-use daemon::{Format, Outcome, config::IdentityConfig};
+use daemon::{Format, Outcome, cli::text::rfc3339, config::IdentityConfig};
 use net::HttpVersion;
 use pki::{Certificate, Coded, path::Anchors};
 use serde_json::{Value, json};
@@ -302,7 +302,7 @@ impl DeviceArguments {
                 "ok": true,
                 "state": "enrolled",
                 "certificate": enrolment.identity.certificate().map(Certificate::subject),
-                "not_after": enrolment.identity.certificate().map(|one| one.not_after().to_string()),
+                "not_after": enrolment.identity.certificate().map(|one| rfc3339(one.not_after())),
                 "anchor": enrolment.anchor.subject(),
                 "registrar": enrolment.origin.as_str(),
                 "assertion": enrolment.assertion,
@@ -369,7 +369,7 @@ impl DeviceArguments {
             "certificate": subject(new),
             "serial": serial(new),
             "previous_serial": serial(Some(&renewal.previous)),
-            "not_after": new.map(|one| one.not_after().to_string()),
+            "not_after": new.map(|one| rfc3339(one.not_after())),
             "status": renewal.refusal.as_ref().map(|(status, _)| *status),
             "detail": renewal.refusal.as_ref().map(|(_, text)| text.as_str()),
             "steps": renewal.steps,
@@ -379,7 +379,7 @@ impl DeviceArguments {
                 (_, Some(certificate)) => format!(
                     "renewed as {}, valid until {}",
                     certificate.subject(),
-                    certificate.not_after()
+                    rfc3339(certificate.not_after())
                 ),
                 (Some((status, text)), None) => {
                     format!("not renewed: status {status}: {text}")
@@ -422,7 +422,7 @@ fn line(event: &Event) -> String {
                 .get("text")
                 .and_then(|text| text.as_str())
                 .unwrap_or_default();
-            format!("{what}: {status} in {ms} ms {text}")
+            format!("{what}: {} in {ms} ms {text}", status_text(what, *status))
                 .trim_end()
                 .to_owned()
         }
@@ -435,6 +435,16 @@ fn line(event: &Event) -> String {
         Event::Waiting { ms, reason } => format!("waiting {:.1} s: {reason}", *ms as f64 / 1000.0),
         Event::Enrolled { .. } => "enrolled".to_owned(),
         Event::GaveUp { code, .. } => format!("gave up: {code}"),
+    }
+}
+
+/// A status as its transport writes it. Over CoAP the resources have short names, and 204 is 2.04.
+fn status_text(what: &str, status: u16) -> String {
+    const OVER_COAP: [&str; 9] = ["rv", "vs", "es", "crts", "att", "sen", "sren", "skg", "skc"];
+    if OVER_COAP.contains(&what) {
+        format!("{}.{:02}", status / 100, status % 100)
+    } else {
+        status.to_string()
     }
 }
 

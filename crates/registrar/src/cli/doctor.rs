@@ -12,6 +12,7 @@ use store::Store;
 use time::{Duration, OffsetDateTime};
 
 use super::Context;
+use crate::records::rfc3339;
 use crate::service::Keys;
 use crate::vendor::{Use, Vendors};
 use crate::{Config, Error};
@@ -54,11 +55,11 @@ fn clock(doctor: &mut Doctor, now: OffsetDateTime) {
     if now.unix_timestamp() < EARLIEST {
         doctor.fail(
             "clock",
-            now.to_string(),
+            rfc3339(now),
             "set the clock; certificates are judged by it",
         );
     } else {
-        doctor.pass("clock", now.to_string());
+        doctor.pass("clock", rfc3339(now));
     }
 }
 

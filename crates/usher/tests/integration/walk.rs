@@ -28,7 +28,7 @@ fn commands(page: &str) -> String {
 
 /// A host of its own, so that the page may name the usual ports.
 ///
-/// Requirements: CBR-009, CBR-030, CBR-042, CBR-086, ESC-001, ESC-018, JPX-016
+/// Requirements: CBR-009, CBR-042, CBR-086, ESC-001, JPX-016
 #[test]
 fn the_walk_of_the_constrained_page() {
     let Some(link) = NetworkLink::for_test("the_walk_of_the_constrained_page") else {
@@ -72,6 +72,7 @@ fn the_walk_of_the_constrained_page() {
         "ldevid.pem: OK",
         "renewed.pem: OK",
         "rt=\"ace.est.crts\"",
+        "voucher-status",
         "enrol-status",
         "reenrol",
     ] {
