@@ -3,12 +3,12 @@
 use std::sync::LazyLock;
 
 use openssl::ex_data::Index;
-use openssl::pkey::PKey;
+use openssl::pkey::{Id, PKey};
 use openssl::ssl::{
     ExtensionContext, Ssl, SslAlert, SslContext, SslContextBuilder, SslMethod, SslOptions,
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
-use openssl::x509::X509;
+use openssl::x509::{X509, X509Ref, X509StoreContextRef};
 use pki::Identity;
 
 use super::client_hello::RECORD_SIZE_LIMIT;
@@ -27,6 +27,11 @@ pub(super) static PEER_RECORD_LIMIT: LazyLock<Option<Index<Ssl, u16>>> =
 /// Whether the ClientHello also had `max_fragment_length`, which then is the one that counts.
 pub(super) static HAS_FRAGMENT_LENGTH: LazyLock<Option<Index<Ssl, bool>>> =
     LazyLock::new(|| Ssl::new_ex_index().ok());
+
+/// The largest RSA keys that are taken; aws-lc, which the services verify with, takes no larger ones
+/// either.
+const RSA_MODULUS_BITS_MAX: i32 = 8192;
+const RSA_EXPONENT_BITS_MAX: i32 = 33;
 
 const GROUPS: &str = "P-256:X25519:P-384";
 const SIGNATURES: &str = "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:\
@@ -83,7 +88,7 @@ pub(super) fn server(config: &ServerConfig) -> Result<Vec<ServerContext>, Error>
             mode |= SslVerifyMode::FAIL_IF_NO_PEER_CERT;
         }
         // Possession of the key is proven by OpenSSL; whom to trust is judged by the services.
-        builder.set_verify_callback(mode, |_, _| true);
+        builder.set_verify_callback(mode, |_, chain| is_cheap(chain));
         builder.set_options(SslOptions::COOKIE_EXCHANGE | SslOptions::CIPHER_SERVER_PREFERENCE);
         // The cookie was checked before the OpenSSL object was made. It only has to go through the
         // same two messages as the client did.
@@ -109,6 +114,24 @@ pub(super) fn server(config: &ServerConfig) -> Result<Vec<ServerContext>, Error>
     Ok(contexts)
 }
 
+/// Whether what OpenSSL looks at has a key that costs no more than keys of devices and CAs do. It
+/// asks for each certificate before it computes anything with its key. An RSA key whose exponent is
+/// as long as its modulus costs a thousand times as much to verify with.
+fn is_cheap(chain: &X509StoreContextRef) -> bool {
+    let key = chain.current_cert().map(X509Ref::public_key);
+    let Some(Ok(key)) = key else {
+        // Nothing can be computed with it.
+        return true;
+    };
+    match key.rsa() {
+        Ok(rsa) => {
+            rsa.n().num_bits() <= RSA_MODULUS_BITS_MAX
+                && rsa.e().num_bits() <= RSA_EXPONENT_BITS_MAX
+        }
+        Err(_) => !matches!(key.id(), Id::DSA | Id::DH | Id::DHX),
+    }
+}
+
 /// The context of one client.
 pub(super) fn client(config: &ClientConfig) -> Result<SslContext, Error> {
     check_mtu(config.mtu)?;
@@ -121,7 +144,7 @@ pub(super) fn client(config: &ClientConfig) -> Result<SslContext, Error> {
         config.identity.as_ref(),
     )?;
     // The chain is shown to the caller, who judges it: provisionally at first.
-    builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
+    builder.set_verify_callback(SslVerifyMode::PEER, |_, chain| is_cheap(chain));
     if let Some(limit) = config.record_limit {
         if usize::from(limit) < 64 {
             return Err(Error::Config("record limit below 64".to_owned()));
@@ -172,6 +195,9 @@ fn builder(
             | SslOptions::NO_QUERY_MTU,
     );
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // OpenSSL verifies the signatures of a chain although nobody asks what came of it. It is not to
+    // go up further than it has to.
+    builder.set_verify_depth(0);
     if let Some(identity) = identity {
         set_identity(&mut builder, identity)?;
     }

@@ -589,3 +589,6 @@ fn why(error: &openssl::ssl::Error) -> Result<Closed, String> {
         text
     })
 }
+
+#[cfg(test)]
+mod hostile;
