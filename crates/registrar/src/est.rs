@@ -428,7 +428,7 @@ async fn handle(
     if parts.headers.contains_key("content-transfer-encoding")
         && defects::seeded!("est-minds-transfer-encoding")
     {
-        return respond(Answer::failed(400, "est.encoding", "unknown"), "");
+        return respond(Answer::failed(400, "est.not-acceptable", "unknown"), "");
     }
     let answer = match inner.service.turn().await {
         Ok(_turn) => match read(inner, body).await {
