@@ -380,12 +380,13 @@ impl Wire {
             number: u16::from(!cookie.is_empty()),
             body: hello.encode(random, cookie),
         };
-        self.assembler.next = message.number;
-        let (mut answer, _) = self.hello_once(&message, patience).await?;
+        // Whoever takes the cookie for none counts anew, whoever takes it goes on.
+        let short = patience.min(Duration::from_secs(3));
+        let (mut answer, _) = self.hello_once(&message, short).await?;
         if let Answered::Nothing = answer {
-            // A server that takes the cookie for none may begin to count anew.
             self.assembler = Assembler::default();
-            answer = self.hello_once(&message, patience).await?.0;
+            self.assembler.next = message.number;
+            answer = self.hello_once(&message, short).await?.0;
         }
         match answer {
             Answered::Hello(message, _) => {

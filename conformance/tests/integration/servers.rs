@@ -78,6 +78,16 @@ fn est_server() {
 }
 
 #[test]
+fn est_coaps_server() {
+    ours("est-coaps-server", 150, |_, _| ());
+}
+
+#[test]
+fn registrar_over_coaps() {
+    ours("registrar-coaps", 275, |_, _| ());
+}
+
+#[test]
 fn join_proxy() {
     ours("join-proxy", 28, |_, _| ());
 }

@@ -34,6 +34,16 @@ pub(crate) const SUBJECTS: &[Subject] = &[
         start: |bench| bench.serve_https("registrar", "registrar/registrar.toml"),
     },
     Subject {
+        target: "est-coaps-server",
+        prepare: prepare_est_coaps,
+        start: serve_coaps,
+    },
+    Subject {
+        target: "registrar-coaps",
+        prepare: prepare_registrar_coaps,
+        start: serve_coaps,
+    },
+    Subject {
         target: "join-proxy",
         prepare: prepare_join_proxy,
         start: |bench| {
@@ -254,10 +264,82 @@ fn prepare_est_server(bench: &Bench) {
     bench.claim("serverkeygen");
 }
 
+/// What our registrar claims over CoAP beside the usual.
+const COAPS_CLAIMS: &[&str] = &[
+    "exporter-binding",
+    "multipart-crts",
+    "open-discovery",
+    "serverkeygen",
+    "uri-path-abbrev",
+];
+
+/// A registrar with CoAP, whose ports are known when it is started.
+fn registrar_with_coaps(bench: &Bench) {
+    bench.registrar();
+    bench.append(
+        "registrar/registrar.toml",
+        "[coap]\nlisten = [\"127.0.0.1:0\"]\n[coap.discovery]\nlisten = [\"127.0.0.1:0\"]\n[est]\nserver_keygen = true\n",
+    );
+    for claim in COAPS_CLAIMS {
+        bench.claim(claim);
+    }
+}
+
+fn prepare_est_coaps(bench: &Bench) {
+    bench.prepare("est-coaps-server", &[]);
+    registrar_with_coaps(bench);
+    bench.copy("trial/client-ca.pem", "registrar/client-ca.pem");
+    bench.append(
+        "registrar/registrar.toml",
+        "[est.without_brski]\nclient_cas = [\"client-ca.pem\"]\nsubject = \"CN={name}\"\n",
+    );
+}
+
+fn prepare_registrar_coaps(bench: &Bench) {
+    let port = free_port().to_string();
+    bench.prepare("registrar-coaps", &["--suite-port", &port]);
+    registrar_with_coaps(bench);
+    bench.claim("json-telemetry");
+    trust_conformance(bench);
+}
+
+/// Ports of UDP cannot be asked for beforehand; those of a copy have to be its own.
+fn serve_coaps(bench: &Bench) -> Vec<Server> {
+    let config = bench.folder.join("registrar/registrar.toml");
+    let profile = bench.trial().join("profile.toml");
+    let (coaps, open) = (free_udp_port(), free_udp_port());
+    let text = std::fs::read_to_string(&config).unwrap();
+    let any = "[\"127.0.0.1:0\"]";
+    let own = |section: &str, port: u16| {
+        (
+            format!("[{section}]\nlisten = {any}"),
+            format!("[{section}]\nlisten = [\"127.0.0.1:{port}\"]"),
+        )
+    };
+    let (from, to) = own("coap", coaps);
+    let text = text.replace(&from, &to);
+    let (from, to) = own("coap.discovery", open);
+    let text = text.replace(&from, &to);
+    std::fs::write(&config, text).unwrap();
+    set(&profile, "url", &format!("\"coaps://127.0.0.1:{coaps}\""));
+    set(&profile, "open", &format!("\"127.0.0.1:{open}\""));
+    vec![bench.serve("registrar", "registrar/registrar.toml")]
+}
+
+fn free_udp_port() -> u16 {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
 fn prepare_registrar(bench: &Bench) {
     let port = free_port().to_string();
     bench.prepare("registrar", &["--suite-port", &port]);
     bench.registrar();
+    trust_conformance(bench);
+}
+
+/// The registrar takes the suite's devices and believes its MASA.
+fn trust_conformance(bench: &Bench) {
     let config = "registrar/registrar.toml";
     set(&bench.folder.join(config), "default", "\"deny\"");
     bench.append(

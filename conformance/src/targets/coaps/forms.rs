@@ -68,7 +68,7 @@ pub(super) const BAD_LEAVES: &[(&str, &str, &[&str], Change)] = &[
         |it| it.set(leaf::NONCE, cbor::text("MTIzNDU2Nzg5MDEyMzQ1Ng==")),
     ),
     (
-        "cbrski-9/no-proximity",
+        "cbrski-9/names-no-registrar",
         "a request that names no registrar is refused",
         &["CBR-131"],
         |it| it.unset(leaf::PROXIMITY_HASH),

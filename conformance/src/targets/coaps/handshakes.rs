@@ -406,9 +406,8 @@ async fn both_limits<K: Served>(kit: Arc<K>, record: Recorder) -> Told {
         (true, true) => Err(Finding::fail(
             "the ServerHello has both, at which a client has to end the handshake",
         )),
-        (false, true) => Err(Finding::warning(
-            "max_fragment_length was answered and not record_size_limit",
-        )),
+        // A server without record_size_limit answers the other one.
+        (false, true) => Ok(()),
         (true, false) => Ok(()),
         (false, false) => Err(Finding::fail("the ServerHello has neither")),
     }

@@ -179,11 +179,15 @@ async fn echo_of_another<K: Served>(kit: Arc<K>, record: Recorder) -> Told {
         ));
     }
     let other = socket_from(&*kit, Some("127.0.0.2:0")).await?;
-    let reply = exchange(&other, &record, &message(&ask)).await?;
-    must(
-        reply.is_none_or(|(reply, _)| !reply.code.is_success()),
-        "the Echo of one address was taken from another",
-    )?;
+    let question = message(&ask);
+    let sent = question.encode().len();
+    if let Some((reply, came)) = exchange(&other, &record, &question).await? {
+        // What is no more than three times the question needs no Echo at all.
+        must(
+            !reply.code.is_success() || came <= 3 * sent,
+            "the Echo of one address was taken from another",
+        )?;
+    }
     let reply = exchange(&one, &record, &message(&ask)).await?;
     must(
         reply.is_some_and(|(reply, _)| reply.code.is_success()),
