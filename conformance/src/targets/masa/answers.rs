@@ -118,7 +118,7 @@ pub(super) fn cases() -> Vec<Case> {
             "the voucher is binary and no base64",
             &["BRSKI-6-01"],
             |kit: Arc<Masa>, record| async move {
-                let issued = kit.issued(&record, Envelope::Cms).await?;
+                let issued = kit.opened(&record, Envelope::Cms).await?;
                 must(
                     issued.answer.body.first() == Some(&0x30),
                     "the body does not begin with 30",

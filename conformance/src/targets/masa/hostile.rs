@@ -10,7 +10,7 @@ use crate::{
     case::Case,
     evidence::Recorder,
     forge::{
-        cms::{Attributes, DATA, Over, SignerId, attribute},
+        cms::{Attributes, DATA, Over, SZTP_JSON, SignerId, attribute},
         der,
         jws::general,
         key::Hash,
@@ -76,6 +76,19 @@ const CMS: &[Bad] = &[
         make: |ask, _| {
             ask.cms()
                 .with(|cms| cms.message_digest = Some(Hash::Sha256.of(b"another")))
+                .encode()
+        },
+    },
+    Bad {
+        name: "rfc8366-5.4/other-content-type",
+        title: "a CMS whose content is said to be something else than a voucher is refused",
+        requirements: &["VOUCHER-5.4-02"],
+        make: |ask, _| {
+            ask.cms()
+                .with(|cms| {
+                    SZTP_JSON.clone_into(&mut cms.content_type);
+                    SZTP_JSON.clone_into(&mut cms.attribute_content_type);
+                })
                 .encode()
         },
     },
@@ -195,7 +208,7 @@ const CMS: &[Bad] = &[
         make: |ask, kit| {
             let content = ask
                 .leaves()
-                .encode_with_duplicate("serial-number", &json!(super::serial("PROXIMITY")));
+                .encode_with_duplicate("serial-number", &json!(ask.serial));
             super::signed(Envelope::Cms, &content, &kit.registrar, kit.at)
         },
     },

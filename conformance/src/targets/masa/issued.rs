@@ -24,13 +24,18 @@ pub(super) fn cases() -> Vec<Case> {
             if (only_cms && envelope == Envelope::Jws) || (only_jws && envelope == Envelope::Cms) {
                 continue;
             }
+            let about_envelope = ["one-signature", "signer-certificate"].contains(&check.name);
             cases.push(
                 Case::new(
                     format!("masa/{}/{}-{feature}", check.section, check.name),
                     format!("in the voucher that was issued: {}", check.title),
                     check.requirements,
                     move |kit: Arc<Masa>, record: Recorder| async move {
-                        let issued = kit.issued(&record, envelope).await?;
+                        let issued = if about_envelope {
+                            kit.opened(&record, envelope).await?
+                        } else {
+                            kit.issued(&record, envelope).await?
+                        };
                         (check.check)(&issued.signed)
                     },
                 )

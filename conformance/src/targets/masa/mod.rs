@@ -379,6 +379,12 @@ impl Masa {
 
     /// Sends a request that has to be answered with a voucher.
     pub(crate) async fn voucher(&self, record: &Recorder, ask: &Ask) -> Result<Issued, Finding> {
+        let answer = self.granted(record, ask).await?;
+        self.read(ask, answer)
+    }
+
+    /// Sends a request that has to be granted.
+    async fn granted(&self, record: &Recorder, ask: &Ask) -> Result<Answer, Finding> {
         let answer = self.post(record, ask.envelope, ask.encode()).await?;
         if answer.status != 200 {
             return Err(Finding::fail(format!(
@@ -387,6 +393,11 @@ impl Masa {
                 answer.text()
             )));
         }
+        Ok(answer)
+    }
+
+    /// Reads what came for a voucher.
+    fn read(&self, ask: &Ask, answer: Answer) -> Result<Issued, Finding> {
         let signed = crate::inspect::open_with(&answer.body, &self.trusted())?;
         Ok(Issued {
             ask: ask.clone(),
@@ -409,6 +420,18 @@ impl Masa {
         record: &Recorder,
         envelope: Envelope,
     ) -> Result<Issued, Finding> {
+        // That no voucher came, or none that holds, is the finding of the cases about that.
+        self.opened(record, envelope).await.map_err(|finding| {
+            Finding::could_not_test(format!("no voucher to look at: {}", finding.why))
+        })
+    }
+
+    /// The same for cases about whether it can be read at all.
+    pub(crate) async fn opened(
+        &self,
+        record: &Recorder,
+        envelope: Envelope,
+    ) -> Result<Issued, Finding> {
         let (cell, device) = match envelope {
             Envelope::Cms => (&self.issued_cms, "CMS"),
             Envelope::Jws => (&self.issued_jws, "JWS"),
@@ -416,14 +439,14 @@ impl Masa {
         let issued = cell
             .get_or_init(|| async {
                 let ask = self.ask(record, envelope, device)?;
-                self.voucher(record, &ask).await
+                let answer = self
+                    .granted(record, &ask)
+                    .await
+                    .map_err(|finding| Finding::could_not_test(finding.why))?;
+                self.read(&ask, answer)
             })
             .await
-            .clone()
-            // That no voucher came is the finding of the case that asks for one.
-            .map_err(|finding| {
-                Finding::could_not_test(format!("no voucher to look at: {}", finding.why))
-            })?;
+            .clone()?;
         record.received(
             "the voucher",
             &issued.answer.body,

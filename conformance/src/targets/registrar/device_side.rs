@@ -10,7 +10,7 @@ use crate::{
     case::Case,
     evidence::Recorder,
     forge::{
-        cms::{ANIMA_JSON_VOUCHER, Attributes, Cms, DATA},
+        cms::{ANIMA_JSON_VOUCHER, Attributes, Cms, DATA, SZTP_JSON},
         key::{Hash, Key},
         voucher::{Leaves, VOUCHER},
         x509::{Certificate, FOREVER, Identity, name},
@@ -114,6 +114,19 @@ const BAD_ENVELOPES: &[(&str, &str, &[&str], Make)] = &[
         |leaves, device, kit| {
             cms(leaves, device, kit)
                 .with(|cms| cms.message_digest = Some(Hash::Sha256.of(b"another")))
+                .encode()
+        },
+    ),
+    (
+        "rfc8366-5.4/other-content-type",
+        "a CMS whose content is said to be something else than a voucher is refused",
+        &["VOUCHER-5.4-02"],
+        |leaves, device, kit| {
+            cms(leaves, device, kit)
+                .with(|cms| {
+                    SZTP_JSON.clone_into(&mut cms.content_type);
+                    SZTP_JSON.clone_into(&mut cms.attribute_content_type);
+                })
                 .encode()
         },
     ),

@@ -253,10 +253,14 @@ fn serial_number(
             let detail = format!("the IDevID is {certified}, another one is expected");
             Err(checks.fail(Fault::SerialMismatch, detail))
         }
-        Some(_) if defects::seeded!("registrar-copies-serial-from-request") => {
+        Some(_)
+            if defects::seeded!(
+                "masa-skips-inner-serial",
+                "registrar-copies-serial-from-request"
+            ) =>
+        {
             Ok(request.serial_number.clone())
         }
-        Some(certified) if defects::seeded!("masa-skips-inner-serial") => Ok(certified),
         Some(certified) if certified == request.serial_number => Ok(certified),
         Some(certified) => {
             let claimed = &request.serial_number;

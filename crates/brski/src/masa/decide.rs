@@ -75,7 +75,7 @@ fn try_decide(
     // A stranger without the device's own word only knows a serial number. It is not told whose
     // the device is, and cannot raise alarms about it.
     let unproven = policy.prior_required
-        && !defects::seeded!("masa-needs-no-prior")
+        && !defects::seeded!("masa-never-asserts-proximity")
         && request.nonce().is_some()
         && assertion == Assertion::Logged;
     if unproven && owner.is_none() {
@@ -111,7 +111,7 @@ fn try_decide(
     let domain_certificate = at_pin(&request.domain, owner, pin_of(owner, policy.pin));
     let key_pin = key_pin(request, policy);
     let pinned = pinned(request, owner, policy, envelope, key_pin);
-    if pinned.not_after() <= now {
+    if pinned.not_after() <= now && !defects::seeded!("masa-accepts-expired-registrar") {
         let cause = Cause::new("path.expired", "it has expired");
         return Err(Refusal::PinUnusable(cause).into());
     }
@@ -365,6 +365,7 @@ fn pin_of(owner: Option<&OwnerRecord>, by_policy: Pin) -> Pin {
 fn at_pin<'a>(domain: &'a Domain, owner: Option<&OwnerRecord>, pin: Pin) -> &'a Certificate {
     // Invariant: a Domain's chain is never empty, see `chain_of` where it is built.
     let top = match pin {
+        _ if defects::seeded!("masa-pins-from-the-bag") => usize::MAX,
         Pin::EndEntity => 0,
         Pin::Issuer => 1,
         // A registered owner is pinned at the certificate that it registered, not at whatever
@@ -409,10 +410,6 @@ fn voucher(
             fields.pinned_domain_cert = Some(pins.certificate.clone());
             // A key has no revocation that anybody could be told to check.
             fields.domain_cert_revocation_checks = Some(false);
-            if defects::seeded!("masa-pins-nothing") {
-                fields.pinned_domain_cert = None;
-                fields.pinned_domain_pubk = Some(pins.certificate.public_key().clone());
-            }
             if defects::seeded!("masa-pins-device") {
                 fields.pinned_domain_cert =
                     request.prior.as_ref().map(|prior| prior.idevid.clone());
@@ -430,7 +427,8 @@ fn voucher(
     if defects::seeded!("masa-reencodes-nonce") {
         use base64::Engine as _;
         let octets = request.content.nonce.as_ref().map(artifacts::Nonce::octets);
-        let text = octets.map(|octets| base64::engine::general_purpose::URL_SAFE.encode(octets));
+        let text =
+            octets.map(|octets| base64::engine::general_purpose::STANDARD_NO_PAD.encode(octets));
         fields.nonce = text.map(artifacts::Nonce::to_compare);
     }
     if defects::seeded!("masa-expiry-beside-nonce") && fields.nonce.is_some() {
