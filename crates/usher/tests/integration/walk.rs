@@ -71,6 +71,7 @@ fn the_walk_of_the_constrained_page() {
         "5.03 registrar.pending",
         "ldevid.pem: OK",
         "renewed.pem: OK",
+        "meter-new.pem: OK",
         "rt=\"ace.est.crts\"",
         "voucher-status",
         "enrol-status",
