@@ -49,7 +49,9 @@ impl Machine {
                 }
             }
             Phase::Enrolled(enrolled) if !enrolled.reported => {
-                if self.is_connected(ClientCertificate::Ldevid) {
+                if self.is_connected(ClientCertificate::Ldevid)
+                    || defects::seeded!("pledge-reports-on-the-old-connection")
+                {
                     return self.send(telemetry(What::EnrolStatus, &VoucherStatus::success()));
                 }
                 // BRSKI-5.9.4-02: "The client SHOULD therefore always close the existing TLS
@@ -80,6 +82,12 @@ impl Machine {
                 // registration authority.
                 let is_ra = chain.first().is_some_and(Certificate::has_cmc_ra);
                 match judged {
+                    _ if defects::seeded!("pledge-believes-any-later-server") => {
+                        self.next_request(now, random)
+                    }
+                    Ok(()) if defects::seeded!("pledge-needs-no-ra") => {
+                        self.next_request(now, random)
+                    }
                     Ok(()) if same || is_ra => self.next_request(now, random),
                     Ok(()) => self.fail(Failure::RegistrarChanged, now, random),
                     Err(failure) => self.fail(failure, now, random),
@@ -191,6 +199,9 @@ impl Machine {
                         phase.ca_certificates = ders;
                         // CBR-059: A pledge does not request /att.
                         phase.next = match procedure {
+                            Procedure::Full if defects::seeded!("pledge-skips-csrattrs") => {
+                                EnrolStep::MakeRequest
+                            }
                             Procedure::Full => EnrolStep::CsrAttributes,
                             Procedure::Constrained => EnrolStep::MakeRequest,
                         };
@@ -311,6 +322,9 @@ impl Machine {
                     .map(|(der, _)| Some(der))
                     .map_err(|error| Failure::CsrAttributes(Cause::of(&error)))
             }
+            Ok(Outcome::Done(_)) if defects::seeded!("pledge-demands-csrattrs") => {
+                Err(answer.refusal(What::CsrAttributes))
+            }
             Ok(Outcome::Done(_)) => Ok(None),
             Ok(Outcome::Wait { .. } | Outcome::Redirect { .. })
             | Err(est::Error::Status { .. }) => Err(answer.refusal(What::CsrAttributes)),
@@ -389,14 +403,14 @@ impl Machine {
         let csr = phase.csr.as_deref().unwrap_or_default();
         let csr = Csr::from_der(csr).map_err(internal)?;
         let at = self.config.at(now);
-        match enrolled(
-            http,
-            csr.public_key(),
-            &trust,
-            at,
-            now,
-            &self.body_tolerances(),
-        ) {
+        let mut key = csr.public_key().clone();
+        if defects::seeded!("pledge-takes-any-certificate")
+            && let Ok(Outcome::Done(bag)) = ca_certificates(http, &self.body_tolerances())
+            && let Some(first) = bag.certificates().first()
+        {
+            key = first.public_key().clone();
+        }
+        match enrolled(http, &key, &trust, at, now, &self.body_tolerances()) {
             Ok(Outcome::Done(done)) => Ok(Some(Enrolled {
                 origin: phase.origin.clone(),
                 certificate: done.certificate.der().to_vec(),
@@ -428,7 +442,14 @@ impl Machine {
         if !self.is_connected(ClientCertificate::Idevid) {
             return self.fail(failure, now, random);
         }
-        let status = VoucherStatus::failure(failure.code(), None);
+        if defects::seeded!("pledge-is-silent-about-enrolment") {
+            return self.fail(failure, now, random);
+        }
+        let status = if defects::seeded!("pledge-always-reports-success") {
+            VoucherStatus::success()
+        } else {
+            VoucherStatus::failure(failure.code(), None)
+        };
         self.volatile.closing = Some(failure);
         self.send(telemetry(What::EnrolStatus, &status))
     }

@@ -267,6 +267,9 @@ impl Machine {
             let mut fields = RequestFields::new(self.config.serial_number()?);
             // BRSKI-5.2-06: pledges that have a real-time clock populate created-on.
             fields.created_on = self.config.at(now);
+            if defects::seeded!("pledge-dates-requests-wrongly") {
+                fields.created_on = fields.created_on.map(|at| at - Duration::days(400));
+            }
             // BRSKI-5.2-08, BRSKI-5.2-09: "Different nonces MUST be generated for each
             // bootstrapping attempt, whether in series or concurrently."
             let nonce = Nonce::from_octets(nonce_octets(self.config.envelope, random))
@@ -274,10 +277,18 @@ impl Machine {
             fields.nonce = Some(nonce);
             // BRSKI-5.2-10: assertion is "proximity" in the voucher request, and the pledge MUST
             // include the proximity-registrar-cert field.
-            fields.assertion = Some(Assertion::Proximity);
+            fields.assertion = Some(if defects::seeded!("pledge-asserts-logged") {
+                Assertion::Logged
+            } else {
+                Assertion::Proximity
+            });
             // BRSKI-3.4-08: the first certificate in the TLS server's certificate_list.
             // CBR-154: proximity-registrar-pubk equals the SPKI of the server byte for byte.
-            let server = chain.first();
+            let server = if defects::seeded!("pledge-names-itself") {
+                self.config.idevid.certificate()
+            } else {
+                chain.first()
+            };
             match self.config.proximity {
                 ProximityForm::Certificate => fields.proximity_registrar_cert = server.cloned(),
                 ProximityForm::PublicKey => {
@@ -328,7 +339,11 @@ impl Machine {
             headers: vec![
                 ("content-type", media_type.to_owned()),
                 // BRSKI-5.2-05: "The pledge SHOULD include an Accept header field".
-                ("accept", media_type.to_owned()),
+                if defects::seeded!("pledge-accepts-html") {
+                    ("accept", "text/html".to_owned())
+                } else {
+                    ("accept", media_type.to_owned())
+                },
             ],
             body: phase.request.clone(),
         };
@@ -370,6 +385,9 @@ impl Machine {
         }
         // BRSKI-5.7-08: "The client ignores any response" to a status report, a huge one too.
         let is_report = matches!(what, What::VoucherStatus | What::EnrolStatus);
+        if is_report && answer.status >= 400 && defects::seeded!("pledge-minds-report-answers") {
+            return self.fail(answer.refusal(what), now, random);
+        }
         if !is_report && answer.body.len() > ANSWER_SIZE_MAX_BYTES {
             let failure = Failure::AnswerTooLarge(what.name().to_owned());
             return self.fail(failure, now, random);
@@ -398,12 +416,19 @@ impl Machine {
                 }
                 // BRSKI-5.6.2-04: "The pledge SHOULD send voucher status telemetry before closing
                 // the TLS connection."
+                Err(failure) if defects::seeded!("pledge-is-silent-about-vouchers") => {
+                    self.fail(failure, now, random)
+                }
                 Err(failure) => {
                     let status = VoucherStatus::failure(failure.reason(), None);
                     self.volatile.closing = Some(failure);
                     self.send(telemetry(What::VoucherStatus, &status))
                 }
             },
+            202 if defects::seeded!("pledge-asks-anew-after-later") => {
+                self.state.phase = Phase::Discovery;
+                self.begin_attempt(now)
+            }
             202 => {
                 let wait = honoured(answer.header("retry-after"), now, longest);
                 phase.not_before = Some(now + wait);
@@ -426,16 +451,17 @@ impl Machine {
             return Err(Failure::Internal(Cause::new("pledge.state", "no request")));
         };
         let content_type = answer.header("content-type").unwrap_or_default();
-        let (envelope, _) =
-            artifacts::Envelope::from_media_type(content_type, &self.config.tolerances)
-                .map_err(|_| Failure::VoucherMediaType(excerpt(content_type.as_bytes(), 100)))?;
-        if envelope != self.config.envelope {
+        let named = artifacts::Envelope::from_media_type(content_type, &self.config.tolerances)
+            .ok()
+            .map(|(envelope, _)| envelope);
+        if named != Some(self.config.envelope) && !defects::seeded!("pledge-takes-any-media-type") {
             return Err(Failure::VoucherMediaType(excerpt(
                 content_type.as_bytes(),
                 100,
             )));
         }
         let chain = certificates(&phase.registrar_chain)?;
+        let envelope = self.config.envelope;
         let expected = Expected {
             request: &phase.request,
             registrar_chain: &chain,
@@ -472,7 +498,11 @@ impl Machine {
             csr: None,
             begun_at: None,
             not_before: None,
-            next: EnrolStep::VoucherStatus,
+            next: if defects::seeded!("pledge-reports-no-success") {
+                EnrolStep::CaCertificates
+            } else {
+                EnrolStep::VoucherStatus
+            },
         })
     }
 
@@ -490,7 +520,8 @@ impl Machine {
             .origin
             .join(&phase.path)
             .map_or_else(|_| String::new(), String::from);
-        match redirect(&requested, "POST", location, !phase.redirected) {
+        let may_leave = !phase.redirected || defects::seeded!("pledge-follows-every-redirect");
+        match redirect(&requested, "POST", location, may_leave) {
             Ok(Redirect::SameOrigin { path }) => {
                 self.volatile.redirects += 1;
                 if self.volatile.redirects > SAME_ORIGIN_REDIRECTS_MAX {
@@ -568,6 +599,7 @@ impl Machine {
     pub(super) fn longest_wait(&self) -> Duration {
         match self.config.procedure {
             // BRSKI-5.6-07: "the pledge MUST limit the Retry-After time to 60 seconds."
+            Procedure::Full if defects::seeded!("pledge-waits-as-told") => Duration::days(1),
             Procedure::Full => RETRY_AFTER_MAX,
             // CBR-057: On 5.03 with Max-Age the pledge waits Max-Age seconds. Somebody who is not
             // authenticated yet cannot send it to sleep for days.
@@ -610,6 +642,9 @@ impl Answer<'_> {
 /// So much of the random octets as a nonce has in this envelope: where each octet counts, half of
 /// them are still far more than anybody can guess.
 fn nonce_octets(envelope: Envelope, random: &[u8; 32]) -> &[u8] {
+    if defects::seeded!("pledge-repeats-its-nonce") {
+        return &[7; 16];
+    }
     let (half, _) = random.split_at(16);
     match envelope {
         Envelope::Cose => half,
@@ -623,12 +658,35 @@ pub(super) fn telemetry(what: What, status: &VoucherStatus) -> Request {
         what,
         method: "POST",
         path: match what {
+            _ if defects::seeded!("pledge-reports-to-est") => "/.well-known/est/status".to_owned(),
             What::EnrolStatus => paths::ENROL_STATUS.to_owned(),
             _ => paths::VOUCHER_STATUS.to_owned(),
         },
         headers: vec![("content-type", "application/json".to_owned())],
-        body: status.to_json(),
+        body: spoilt(status.to_json()),
     }
+}
+
+/// A status report as a seeded defect writes it.
+fn spoilt(body: Vec<u8>) -> Vec<u8> {
+    let change = |from: &str, to: &str| {
+        String::from_utf8_lossy(&body)
+            .replacen(from, to, 1)
+            .into_bytes()
+    };
+    if defects::seeded!("pledge-writes-status-as-text") {
+        return change("\"status\":true", "\"status\":\"true\"");
+    }
+    if defects::seeded!("pledge-writes-version-as-text") {
+        return change("\"version\":1", "\"version\":\"1\"");
+    }
+    if defects::seeded!("pledge-writes-members-in-capitals") {
+        return change("\"version\"", "\"Version\"");
+    }
+    if defects::seeded!("pledge-gives-no-reason") {
+        return change("\"reason\":", "\"x-reason\":");
+    }
+    body
 }
 
 /// Stored certificates.
@@ -645,6 +703,9 @@ pub(super) fn honoured(header: Option<&str>, now: OffsetDateTime, longest: Durat
     let Some(value) = header else {
         return RETRY_AFTER_DEFAULT;
     };
+    if defects::seeded!("pledge-comes-too-early") {
+        return Duration::SECOND;
+    }
     let wait = Duration::try_from(retry_after(Some(value), now)).unwrap_or(longest);
     wait.clamp(Duration::SECOND, longest)
 }

@@ -64,7 +64,8 @@ pub(super) async fn fetch(
     let resumed = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0);
     let mut result = download(disk, options, at, uri, &path).await?;
     if result.is_ok() {
-        let mut right = sha256_of(&path)? == wanted;
+        let mut right =
+            sha256_of(&path)? == wanted || defects::seeded!("sztp-device-verifies-no-image");
         if !right && resumed {
             // The part that lay there may have been of something else: once more from the start.
             disk.remove(&part)?;

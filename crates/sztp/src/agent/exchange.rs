@@ -81,7 +81,7 @@ impl Machine {
         // SZTP-8572-5.3-04: both mechanisms identify the same serial number.
         let serial = self.config.serial_number.as_str();
         if let Some(password) = &self.config.password
-            && self.is_trusted()
+            && (self.is_trusted() || defects::seeded!("sztp-device-tells-anybody"))
             // RFC 7617 §2: a user name with a colon would end there.
             && !serial.contains(':')
         {
@@ -95,7 +95,11 @@ impl Machine {
         Request {
             what,
             method: "POST",
-            path: format!("{root}/operations/{operation}"),
+            path: if defects::seeded!("sztp-device-ignores-host-meta") {
+                format!("{}/operations/{operation}", discovery::DEFAULT_ROOT)
+            } else {
+                format!("{root}/operations/{operation}")
+            },
             headers,
             body,
         }
@@ -103,7 +107,7 @@ impl Machine {
 
     /// Asks for bootstrapping data, telling an untrusted server no more than it has to know.
     pub(super) fn ask_data(&mut self, csr: Option<Vec<u8>>, turn: Turn<'_>) -> Step {
-        let trusted = self.is_trusted();
+        let trusted = self.is_trusted() || defects::seeded!("sztp-device-tells-anybody");
         let with_nonce = match self.config.nonce {
             NonceUse::Always | NonceUse::Required => true,
             NonceUse::WithoutClock => self.config.clock == Clock::Untrusted,
@@ -142,7 +146,7 @@ impl Machine {
             // SZTP-9646-4.1.4-02: "SZTP-clients SHOULD NOT pass the 'csr-support' input parameter
             // to an untrusted SZTP-server."
             GetBootstrappingDataInput {
-                signed_data_preferred: true,
+                signed_data_preferred: !defects::seeded!("sztp-device-prefers-nothing"),
                 nonce,
                 ..GetBootstrappingDataInput::default()
             }
@@ -280,7 +284,7 @@ impl Machine {
             owner_certificate: output.owner_certificate,
             ownership_voucher: output.ownership_voucher,
         };
-        let trusted = self.is_trusted();
+        let trusted = self.is_trusted() || defects::seeded!("sztp-device-trusts-every-server");
         self.judge(&data, trusted, turn)
     }
 
@@ -302,11 +306,20 @@ impl Machine {
             (Some(nonce), _) => ExpectedNonce::ExactlyOrNonceless(nonce),
             (None, _) => ExpectedNonce::Nonceless,
         };
+        let expected = if defects::seeded!("sztp-device-skips-nonce") {
+            ExpectedNonce::Unknown
+        } else {
+            expected
+        };
+        let serial = &self.config.serial_number;
         let context = DeviceContext {
-            serial: Some(&self.config.serial_number),
-            idevid: Some(&self.config.idevid),
+            serial: Some(serial).filter(|_| !defects::seeded!("sztp-device-skips-serial")),
+            idevid: Some(&self.config.idevid)
+                .filter(|_| !defects::seeded!("sztp-device-skips-issuer")),
             nonce: expected,
-            at: self.at(turn.now),
+            at: self
+                .at(turn.now)
+                .filter(|_| !defects::seeded!("sztp-device-judges-no-dates")),
             clock_skew: self.config.clock_skew,
             accepted_assertions: Some(&self.config.assertions),
             decryption_key: self.config.decryptor.as_deref(),

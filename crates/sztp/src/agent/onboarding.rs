@@ -51,7 +51,7 @@ enum Stage {
 
 impl Machine {
     fn reports(&self) -> Reports {
-        let wanted = self.is_trusted();
+        let wanted = self.is_trusted() || defects::seeded!("sztp-device-reports-to-anybody");
         let verbose = self.link.as_ref().is_some_and(|link| link.verbose);
         Reports {
             wanted,
@@ -87,7 +87,9 @@ impl Machine {
         // From here on there may be something to take back.
         self.state.onboarding = true;
         // SZTP-8572-5.6-02: "the device MUST send a 'bootstrap-initiated' progress report."
-        self.report(ProgressType::BootstrapInitiated, None);
+        if !defects::seeded!("sztp-device-begins-silently") {
+            self.report(ProgressType::BootstrapInitiated, None);
+        }
         self.report(ProgressType::ParsingInitiated, None);
         if !tolerated.is_empty() {
             let message = format!("tolerated: {}", tolerated.join(", "));
@@ -249,7 +251,7 @@ impl Machine {
         let Some(report) = self.onboarding.as_mut().and_then(|one| one.sending.take()) else {
             return Step::GiveUp(Failure::new("sztp.internal", "no report was under way"));
         };
-        let accepted = status == Some(204);
+        let accepted = status == Some(204) || defects::seeded!("sztp-device-minds-no-answer");
         self.notes.push(Note::Report {
             progress_type: report.progress.as_str(),
             message: report.message.clone(),
@@ -296,6 +298,7 @@ impl Machine {
         };
         self.report(ProgressType::BootImageInitiated, None);
         let (satisfied, detail) = self.compare(&wanted);
+        let satisfied = satisfied && !defects::seeded!("sztp-device-always-installs");
         self.notes.push(Note::BootImage {
             satisfied,
             detail: detail.clone(),
@@ -426,7 +429,9 @@ impl Machine {
         self.state.installs = self.state.installs.saturating_add(1);
         // SZTP-8572-5.6-16: "Before rebooting, if connected to a trusted bootstrap server, the
         // device MUST try to send a 'boot-image-installed-rebooting' progress report."
-        self.report(ProgressType::BootImageInstalledRebooting, None);
+        if !defects::seeded!("sztp-device-reboots-silently") {
+            self.report(ProgressType::BootImageInstalledRebooting, None);
+        }
         self.stage(Stage::Rebooting);
         self.go_on(turn)
     }
@@ -494,7 +499,7 @@ impl Machine {
         };
         match outcome {
             // SZTP-8572-6.3-17: a hard error.
-            ScriptOutcome::Error => {
+            ScriptOutcome::Error if !defects::seeded!("sztp-device-minds-no-script") => {
                 // SZTP-8572-7.3-16: "The 'message' node below SHOULD capture any output the script
                 // produces."
                 let text = if output.trim().is_empty() {
@@ -506,7 +511,7 @@ impl Machine {
             }
             // SZTP-8572-6.3-16: a soft error; bootstrapping goes on.
             ScriptOutcome::Warning => self.report(warning, Some(output)),
-            ScriptOutcome::Success => {}
+            ScriptOutcome::Success | ScriptOutcome::Error => {}
         }
         self.report(complete, None);
         match stage {
@@ -578,7 +583,9 @@ impl Machine {
             );
         }
         // SZTP-8572-5.6-22: "the device MUST send a 'bootstrap-complete' progress report."
-        self.report(ProgressType::BootstrapComplete, None);
+        if !defects::seeded!("sztp-device-ends-silently") {
+            self.report(ProgressType::BootstrapComplete, None);
+        }
         self.stage(Stage::Finish);
         self.go_on(turn)
     }

@@ -85,7 +85,7 @@ pub(super) fn judge(
     let options = PathOptions {
         at,
         purpose: Purpose::Server,
-        name: Some(server_name(host)),
+        name: Some(server_name(host)).filter(|_| !defects::seeded!("sztp-device-skips-names")),
         crls: crls.to_vec(),
         ..PathOptions::default()
     };
