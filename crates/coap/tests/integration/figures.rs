@@ -18,7 +18,7 @@ fn blocks(message: &Message) -> Vec<String> {
 
 /// RFC 7252 appendix A: figures 16, 17 and 22, whose octets follow from the text.
 ///
-/// Requirements: COA-001, COA-004
+/// Requirements: COA-020, COA-021
 #[test]
 fn figures_of_rfc_7252() {
     let path = b"\xbbtemperature";
@@ -171,7 +171,7 @@ fn with_blocks(mut request: Message, options: &str) -> Message {
 /// RFC 9148 appendix B.1 prints the blocks 0, 1 and 9 of an answer. They are not whole, and the
 /// client that is given them says so instead of putting them together.
 ///
-/// Requirements: COA-055
+/// Requirements: ESC-063
 #[test]
 fn the_printed_blocks_of_rfc_9148_are_not_all() {
     let part = |number: u32| {
@@ -219,7 +219,7 @@ fn the_printed_blocks_of_rfc_9148_are_not_all() {
 /// What libcoap and aiocoap were seen to send with a body in blocks: another token for each block,
 /// Size1 with every block or with the first alone, a Request-Tag or none, and the port.
 ///
-/// Requirements: COA-056, COA-061, COA-073
+/// Requirements: COA-056, COA-061
 #[test]
 fn blocks_as_foreign_clients_send_them() {
     struct Habits {

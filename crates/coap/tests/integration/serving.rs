@@ -659,7 +659,7 @@ fn in_the_clear_nothing_is_kept_and_nothing_amplified() {
     assert_eq!((world.endpoint.peers(), world.endpoint.held()), (0, 0));
 }
 
-/// Requirements: COA-036, COA-037, COA-038
+/// Requirements: COA-036, COA-037, COA-038, COA-047
 #[test]
 fn answers_to_multicast_are_spread_and_errors_left_out() {
     let answers = [

@@ -170,7 +170,7 @@ async fn requests_in_the_clear_have_a_limit_of_their_own() {
     server.stop().await;
 }
 
-/// Requirements: COA-036, COA-038, COA-047
+/// Requirements: COA-036, COA-038
 #[tokio::test]
 async fn who_is_asked_with_everybody_answers_from_his_own_address() {
     let group = Ipv4Addr::new(224, 0, 1, 187);

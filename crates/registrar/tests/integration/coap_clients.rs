@@ -235,7 +235,7 @@ pub(crate) async fn foreign_clients_wait_and_are_refused() {
     lab.stop().await;
 }
 
-/// Requirements: CBR-140, COA-041, COA-043, COA-045, JPX-038, JPX-039, JPX-040, JPX-050
+/// Requirements: CBR-140, COA-041, COA-045, JPX-038, JPX-039, JPX-040, JPX-042, JPX-050
 pub(crate) async fn foreign_clients_find_the_registrar_in_the_clear() {
     let lab = Lab::prepare(ALLOW).await;
     edit(&lab, |text| {

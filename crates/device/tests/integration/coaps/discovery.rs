@@ -12,11 +12,12 @@ use tokio::net::UdpSocket;
 /// Two neighbours that answer: one as it should, in both notations and with an address that is not
 /// its own, and one with what is no offer.
 ///
-/// Requirements: CBR-141, CBR-142, JPX-047
+/// Requirements: CBR-141, CBR-142, COA-043, JPX-047
 #[tokio::test]
 async fn proxies_are_where_their_answers_come_from() {
     assert_eq!(ALL_COAP_NODES.to_string(), "ff02::fd");
     assert_eq!(net::coap::COAP_PORT, 5683);
+    assert_eq!(net::coap::COAPS_PORT, 5684);
     let everybody = Ipv4Addr::new(224, 0, 1, 187);
     let listening = std::net::UdpSocket::bind((everybody, 0)).unwrap();
     listening
