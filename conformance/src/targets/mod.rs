@@ -23,4 +23,5 @@ pub static ROLES: &[&dyn Role] = &[
     &join_proxy::JOIN_PROXY,
     &pledge::PLEDGE,
     &sztp_device::SZTP_DEVICE,
+    &sztp_server::SZTP_SERVER,
 ];
