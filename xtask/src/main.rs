@@ -72,7 +72,7 @@ fn ci() -> Result<()> {
     })?;
     step("test", || test(&[]))?;
     step("seeded defects", || defects(&[]))?;
-    step("fuzz smoke", || fuzz::run(&root(), &["5".to_owned()]))
+    step("fuzz smoke", || fuzz::run(&root(), &["3".to_owned()]))
 }
 
 fn test(arguments: &[String]) -> Result<()> {
