@@ -95,6 +95,12 @@ impl Case {
         })
     }
 
+    /// For what no standard forbids in words and every sound implementation refuses: as a SHOULD.
+    #[must_use]
+    pub fn prudence(self, is: bool) -> Self {
+        if is { self.level(Level::Should) } else { self }
+    }
+
     /// The target, which its id begins with.
     #[must_use]
     pub fn target(&self) -> Option<Target> {

@@ -36,6 +36,8 @@ pub struct Client {
     pub version_min: SslVersion,
     /// The newest version that is offered.
     pub version_max: SslVersion,
+    /// The suites of TLS 1.2 that are offered, in OpenSSL's words, if not the usual ones.
+    pub suites: Option<String>,
     /// How long one answer may take.
     pub patience: Duration,
 }
@@ -64,6 +66,7 @@ impl Client {
             identity: None,
             version_min: SslVersion::TLS1_2,
             version_max: SslVersion::TLS1_3,
+            suites: None,
             patience,
         })
     }
@@ -82,6 +85,14 @@ impl Client {
         let mut client = self.clone();
         client.version_min = min;
         client.version_max = max;
+        client
+    }
+
+    /// The same in TLS 1.2 with a list of suites in OpenSSL's words.
+    #[must_use]
+    pub fn with_suites(&self, suites: &str) -> Self {
+        let mut client = self.with_versions(SslVersion::TLS1_2, SslVersion::TLS1_2);
+        client.suites = Some(suites.to_owned());
         client
     }
 
@@ -301,6 +312,12 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> String {
         const SHOWN_MAX: usize = 300;
+        let media_type = self.media_type();
+        let is_text = media_type.starts_with("text/") || media_type.ends_with("json");
+        // The whole body is in the evidence.
+        if !is_text && self.body.len() > SHOWN_MAX {
+            return format!("{} octets of {media_type}", self.body.len());
+        }
         String::from_utf8_lossy(&self.body)
             .chars()
             .take(SHOWN_MAX)
@@ -583,6 +600,9 @@ fn context(client: &Client) -> Result<SslContext, openssl::error::ErrorStack> {
     if client.version_max == SslVersion::TLS1 || client.version_max == SslVersion::TLS1_1 {
         // Old versions have only what this level allows.
         context.set_cipher_list("ALL:@SECLEVEL=0")?;
+    }
+    if let Some(suites) = &client.suites {
+        context.set_cipher_list(suites)?;
     }
     context.set_min_proto_version(Some(client.version_min))?;
     context.set_max_proto_version(Some(client.version_max))?;

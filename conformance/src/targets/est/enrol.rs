@@ -171,6 +171,8 @@ pub(super) fn cases() -> Vec<Case> {
                 },
             )
             .tags(&["hostile"])
+            // RFC 7030 leaves the choice of algorithms and sizes to the CA.
+            .prudence(id.ends_with("/sha1") || id.ends_with("/weak-key"))
         })
         .collect();
     cases.extend([

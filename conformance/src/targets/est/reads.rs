@@ -39,7 +39,9 @@ pub(super) fn cases() -> Vec<Case> {
             let answer = kit.client.send(&record, request).await?;
             must(answer.is_refusal() || answer.status == 501, format!("garbage was answered {}", answer.status))
         }),
-        Case::new("est-server/rfc7030-4.5.2/csrattrs", "csrattrs is DER in base64, or says that there are none", &["EST-4.5.2-01", "EST8951-4-01", "EST8951-3-01"], csrattrs).needs(&["csrattrs"]),
+        Case::new("est-server/rfc7030-4.5.2/csrattrs", "csrattrs is DER in base64, or says that there are none", &["EST-4.5.2-01", "EST8951-4-01", "EST8951-4-03", "EST8951-3-01"], csrattrs).needs(&["csrattrs"]),
+        Case::new("est-server/rfc9908-3.2/csrattrs-key", "the type of key that csrattrs asks for is one attribute with the curve or the size", &["CSRATTRS-3.2-04"], csrattrs_key).needs(&["csrattrs"]),
+        Case::new("est-server/rfc7030-3.2.3/null-suites", "TLS suites without a cipher or without a certificate are refused", &["EST-3.2.3-04"], null_suites).tags(&["hostile", "tls"]),
         Case::new("est-server/rfc7030-4.5/csrattrs-anonymous", "csrattrs needs no client certificate", &["EST-4.5-02"], |kit: Arc<Est>, record| async move {
             let answer = kit.anonymous.send(&record, kit.get("csrattrs")).await?;
             must(matches!(answer.status, 200 | 204 | 404), format!("it was answered {}", answer.status))
@@ -174,7 +176,68 @@ async fn csrattrs(kit: Arc<Est>, record: Recorder) -> Told {
     must(
         octets.first() == Some(&0x30) && crate::decode::der(&octets).is_some(),
         "the body is no DER sequence",
-    )
+    )?;
+    for element in der::inside(&octets).map(der::elements).unwrap_or_default() {
+        let parts = der::inside(&element).map(der::elements).unwrap_or_default();
+        let is_attribute = element.first() == Some(&0x30)
+            && matches!(parts.as_slice(), [id, values]
+                if id.first() == Some(&0x06) && values.first() == Some(&0x31));
+        must(
+            is_attribute || element.first() == Some(&0x06),
+            format!(
+                "{} is neither an identifier nor an attribute",
+                hex::encode(&element)
+            ),
+        )?;
+    }
+    Ok(())
+}
+
+/// A key's type is one attribute: the algorithm, and what is left to choose of it.
+async fn csrattrs_key(kit: Arc<Est>, record: Recorder) -> Told {
+    let answer = kit.client.send(&record, kit.get("csrattrs")).await?;
+    if answer.status != 200 {
+        return Err(Finding::not_applicable("there are no CSR attributes"));
+    }
+    let octets = base64_body(&answer)?;
+    let kinds = [
+        (der::oid("1.2.840.10045.2.1"), 0x06, "a curve"),
+        (der::oid("1.2.840.113549.1.1.1"), 0x02, "a size"),
+    ];
+    let mut keys = 0;
+    for element in der::inside(&octets).map(der::elements).unwrap_or_default() {
+        let parts = der::inside(&element).map(der::elements).unwrap_or_default();
+        let Some((_, tag, what)) = kinds.iter().find(|(id, ..)| parts.first() == Some(id)) else {
+            continue;
+        };
+        keys += 1;
+        let values = parts
+            .get(1)
+            .and_then(|set| der::inside(set))
+            .map(der::elements)
+            .unwrap_or_default();
+        must(
+            values.iter().all(|value| value.first() == Some(tag)),
+            format!("a value of the key's attribute is not {what}"),
+        )?;
+    }
+    if keys == 0 {
+        return Err(Finding::not_applicable("no key is asked for"));
+    }
+    must(keys == 1, format!("{keys} kinds of key are asked for"))
+}
+
+/// Who agrees to a suite without a cipher or without a certificate shows passwords to anybody.
+async fn null_suites(kit: Arc<Est>, record: Recorder) -> Told {
+    let client = kit.client.with_suites("aNULL:eNULL:@SECLEVEL=0");
+    match client.connect(&record).await {
+        Ok(connection) => Err(Finding::fail(format!(
+            "{} was negotiated without a cipher or without a certificate",
+            connection.version()
+        ))),
+        Err(HttpError::Tls(_) | HttpError::Closed(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn csrattrs_rules(kit: Arc<Est>, record: Recorder) -> Told {

@@ -394,7 +394,8 @@ pub(super) fn cases() -> Vec<Case> {
                     },
                 )
                 .tags(&["hostile", feature])
-                .needs(&[feature]),
+                .needs(&[feature])
+                .prudence(bad.name.ends_with("/sha1")),
             );
         }
     }

@@ -284,8 +284,8 @@ pub(super) fn cases() -> Vec<Case> {
         }).needs(&["cms"]),
         Case::new("registrar/rfc8995-5.2/accept-list", "an Accept with a list, q-values and wildcards gets a voucher", &["BRSKI-5.2-17"], accept_list).needs(&["cms"]),
         Case::new("registrar/rfc8995-5.3/denied", "a device that policy refuses gets a refusal, and the MASA is not asked", &["BRSKI-5.3-01", "BRSKI-5.3-02"], denied).needs(&["cms", "deny-list"]),
-        Case::new("registrar/rfc8995-5.1/tls-1.2", "a device that offers TLS 1.2 alone is served", &["BRSKI-5.1-03"], |kit, record| over(kit, record, SslVersion::TLS1_2)).tags(&["tls"]),
-        Case::new("registrar/rfc8995-5.1/tls-1.3", "a device that offers TLS 1.3 alone is served", &["BRSKI-5.1-03"], |kit, record| over(kit, record, SslVersion::TLS1_3)).tags(&["tls"]),
+        Case::new("registrar/rfc8995-5.1/tls-1.2", "a device that offers TLS 1.2 alone is served", &["BRSKI-5.1-03", "BRSKI-5.1-01"], |kit, record| over(kit, record, SslVersion::TLS1_2)).tags(&["tls"]),
+        Case::new("registrar/rfc8995-5.1/tls-1.3", "a device that offers TLS 1.3 alone is served", &["BRSKI-5.1-03", "BRSKI-5.1-01"], |kit, record| over(kit, record, SslVersion::TLS1_3)).tags(&["tls"]),
         Case::new("registrar/rfc8995-5.1/tls-1.1-refused", "TLS 1.1 and older is refused", &["BRSKI-5.1-05"], old_tls).tags(&["tls", "hostile"]),
         Case::new("registrar/rfc8995-5.1/no-server-name", "no server name, and a wrong one, is no reason to refuse", &["BRSKI-5.1-14"], server_name).tags(&["tls"]),
         Case::new("registrar/rfc5280-4.1.2.5/year-9999", "a device whose certificate ends in the year 9999 is served", &["X509-4.1.2.5-01"], |kit: Arc<Registrar>, record: Recorder| async move {

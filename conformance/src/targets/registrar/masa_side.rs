@@ -14,7 +14,7 @@ use crate::{
     fake_masa::Reply,
     forge::voucher::REQUEST,
     inspect::{Envelope, Signed, binary},
-    outcome::{Finding, Told, must},
+    outcome::{Finding, OrCouldNotTest as _, Told, must},
     workshop::issuer_leaf,
 };
 
@@ -281,6 +281,20 @@ pub(super) fn cases() -> Vec<Case> {
             masa_of_other_name,
         )
         .tags(&["hostile", "tls"]),
+        Case::new(
+            "registrar/rfc8995-2.3.2/masa-without-tls",
+            "a MASA whose address begins with http:// is asked over TLS or not at all",
+            &["BRSKI-2.3.2-04"],
+            masa_without_tls,
+        )
+        .tags(&["hostile", "tls"]),
+        Case::new(
+            "registrar/rfc8995-5.6/repeat",
+            "the same request again gets a voucher again",
+            &["BRSKI-5.6-32"],
+            repeat,
+        )
+        .needs(&["cms"]),
     ]);
     type Odd = (
         &'static str,
@@ -415,6 +429,56 @@ async fn masa_of_stranger(kit: Arc<Registrar>, record: Recorder) -> Told {
     must(
         kit.masa_of_stranger.came(&device).is_empty(),
         "the request was sent to it",
+    )
+}
+
+async fn repeat(kit: Arc<Registrar>, record: Recorder) -> Told {
+    let exchange = kit.voucher(&record, Envelope::Cms).await?;
+    let again = exchange.pledge_request.clone();
+    let answer = kit
+        .ask(&record, &exchange.device, Envelope::Cms, again)
+        .await?;
+    must(
+        answer.status == 200,
+        format!("it was answered {}: {}", answer.status, answer.text()),
+    )?;
+    crate::inspect::open(&answer.body).map(|_| ())
+}
+
+/// Listens where the device says that its MASA speaks HTTP.
+async fn masa_without_tls(kit: Arc<Registrar>, record: Recorder) -> Told {
+    const CLIENT_HELLO: u8 = 0x16;
+    let address = std::net::SocketAddr::new(kit.masa.address().ip(), 0);
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .or_could_not_test("a port")?;
+    let port = listener
+        .local_addr()
+        .or_could_not_test("the address of a port")?
+        .port();
+    let heard = tokio::spawn(async move {
+        use tokio::io::AsyncReadExt as _;
+        let (mut stream, _) = listener.accept().await.ok()?;
+        stream.read_u8().await.ok()
+    });
+    let serial = format!("CONF-REG-{:016x}-{port}", record.seed);
+    let url = format!("http://{}:{port}", kit.masa_host);
+    let device = kit.device_of(&kit.devices, &serial, Some(&url))?;
+    let leaves = kit.leaves(&record, &device).await?;
+    let body = device.sign(Envelope::Cms, &leaves, kit.at);
+    let answer = kit.ask(&record, &device, Envelope::Cms, body).await?;
+    must(
+        answer.status != 200,
+        "the device was answered 200, and nobody gave it a voucher",
+    )?;
+    if !heard.is_finished() {
+        heard.abort();
+        return Ok(());
+    }
+    let first = heard.await.ok().flatten();
+    must(
+        first.is_none_or(|first| first == CLIENT_HELLO),
+        "the MASA was asked without TLS",
     )
 }
 
