@@ -2,6 +2,7 @@
 //! its reports against readers that are not its own.
 
 mod cli;
+mod dtls;
 mod page;
 mod servers;
 #[path = "../support/mod.rs"]

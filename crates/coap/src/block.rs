@@ -38,7 +38,13 @@ impl Block {
         Self::new(
             value >> 4,
             value & 0x08 != 0,
-            (value & 0x07).to_le_bytes()[0],
+            (value & 0x07)
+                .min(if defects::seeded!("coap-takes-size-7") {
+                    6
+                } else {
+                    7
+                })
+                .to_le_bytes()[0],
         )
     }
 

@@ -140,7 +140,7 @@ impl Message {
             if byte == PAYLOAD_MARKER {
                 // COA-003: A payload marker followed by zero-length payload is a message format
                 // error.
-                if after.is_empty() {
+                if after.is_empty() && !defects::seeded!("coap-takes-empty-payload") {
                     return Err(Error::Format("nothing follows the payload marker"));
                 }
                 message.payload = after.to_vec();
@@ -266,7 +266,7 @@ fn header(datagram: &[u8]) -> Result<(u8, u8, u16), Error> {
         return Err(Error::Version);
     };
     // COA-001: Messages with version other than 1 are silently ignored.
-    if first >> 6 != VERSION {
+    if first >> 6 != VERSION && !defects::seeded!("coap-reads-any-version") {
         return Err(Error::Version);
     }
     Ok((first, code, u16::from_be_bytes([high, low])))

@@ -119,13 +119,16 @@ pub(crate) fn understand(message: &mut Message) -> Result<(), u16> {
         // (4.02); elective extras ignored.
         let understood = known.is_some_and(|definition| {
             let (shortest, longest) = definition.lengths;
-            (shortest..=longest).contains(&value.len())
-                && (definition.repeatable || last != Some(number))
+            ((shortest..=longest).contains(&value.len())
+                || defects::seeded!("coap-takes-any-option-length"))
+                && (definition.repeatable
+                    || last != Some(number)
+                    || defects::seeded!("coap-takes-options-twice"))
         });
         last = Some(number);
         if understood {
             kept.add(number, value);
-        } else if is_critical(number) {
+        } else if is_critical(number) && !defects::seeded!("coap-ignores-critical-options") {
             return Err(number);
         }
     }

@@ -167,6 +167,7 @@ impl Sign1 {
         // application/voucher+cose are rejected.
         let (tagged, value) = match value {
             Value::Tag(TAG, inner) => (true, *inner),
+            Value::Tag(_, inner) if defects::seeded!("cose-takes-any-tag") => (true, *inner),
             Value::Tag(tag, _) => return Err(Error::CoseTag(tag)),
             other => (false, other),
         };
@@ -279,10 +280,10 @@ impl Sign1 {
     /// If the message cannot be written.
     pub fn without_certificates(&self) -> Result<Vec<u8>, Error> {
         let mut message = self.message.clone();
-        message
-            .unprotected
-            .rest
-            .retain(|(label, _)| !matches!(label, Label::Int(X5BAG | X5CHAIN)));
+        message.unprotected.rest.retain(|(label, _)| {
+            !matches!(label, Label::Int(X5BAG | X5CHAIN))
+                || defects::seeded!("cose-keeps-certificates")
+        });
         message
             .to_tagged_vec()
             .map_err(|error| Error::malformed(Document::Cose, error))
@@ -441,6 +442,9 @@ impl Sign1 {
         };
         match result {
             Ok(()) => Ok(algorithm),
+            Err(Error::SignatureInvalid(_)) if defects::seeded!("cose-skips-signature") => {
+                Ok(algorithm)
+            }
             Err(Error::SignatureInvalid(_)) => Err(Error::CoseSignature),
             Err(other) => Err(other),
         }
@@ -452,12 +456,12 @@ fn check_headers(message: &CoseSign1) -> Result<i64, Error> {
     let protected = &message.protected.header;
     let unprotected = &message.unprotected;
     // COS-004: alg must be authenticated where possible: protected bucket.
-    if unprotected.alg.is_some() {
+    if unprotected.alg.is_some() && !defects::seeded!("cose-takes-algorithm-twice") {
         return Err(Error::CoseHeader("alg is not protected".to_owned()));
     }
     // COS-005: crit (2) must be in the protected bucket; unknown labels listed in crit cause
     // failure.
-    if !unprotected.crit.is_empty() {
+    if !unprotected.crit.is_empty() && !defects::seeded!("cose-takes-unprotected-critical") {
         return Err(Error::CoseHeader("crit is not protected".to_owned()));
     }
     for label in &protected.crit {

@@ -185,6 +185,13 @@ pub(super) fn cases<K: Served>() -> Vec<Case> {
         }).tags(&["est", "hostile"]),
         case::<K, _, _>("rfc9148-4.8/skg", "skg is multipart-core with a key in PKCS#8 and its certificate in a bag", &["ESC-026", "ESC-044", "ESC-064", "ESC-053"], |kit, record| keygen(kit, record, "skg", format::CERTS_ONLY)).tags(&["est"]).needs(&["serverkeygen"]),
         case::<K, _, _>("rfc9148-4.8/skc", "skc is multipart-core with a key in PKCS#8 and its certificate alone", &["ESC-027", "ESC-044", "ESC-064", "ESC-053"], |kit, record| keygen(kit, record, "skc", format::CERTIFICATE)).tags(&["est"]).needs(&["serverkeygen"]),
+        case::<K, _, _>("rfc9148-4.8/skg-signature", "for skg the signature of the request does not count", &["ESC-043"], |kit: Arc<K>, record: Recorder| async move {
+            let identity = kit.enroller(&record).await?;
+            let csr = csr_of(&identity)?.with(|csr| csr.signer = Key::generate().ok());
+            let mut coaps = session(&*kit, &record, &identity).await?;
+            let answer = coaps.ask(&post(&*kit, "skg", &csr.encode())).await?;
+            has(&answer, Code::CHANGED, format::MULTIPART)
+        }).tags(&["est"]).needs(&["serverkeygen"]),
         case::<K, _, _>("rfc9148-4.8/decrypt-key", "who wants the key encrypted gets no key in the clear", &["ESC-046"], decrypt_key).tags(&["est", "hostile"]).needs(&["serverkeygen"]),
     ]);
     cases

@@ -137,6 +137,24 @@ pub(super) fn cases<K: Served>() -> Vec<Case> {
         case::<K, _, _>("rfc8446-9.1/x25519", "a device with DTLS 1.3 and X25519 alone is answered", &["CBR-016"], |kit, record| hello_1_3(kit, record, 0x1301, X25519)).tags(&["dtls"]).needs(&["dtls-1.3"]),
         case::<K, _, _>("cbrski-6.1.2.2/ccm", "a device with DTLS 1.3 and TLS_AES_128_CCM_SHA256 alone is answered", &["CBR-013"], |kit, record| hello_1_3(kit, record, 0x1304, P256)).tags(&["dtls"]).needs(&["dtls-1.3-ccm"]),
         case::<K, _, _>("cbrski-6.1.2.2/ccm-8", "a device with DTLS 1.3 and TLS_AES_128_CCM_8_SHA256 alone is answered", &["CBR-012"], |kit, record| hello_1_3(kit, record, 0x1305, P256)).tags(&["dtls"]).needs(&["dtls-1.3-ccm"]),
+        case::<K, _, _>("cbrski-6.1.1/newest-version", "a device with both versions is answered in DTLS 1.3", &["CBR-007"], |kit: Arc<K>, record: Recorder| async move {
+            let (hello, _) = new_1_3(0x1301, P256)?;
+            let hello = hello
+                .suites(&[0x1301, CCM_8, NO_RENEGOTIATION])
+                .set(SUPPORTED_VERSIONS, vec![4, 0xfe, 0xfc, 0xfe, 0xfd])
+                .set(EXTENDED_MASTER_SECRET, Vec::new())
+                .set(EC_POINT_FORMATS, vec![1, 0]);
+            let probe = kit.base().client.with_hello(|_| hello).probe(&record).await?;
+            let version = probe.hello()?.negotiated();
+            must(version == DTLS_1_3, format!("version {version:04x} was chosen"))
+        }).tags(&["dtls"]).needs(&["dtls-1.3"]),
+        case::<K, _, _>("iot-profile/preference", "whoever offers TLS_AES_128_CCM_8_SHA256 first and GCM too gets GCM or CCM", &["DTL-043"], |kit: Arc<K>, record: Recorder| async move {
+            let (hello, _) = new_1_3(0x1301, P256)?;
+            let hello = hello.suites(&[0x1305, 0x1304, 0x1301]);
+            let probe = kit.base().client.with_hello(|_| hello).probe(&record).await?;
+            let suite = probe.hello()?.suite;
+            must(matches!(suite, 0x1301 | 0x1304), format!("suite {suite:04x} was chosen"))
+        }).tags(&["dtls"]).needs(&["dtls-1.3"]),
         case::<K, _, _>("rfc9147-5.3/no-session-id", "in DTLS 1.3 no session id is echoed", &["DTL-018"], |kit: Arc<K>, record: Recorder| async move {
             let (mut hello, _) = new_1_3(0x1301, P256)?;
             hello.session_id = vec![7; 32];

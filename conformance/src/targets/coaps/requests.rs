@@ -240,6 +240,13 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .tags(&["voucher", "hostile"]),
         Case::new(
+            id("rfc9254-3.2/far-keys"),
+            "keys far below and above every leaf are refused or ignored, and the registrar goes on",
+            &["VCB-010"],
+            far_keys,
+        )
+        .tags(&["voucher", "hostile"]),
+        Case::new(
             id("rfc8366bis-6.1/no-issuer-key"),
             "a device whose certificate does not name its issuer's key gets a voucher",
             &["VCB-023"],
@@ -394,4 +401,27 @@ async fn no_issuer_key(kit: Arc<RegistrarCoaps>, record: Recorder) -> Told {
     let leaves = kit.leaves(&record, &device).await?;
     let body = leaves.signed(&device.identity.signatory);
     good(&kit, &record, &device, body).await
+}
+
+async fn far_keys(kit: Arc<RegistrarCoaps>, record: Recorder) -> Told {
+    for key in [
+        cbor::int(-2450),
+        cbor::int(i64::MIN),
+        cbor::head(0, u64::MAX),
+        cbor::tag(47, &cbor::head(0, u64::MAX)),
+        cbor::tag(2, &cbor::bytes(&[0xff; 16])),
+    ] {
+        let device = kit.device(&record)?;
+        let leaves = kit
+            .leaves(&record, &device)
+            .await?
+            .add(key, cbor::bytes(b"far"));
+        let body = leaves.signed(&device.identity.signatory);
+        let answer = kit.ask(&record, &device, &rv(&body)).await?;
+        must(
+            answer.code.is_refusal() || answer.code == Code::CHANGED,
+            format!("it was answered {}", answer.said()),
+        )?;
+    }
+    super::serves(&*kit, &record).await
 }

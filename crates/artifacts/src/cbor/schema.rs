@@ -138,7 +138,13 @@ impl Schema {
             Item::Tag(TAG_ABSOLUTE, inner) if **inner == Item::Unsigned(self.sid) => Some(self.sid),
             // VCB-008: Inside a map whose own key is a name, the reference SID is 0: bare integers
             // there are absolute SIDs.
-            Item::Text(name) if name == self.member => Some(0),
+            Item::Text(name) if name == self.member => {
+                Some(if defects::seeded!("cbor-reads-numbers-under-names") {
+                    self.sid
+                } else {
+                    0
+                })
+            }
             _ => None,
         }
     }

@@ -76,7 +76,9 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
             return;
         }
         if via == Via::Secured {
-            if self.is_duplicate(now, peer, message.id) {
+            if self.is_duplicate(now, peer, message.id)
+                && !defects::seeded!("coap-answers-repetitions")
+            {
                 return;
             }
             let lifetime = match message.kind {
@@ -118,8 +120,15 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         let peer = serving.peer.clone();
         if serving.kind == Kind::Confirmable && serving.via == Via::Secured {
             // COA-016: A server answers or sends an empty ACK before the client's ACK_TIMEOUT (2 s).
-            self.timers
-                .set(now + self.config.ack_delay, Timer::Acknowledge(exchange));
+            self.timers.set(
+                now + self.config.ack_delay
+                    * if defects::seeded!("coap-acknowledges-late") {
+                        8
+                    } else {
+                        1
+                    },
+                Timer::Acknowledge(exchange),
+            );
         }
         if let Some(state) = self.peers.get_mut(&peer) {
             state.open.push(exchange);
@@ -201,7 +210,8 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         };
         request.block_exponent = block2.or(block1).map(Block::exponent);
         // COA-063: The follow-up POST with Block2 NUM>0 does not execute the operation again.
-        if block2.is_some_and(|block| block.number() > 0) {
+        if block2.is_some_and(|block| block.number() > 0) && !defects::seeded!("coap-does-it-again")
+        {
             let kept = self.peers.get_mut(&serving.peer).and_then(|state| {
                 let kept = state.served.iter_mut().rfind(|s| s.key == serving.key)?;
                 kept.at = now;
@@ -249,14 +259,16 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
         }
         // COA-050: With M=1 the payload length equals the block size; other length is rejected with
         // 4.00.
-        if payload.len() > block.size() || (block.more() && payload.len() != block.size()) {
+        let odd = payload.len() > block.size() || (block.more() && payload.len() != block.size());
+        if odd && !defects::seeded!("coap-takes-odd-blocks") {
             return no(Code::BAD_REQUEST, "the payload is not of the block's size");
         }
         let offset = block.offset();
         // COA-064: 4.13 for bodies above the limit, with smaller SZX or Size1 hint.
         // COA-065: Size1 in a request is only a hint, never an allocation size.
         let hinted = usize::try_from(size).unwrap_or(usize::MAX);
-        if hinted > body_max || offset.saturating_add(payload.len()) > body_max {
+        let large = hinted > body_max || offset.saturating_add(payload.len()) > body_max;
+        if large && !defects::seeded!("coap-takes-endless-bodies") {
             self.drop_assembly(serving, message);
             return Assembled::Reply(self.too_large(), None);
         }
@@ -326,7 +338,9 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
                 && assembly.body.get(offset..) == Some(payload);
             if !again {
                 // COA-058: Out-of-sequence blocks give 4.08.
-                if offset != assembly.body.len() {
+                if offset != assembly.body.len()
+                    && !defects::seeded!("coap-takes-blocks-in-any-order")
+                {
                     return no(
                         Code::REQUEST_ENTITY_INCOMPLETE,
                         "a block is out of sequence",
@@ -385,7 +399,7 @@ impl<P: Clone + Eq + Hash + AsRef<[u8]>> Endpoint<P> {
                 .etag
                 .as_ref()
                 .is_some_and(|etag| serving.etags.contains(etag));
-            if matching {
+            if matching && !defects::seeded!("coap-ignores-etags") {
                 response.code = Code::VALID;
                 response.content_format = None;
                 response.payload = Vec::new();

@@ -206,7 +206,12 @@ pub fn response(
         ),
         (Content::CsrAttrs(der), Some(format)) => (Code::CONTENT, format, der.clone()),
         (Content::Certificate(certificate), Some(format)) => {
-            (Code::CHANGED, format, bag(certificate, format)?)
+            let code = if defects::seeded!("est-coaps-answers-posts-with-content") {
+                Code::CONTENT
+            } else {
+                Code::CHANGED
+            };
+            (code, format, bag(certificate, format)?)
         }
         (
             Content::KeyAndCertificate {
@@ -219,12 +224,23 @@ pub fn response(
             // ESC-027: /skc response is multipart-core (62) with parts 284 (or 280 if encrypted)
             // and 287.
             let of_certificate = match operation {
-                Operation::ServerKeyGenCertificate => format::PKIX_CERT,
+                Operation::ServerKeyGenCertificate
+                    if !defects::seeded!("est-coaps-answers-skc-as-skg") =>
+                {
+                    format::PKIX_CERT
+                }
                 _ => format::PKCS7_CERTS_ONLY,
             };
             let certificate = bag(certificate, of_certificate)?;
             let parts = [
-                (format::PKCS8, Some(private_key_pkcs8.as_slice())),
+                (
+                    if defects::seeded!("est-coaps-mislabels-keys") {
+                        format::PKCS10
+                    } else {
+                        format::PKCS8
+                    },
+                    Some(private_key_pkcs8.as_slice()),
+                ),
                 (of_certificate, Some(certificate.as_slice())),
             ];
             (Code::CHANGED, format, multipart::write(&parts))
@@ -248,7 +264,14 @@ fn ca_certificates(certificates: &[pki::Certificate], format: u16) -> Result<Vec
             // certificate byte string.
             let parts: Vec<(u16, Option<&[u8]>)> = certificates
                 .iter()
-                .map(|certificate| (format::PKIX_CERT, Some(certificate.der())))
+                .map(|certificate| {
+                    let number = if defects::seeded!("est-coaps-mislabels-certificates") {
+                        format::PKCS7_CERTS_ONLY
+                    } else {
+                        format::PKIX_CERT
+                    };
+                    (number, Some(certificate.der()))
+                })
                 .collect();
             Ok(multipart::write(&parts))
         }
@@ -291,7 +314,9 @@ pub fn hierarchy(
 fn bag(certificate: &pki::Certificate, format: u16) -> Result<Vec<u8>, Error> {
     // ESC-019: Payloads are raw DER, never base64.
     match format {
-        format::PKIX_CERT => Ok(certificate.der().to_vec()),
+        format::PKIX_CERT if !defects::seeded!("est-coaps-sends-bags-only") => {
+            Ok(certificate.der().to_vec())
+        }
         _ => Ok(pki::pkcs7::certs_only(std::slice::from_ref(certificate))?),
     }
 }

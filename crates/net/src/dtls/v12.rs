@@ -278,7 +278,9 @@ impl Session12 {
             Opened::Forged => {
                 // DTL-011, DTL-012, CBR-017: counted, and too many end the association.
                 records.forgeries = records.forgeries.saturating_add(1);
-                if records.forgeries >= records.forgery_limit {
+                if records.forgeries >= records.forgery_limit
+                    && !defects::seeded!("dtls-counts-no-forgeries")
+                {
                     self.say(&CLOSE_NOTIFY);
                     self.end(Closed::Forgeries);
                 }

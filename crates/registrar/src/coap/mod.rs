@@ -173,7 +173,8 @@ impl Resources {
                 stray(Code::INTERNAL_SERVER_ERROR, "registrar.internal")
             }
             Err(_) => Response {
-                max_age: Some(config.retry_after_seconds),
+                max_age: (!defects::seeded!("registrar-coaps-says-no-time"))
+                    .then_some(config.retry_after_seconds),
                 ..stray(Code::SERVICE_UNAVAILABLE, "registrar.pending")
             },
         }
@@ -200,7 +201,12 @@ impl Resources {
         // COA-047: Multicast query whose filter does not match is not answered: the endpoint sends
         // no answer to multicast that is empty.
         let document = links::document(&links, &request.query);
-        Response::content(Code::CONTENT, format::LINK_FORMAT, document)
+        let number = if defects::seeded!("registrar-coaps-mislabels-links") {
+            0
+        } else {
+            format::LINK_FORMAT
+        };
+        Response::content(Code::CONTENT, number, document)
     }
 
     async fn carry_out(&self, resource: Resource, asker: Asker, request: Request) -> Response {
@@ -218,7 +224,12 @@ impl Resources {
 
     /// `POST rv`
     async fn voucher(&self, caller: &Caller, request: &Request) -> Response {
-        let content_type = request.content_format.map(media_type);
+        let content_type = match request.content_format {
+            _ if defects::seeded!("registrar-coaps-ignores-content-format") => {
+                Some(media_type(format::VOUCHER_COSE))
+            }
+            content_format => content_format.map(media_type),
+        };
         // CBR-035: POST /rv without Accept returns the voucher in the format of the request. No
         // other format than COSE has a number in CoAP, so that one is asked for by name.
         // A device that calls what it sends plain COSE, and is let do so by its vendor's profile, may
@@ -226,6 +237,7 @@ impl Resources {
         let accept = match request.accept {
             None => format::VOUCHER_COSE,
             accept if accept == request.content_format => format::VOUCHER_COSE,
+            Some(_) if defects::seeded!("registrar-coaps-ignores-accept") => format::VOUCHER_COSE,
             Some(accept) => accept,
         };
         let accept = media_type(accept);
@@ -259,6 +271,9 @@ impl Resources {
             Some(format::CBOR) => ReportBody::Cbor(&request.payload),
             Some(format::JSON) => ReportBody::Json(&request.payload),
             // COA-032: A request payload without Content-Format is not guessed.
+            _ if defects::seeded!("registrar-coaps-guesses-reports") => {
+                ReportBody::Cbor(&request.payload)
+            }
             _ => ReportBody::Other,
         };
         let (answer, correlation) = match (service.turn().await, status) {
@@ -275,6 +290,9 @@ impl Resources {
             return refused(&answer, &correlation);
         }
         // CBR-149: A successful POST to /vs or /es returns 2.04 with empty payload.
+        if defects::seeded!("registrar-coaps-answers-reports") {
+            return Response::content(Code::CHANGED, format::CBOR, vec![0xF5]);
+        }
         Response::new(Code::CHANGED)
     }
 
@@ -304,7 +322,9 @@ impl Resources {
         };
         if answer.code.is_some() {
             correlate(&mut response, &correlation);
-        } else if operation == Operation::CaCerts {
+        } else if operation == Operation::CaCerts
+            && !defects::seeded!("registrar-coaps-forgets-etags")
+        {
             // CBR-066: Every /crts response carries an ETag.
             let hash = digest::digest(&digest::SHA256, &response.payload);
             response.etag = hash.as_ref().get(..ETAG_LENGTH).map(<[u8]>::to_vec);
