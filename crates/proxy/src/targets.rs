@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::relay::is_link_local;
 use crate::target::{Place, Service, Target};
-use crate::{Config, Error, Finder, link, mdns};
+use crate::{Config, Error, Finder, Mode, link, mdns};
 
 /// How long answers to a question for registrars are waited for.
 const ANSWER_TIME: Duration = Duration::from_secs(6);
@@ -177,7 +177,12 @@ impl Search {
             .any(|(service, _)| *service != Service::Https);
         let mut wanted = match udp {
             true => Vec::new(),
-            false => vec![Service::Jpy, Service::Coaps],
+            // Nothing is asked for that the mode has no use for.
+            false => match self.config.registrar.mode {
+                Mode::Stateless => vec![Service::Jpy],
+                Mode::Stateful => vec![Service::Coaps],
+                Mode::Auto | Mode::Both => vec![Service::Jpy, Service::Coaps],
+            },
         };
         let https = self
             .places
@@ -439,5 +444,27 @@ mod tests {
         let many: Vec<u8> = (0..=255).collect();
         found.update(&seen(&many));
         assert_eq!(hosts(&found).len(), FOUND_MAX);
+    }
+
+    #[test]
+    fn only_what_is_of_use_is_looked_for() {
+        let wanted = |registrar: &str| {
+            let text = format!("[pledges]\naddresses = [\"::1\"]\n[registrar]\n{registrar}");
+            let config = Config::parse(&text).unwrap();
+            Search::new(&config, Arc::default()).unwrap().wanted()
+        };
+        let (jpy, coaps, https) = (Service::Jpy, Service::Coaps, Service::Https);
+        assert_eq!(wanted(""), [jpy, coaps]);
+        assert_eq!(wanted("mode = \"both\""), [jpy, coaps]);
+        assert_eq!(wanted("mode = \"stateless\""), [jpy]);
+        assert_eq!(wanted("mode = \"stateful\""), [coaps]);
+        assert_eq!(wanted("https = [\"r.example\"]"), [jpy, coaps]);
+        assert_eq!(wanted("discover = [\"mdns\"]"), [jpy, coaps, https]);
+        assert_eq!(wanted("coaps = [\"r.example\"]"), []);
+        assert_eq!(
+            wanted("discover = [\"mdns\"]\ncoaps = [\"r.example\"]"),
+            [https]
+        );
+        assert_eq!(wanted("discover = []\njpy = [\"r.example:1\"]"), []);
     }
 }

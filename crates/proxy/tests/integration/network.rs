@@ -508,7 +508,10 @@ fn a_registrar_with_a_jpy_port_is_found() {
     let asked = answer_on_router(&hosts, &[JPY_OFFER, COAPS_OFFER]);
     let registrar = bind(&hosts, 7634);
     let proxy = Proxy::start(&hosts, SEARCHING);
-    assert_eq!(asked.recv_timeout(PATIENCE).unwrap(), "rt=brski.rjp");
+    let questions: HashSet<String> = (0..2)
+        .map(|_| asked.recv_timeout(PATIENCE).unwrap())
+        .collect();
+    assert!(questions.contains("rt=brski.rjp") && questions.contains("rt=brski"));
     let ports = proxy.ports(1);
     let port = port_of(&ports, Way::Stateless, 7634);
     pledge(&hosts, 0xa1, port).send(b"hello").unwrap();
