@@ -203,7 +203,7 @@ fn work(program: &Path, jobs: &Mutex<VecDeque<Job>>, found: &Mutex<Vec<String>>,
             (folder, bench)
         });
         let folder = tempfile::tempdir().unwrap();
-        let bench = base.copy_to(&folder.path().join("bench"), defect);
+        let bench = copy_of(base, &folder.path().join("bench"), defect);
         let begun = Instant::now();
         let told = match &job {
             Job::Clean(_) => clean(&bench, target),
@@ -296,4 +296,27 @@ fn caught(bench: &Bench, defect: &Defect, all: bool) -> Result<String, String> {
         format!("but by {}", failed.join(", "))
     };
     Err(format!("not caught by {}, {instead}", defect.case))
+}
+
+/// A copy of everything in another folder, with another defect.
+fn copy_of(bench: &Bench, folder: &Path, defect: &str) -> Bench {
+    copy_folder(&bench.folder, folder);
+    Bench {
+        folder: folder.to_owned(),
+        program: bench.program.clone(),
+        defect: defect.to_owned(),
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            std::fs::copy(&path, &copy).unwrap();
+        }
+    }
 }

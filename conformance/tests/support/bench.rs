@@ -1,6 +1,6 @@
 //! Our own implementations, each with all that the suite needs to test it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::support::harness::{SUITE, Server, free_port, good, set};
 
@@ -66,6 +66,11 @@ pub(crate) const SUBJECTS: &[Subject] = &[
             bench.start_device(SZTP_DEVICE);
             Vec::new()
         },
+    },
+    Subject {
+        target: "sztp-server",
+        prepare: prepare_sztp_server,
+        start: |bench| bench.serve_https("bootstrap", "bootstrap/bootstrap.toml"),
     },
 ];
 
@@ -211,29 +216,6 @@ impl Bench {
         let begin = ["registrar", "init", "--dir", "registrar"];
         let name = ["--name", "localhost"];
         self.usher(&[&begin[..], &name[..], &listen[..]].concat());
-    }
-
-    /// A copy of everything in another folder, with another defect.
-    pub(crate) fn copy_to(&self, folder: &Path, defect: &str) -> Self {
-        copy_folder(&self.folder, folder);
-        Self {
-            folder: folder.to_owned(),
-            program: self.program.clone(),
-            defect: defect.to_owned(),
-        }
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let copy = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &copy);
-        } else {
-            std::fs::copy(&path, &copy).unwrap();
-        }
     }
 }
 
@@ -417,5 +399,46 @@ fn prepare_sztp_device(bench: &Bench) {
     std::fs::write(bench.trial().join("host_key.pub"), HOST_KEY).unwrap();
     for feature in ["scripts", "csr", "decrypt", "host-keys"] {
         bench.claim(feature);
+    }
+}
+
+fn prepare_sztp_server(bench: &Bench) {
+    bench.prepare("sztp-server", &[]);
+    // Its content names its own port, so that has to be a number.
+    let listen = format!("127.0.0.1:{}", free_port());
+    let begin = ["bootstrap", "init", "bootstrap", "--name", "localhost"];
+    let addresses = ["--listen", &listen, "--admin", "127.0.0.1:0"];
+    bench.usher(&[&begin[..], &addresses[..]].concat());
+    bench.copy("bootstrap/owner-ca.pem", "trial/owner-ca.pem");
+    // Writes the vouchers that pin that CA.
+    let vouchers = [
+        "run",
+        "--target",
+        "sztp-server",
+        "--profile",
+        "profile.toml",
+    ];
+    let alone = ["--select", "sztp-server/vouchers"];
+    good(SUITE, &[&vouchers[..], &alone[..]].concat(), &bench.trial());
+    let config = ["bootstrap", "--config", "bootstrap/bootstrap.toml"];
+    for (file, usage) in [
+        ("trial/device-ca.pem", "idevid"),
+        ("trial/voucher-ca.pem", "voucher"),
+    ] {
+        let import = ["trust", "import", file, "--vendor", "conformance"];
+        bench.usher(&[&config[..], &import[..], &["--use", usage]].concat());
+    }
+    let devices = std::fs::read_to_string(bench.trial().join("devices.csv")).unwrap();
+    let mut table = String::from("serial,vendor,var.hostname\n");
+    for serial in devices.lines().skip(1) {
+        table.push_str(&format!("{serial},conformance,{serial}\n"));
+    }
+    std::fs::write(bench.folder.join("devices.csv"), table).unwrap();
+    for more in [
+        ["devices", "import", "devices.csv"],
+        ["vouchers", "import", "trial/vouchers"],
+        ["apply", "bootstrap/content", "--check=none"],
+    ] {
+        bench.usher(&[&config[..], &more[..]].concat());
     }
 }
