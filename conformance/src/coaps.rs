@@ -318,7 +318,7 @@ impl Coaps {
                         return Err(CoapError::Reset);
                     }
                     if reply.kind == ACK && reply.id == message.id && reply.code == Code::EMPTY {
-                        acknowledged = acknowledged.or(Some(begun.elapsed()));
+                        acknowledged.get_or_insert_with(|| begun.elapsed());
                         continue;
                     }
                     let mine = reply.code != Code::EMPTY && reply.token == message.token;

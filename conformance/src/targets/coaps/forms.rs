@@ -408,8 +408,16 @@ pub(super) const BAD_ENVELOPES: &[(&str, &str, &[&str], Make)] = &[
     ),
 ];
 
+/// The id, the title, the requirements, and what is done to the envelope.
+type OddEnvelope = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    fn(&mut Cose),
+);
+
 /// Envelopes that are odd and right.
-pub(super) const ODD_ENVELOPES: &[(&str, &str, &[&str], fn(&mut Cose))] = &[
+pub(super) const ODD_ENVELOPES: &[OddEnvelope] = &[
     (
         "cbrski-9.2.2/kid",
         "a key identifier in a request is ignored",

@@ -379,6 +379,10 @@ async fn no_voucher_from(
 }
 
 /// A MASA that takes its time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "each connection of the suite's MASA has a thread of its own"
+)]
 fn slow(kit: &RegistrarCoaps, serial: &str, delay: Duration) {
     let usual = kit.signing.behaviour();
     kit.masa.behave(

@@ -130,7 +130,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Option 13 in every form that is none, and the code of its answer.
-const ABBREVIATIONS: &[(&str, &str, &[&str], fn() -> Vec<(u16, Vec<u8>)>, Code)] = &[
+const ABBREVIATIONS: &[Row] = &[
     (
         "uri-path-abbrev-2.1/unknown",
         "an abbreviation that nobody knows gets 4.02",

@@ -70,7 +70,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let device = kit.device(&record)?;
                     let leaves = kit.leaves(&record, &device).await?;
                     let body = Cose::new(&leaves.encode(), &device.identity.signatory)
-                        .with(|it| change(it))
+                        .with(change)
                         .encode();
                     good(&kit, &record, &device, body).await
                 },
