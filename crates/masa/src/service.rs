@@ -258,7 +258,7 @@ async fn request_voucher(
         accept: accept
             .as_deref()
             .filter(|list| !(list.contains(',') && defects::seeded!("masa-reads-one-accept")))
-            .or(defects::seeded!("masa-reads-one-accept").then_some("text/plain")),
+            .or_else(|| defects::seeded!("masa-reads-one-accept").then_some("text/plain")),
     };
     let request = match open_request(inbound, &rules.devices, &rules.policy, now) {
         Ok(request) => request,
@@ -358,7 +358,7 @@ async fn request_audit_log(
     };
     let event = service.event(&peer, "requestauditlog", &shown, Some(&request));
     let history = async {
-        let mut snapshot = service.store.snapshot().await?;
+        let mut snapshot = service.store.lookup().await?;
         facts::history(&mut snapshot, &request).await
     };
     let reply = match history.await {

@@ -4,10 +4,11 @@ use futures::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::sqlite::{Sqlite, SqliteArguments};
 use sqlx::{Executor as _, SqlSafeStr, SqlStr, Transaction};
 
 use crate::error::asks_for_retry;
+use crate::local::{Failure, Lent, Local, LocalRow};
 use crate::value::{Inner, Row, Value};
 use crate::{Engine, Error};
 
@@ -22,9 +23,11 @@ pub struct Connection {
 }
 
 pub(crate) enum Link {
-    Sqlite(SqliteConnection),
+    /// The writer's, on its own thread.
+    Local(Local),
+    /// For look-ups, on the thread that asks.
+    Lent(Lent),
     SqliteRead(Transaction<'static, Sqlite>),
-    SqlitePooled(PoolConnection<Sqlite>),
     Postgres(Transaction<'static, Postgres>),
     PostgresPooled(PoolConnection<Postgres>),
 }
@@ -53,7 +56,7 @@ impl Connection {
     #[must_use]
     pub const fn engine(&self) -> Engine {
         match self.inner {
-            Link::Sqlite(_) | Link::SqliteRead(_) | Link::SqlitePooled(_) => Engine::Sqlite,
+            Link::Local(_) | Link::Lent(_) | Link::SqliteRead(_) => Engine::Sqlite,
             Link::Postgres(_) | Link::PostgresPooled(_) => Engine::Postgres,
         }
     }
@@ -69,15 +72,12 @@ impl Connection {
     ) -> Result<u64, Error> {
         let sql = sql.into_sql_str();
         let result = match &mut self.inner {
-            Link::Sqlite(c) => c
-                .execute(sqlite(sql, params))
-                .await
-                .map(|r| r.rows_affected()),
+            Link::Local(c) => return local(&mut self.wants_retry, c.execute(sql.as_str(), params)),
+            Link::Lent(c) => {
+                let done = c.local()?.execute(sql.as_str(), params);
+                return local(&mut self.wants_retry, done);
+            }
             Link::SqliteRead(c) => c
-                .execute(sqlite(sql, params))
-                .await
-                .map(|r| r.rows_affected()),
-            Link::SqlitePooled(c) => c
                 .execute(sqlite(sql, params))
                 .await
                 .map(|r| r.rows_affected()),
@@ -95,13 +95,18 @@ impl Connection {
 
     /// Runs several statements without parameters, for migrations.
     pub(crate) async fn execute_script(&mut self, sql: SqlStr) -> Result<(), Error> {
-        let script = sqlx::raw_sql(sql);
+        let script = || sqlx::raw_sql(sql.clone());
         let result = match &mut self.inner {
-            Link::Sqlite(c) => c.execute(script).await.map(|_| ()),
-            Link::SqliteRead(c) => c.execute(script).await.map(|_| ()),
-            Link::SqlitePooled(c) => c.execute(script).await.map(|_| ()),
-            Link::Postgres(c) => c.execute(script).await.map(|_| ()),
-            Link::PostgresPooled(c) => c.execute(script).await.map(|_| ()),
+            Link::Local(c) => {
+                return local(&mut self.wants_retry, c.execute_script(sql.as_str()));
+            }
+            Link::Lent(c) => {
+                let done = c.local()?.execute_script(sql.as_str());
+                return local(&mut self.wants_retry, done);
+            }
+            Link::SqliteRead(c) => c.execute(script()).await.map(|_| ()),
+            Link::Postgres(c) => c.execute(script()).await.map(|_| ()),
+            Link::PostgresPooled(c) => c.execute(script()).await.map(|_| ()),
         };
         self.note(result)
     }
@@ -117,19 +122,15 @@ impl Connection {
     ) -> Result<Vec<Row>, Error> {
         let sql = sql.into_sql_str();
         let result = match &mut self.inner {
-            Link::Sqlite(c) => {
-                c.fetch(sqlite(sql, params))
-                    .map_ok(|r| Row(Inner::Sqlite(r)))
-                    .try_collect()
-                    .await
+            Link::Local(c) => {
+                let found = c.fetch(sql.as_str(), params, usize::MAX);
+                return local(&mut self.wants_retry, found).map(rows);
+            }
+            Link::Lent(c) => {
+                let found = c.local()?.fetch(sql.as_str(), params, usize::MAX);
+                return local(&mut self.wants_retry, found).map(rows);
             }
             Link::SqliteRead(c) => {
-                c.fetch(sqlite(sql, params))
-                    .map_ok(|r| Row(Inner::Sqlite(r)))
-                    .try_collect()
-                    .await
-            }
-            Link::SqlitePooled(c) => {
                 c.fetch(sqlite(sql, params))
                     .map_ok(|r| Row(Inner::Sqlite(r)))
                     .try_collect()
@@ -162,15 +163,15 @@ impl Connection {
     ) -> Result<Option<Row>, Error> {
         let sql = sql.into_sql_str();
         let result = match &mut self.inner {
-            Link::Sqlite(c) => c
-                .fetch_optional(sqlite(sql, params))
-                .await
-                .map(|row| row.map(|r| Row(Inner::Sqlite(r)))),
+            Link::Local(c) => {
+                let found = c.fetch(sql.as_str(), params, 1);
+                return local(&mut self.wants_retry, found).map(|found| rows(found).pop());
+            }
+            Link::Lent(c) => {
+                let found = c.local()?.fetch(sql.as_str(), params, 1);
+                return local(&mut self.wants_retry, found).map(|found| rows(found).pop());
+            }
             Link::SqliteRead(c) => c
-                .fetch_optional(sqlite(sql, params))
-                .await
-                .map(|row| row.map(|r| Row(Inner::Sqlite(r)))),
-            Link::SqlitePooled(c) => c
                 .fetch_optional(sqlite(sql, params))
                 .await
                 .map(|row| row.map(|r| Row(Inner::Sqlite(r)))),
@@ -206,6 +207,20 @@ impl Connection {
             Error::from(error)
         })
     }
+}
+
+fn local<T>(wants_retry: &mut bool, result: Result<T, Failure>) -> Result<T, Error> {
+    result.map_err(|failure| {
+        *wants_retry |= failure.asks_for_retry();
+        Error::from(failure)
+    })
+}
+
+fn rows(found: Vec<LocalRow>) -> Vec<Row> {
+    found
+        .into_iter()
+        .map(|row| Row(Inner::Local(row)))
+        .collect()
 }
 
 pub(crate) fn sqlite(sql: SqlStr, params: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use sqlx::SqlSafeStr;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Executor as _, SqlSafeStr};
 use time::OffsetDateTime;
 use tokio::sync::RwLock;
 
 use crate::connection::{self, Connection, Link};
 use crate::group::Writer;
+use crate::local::{self, Access, Desk, Place};
 use crate::schema::{self, Applied, Schema};
 use crate::statistics::{Report, Statistics};
 use crate::value::{Inner as RowInner, Row, Value};
@@ -57,11 +57,13 @@ pub struct Store {
     backend: Arc<Backend>,
     statistics: Arc<Statistics>,
     closure_time_max: Duration,
+    connect_time_max: Duration,
 }
 
 enum Backend {
     Sqlite {
         writer: RwLock<Option<Writer>>,
+        desk: Desk,
         readers: SqlitePool,
     },
     Postgres {
@@ -113,16 +115,18 @@ fn target(url: &str) -> Result<Target, Error> {
 }
 
 fn sqlite_options(path: &Path, options: &Options) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
+    let connect = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(options.busy_time_max)
-        .statement_cache_capacity(256)
-        .pragma("cache_size", "-32768")
-        .pragma("temp_store", "memory")
-        .pragma("trusted_schema", "off")
+        .statement_cache_capacity(local::STATEMENTS_MAX);
+    local::PRAGMAS
+        .into_iter()
+        .fold(connect, |connect, (name, value)| {
+            connect.pragma(name, value)
+        })
 }
 
 /// Creates the file with mode 0600 before SQLite would create it with the umask's.
@@ -171,23 +175,28 @@ impl Store {
                     return Err(Error::SchemaMissing);
                 }
                 let connect = sqlite_options(&path, options);
-                let writer = SqliteConnection::connect_with(&connect).await?;
+                let place = Place {
+                    path,
+                    busy_time_max: options.busy_time_max,
+                };
+                let writer = place.open(Access::Write)?;
                 let readers = SqlitePoolOptions::new()
                     .max_connections(options.connections_max.clamp(1, 8))
                     .acquire_timeout(options.connect_time_max)
                     .test_before_acquire(false)
                     .idle_timeout(None)
                     .max_lifetime(None)
-                    .connect_with(connect.clone().pragma("query_only", "on"))
+                    .connect_with(connect.pragma("query_only", "on"))
                     .await?;
                 let writer = Writer::start(
                     writer,
-                    connect,
+                    place.clone(),
                     options.closure_time_max,
                     Arc::clone(&statistics),
-                );
+                )?;
                 Backend::Sqlite {
                     writer: RwLock::new(Some(writer)),
+                    desk: Desk::new(place, options.connections_max),
                     readers,
                 }
             }
@@ -199,6 +208,7 @@ impl Store {
             backend: Arc::new(backend),
             statistics,
             closure_time_max: options.closure_time_max,
+            connect_time_max: options.connect_time_max,
         };
         let mut snapshot = store.snapshot().await?;
         let checked = schema::check(&mut snapshot, schema).await;
@@ -228,21 +238,22 @@ impl Store {
         match target(url)? {
             Target::Sqlite(path) => {
                 create_private(&path)?;
-                let connect = sqlite_options(&path, &options);
-                let mut raw = SqliteConnection::connect_with(&connect).await?;
-                raw.execute("BEGIN EXCLUSIVE").await?;
-                let mut connection = Connection::new(Link::Sqlite(raw));
+                let place = Place {
+                    path,
+                    busy_time_max: options.busy_time_max,
+                };
+                let mut raw = place.open(Access::Write)?;
+                raw.execute_script("BEGIN EXCLUSIVE")?;
+                let mut connection = Connection::new(Link::Local(raw));
                 let applied = schema::migrate(&mut connection, schema, now).await;
-                let Link::Sqlite(mut raw) = connection.into_link() else {
+                let Link::Local(mut raw) = connection.into_link() else {
                     return Err(Error::Closed);
                 };
-                raw.execute(if applied.is_ok() {
+                raw.execute_script(if applied.is_ok() {
                     "COMMIT"
                 } else {
                     "ROLLBACK"
-                })
-                .await?;
-                raw.close().await?;
+                })?;
                 applied
             }
             Target::Postgres(connect) => {
@@ -360,14 +371,31 @@ impl Store {
         Ok(Snapshot(Connection::new(link)))
     }
 
+    /// The same for a few rows that are found by their keys, and not for whole tables: on SQLite the
+    /// queries run on the calling thread.
+    ///
+    /// # Errors
+    /// When no connection is free in time.
+    pub async fn lookup(&self) -> Result<Snapshot, Error> {
+        let Backend::Sqlite { desk, .. } = &*self.backend else {
+            return self.snapshot().await;
+        };
+        let mut lent = desk.lend(self.connect_time_max).await?;
+        lent.local()?.execute("BEGIN", Vec::new())?;
+        Ok(Snapshot(Connection::new(Link::Lent(lent))))
+    }
+
     /// A connection for several queries without a transaction around them: each sees the newest
     /// state. Cheaper than [`Store::snapshot`]; who writes on what was read has to check again.
+    ///
+    /// On SQLite the queries run on the calling thread, so they are for rows that are found by a
+    /// key, and not for whole tables.
     ///
     /// # Errors
     /// When no connection is free in time.
     pub async fn reader(&self) -> Result<Snapshot, Error> {
         let link = match &*self.backend {
-            Backend::Sqlite { readers, .. } => Link::SqlitePooled(readers.acquire().await?),
+            Backend::Sqlite { desk, .. } => Link::Lent(desk.lend(self.connect_time_max).await?),
             Backend::Postgres { pool } => Link::PostgresPooled(pool.acquire().await?),
         };
         Ok(Snapshot(Connection::new(link)))
@@ -440,8 +468,13 @@ impl Store {
     /// Finishes queued transactions and closes all connections.
     pub async fn close(&self) {
         match &*self.backend {
-            Backend::Sqlite { writer, readers } => {
+            Backend::Sqlite {
+                writer,
+                desk,
+                readers,
+            } => {
                 let writer = writer.write().await.take();
+                desk.close().await;
                 readers.close().await;
                 if let Some(writer) = writer {
                     writer.close().await;

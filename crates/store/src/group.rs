@@ -13,14 +13,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection as _, Executor as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 use crate::Error;
 use crate::connection::{Connection, Link};
-use crate::error::asks_for_retry;
+use crate::local::{Access, Failure, Local, Place};
 use crate::statistics::Statistics;
 
 /// Most decisions that share one commit.
@@ -81,28 +78,42 @@ where
 /// The queue to the one writer.
 pub(crate) struct Writer {
     sender: mpsc::Sender<Box<dyn Work>>,
-    task: JoinHandle<()>,
+    /// The thread has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Writer {
+    /// Starts it on a thread of its own, where every statement of a batch runs: nothing is handed
+    /// from thread to thread but a decision and its answer.
     pub(crate) fn start(
-        connection: SqliteConnection,
-        options: SqliteConnectOptions,
+        connection: Local,
+        place: Place,
         closure_time_max: Duration,
         statistics: Arc<Statistics>,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let (sender, receiver) = mpsc::channel(QUEUE_LENGTH_MAX);
-        let task = tokio::spawn(
-            Task {
-                connection: Some(connection),
-                options,
-                closure_time_max,
-                receiver,
-                statistics,
-            }
-            .run(),
-        );
-        Self { sender, task }
+        let (end, ended) = oneshot::channel();
+        let failed = |error: std::io::Error| Error::Unavailable(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(failed)?;
+        let task = Task {
+            connection: Some(connection),
+            place,
+            closure_time_max,
+            receiver,
+            statistics,
+        };
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || {
+                runtime.block_on(task.run());
+                // Whoever closes the store may be gone.
+                let _ = end.send(());
+            })
+            .map_err(failed)?;
+        Ok(Self { sender, ended })
     }
 
     pub(crate) async fn submit<T, E, F>(&self, name: &'static str, closure: F) -> Result<T, E>
@@ -127,13 +138,13 @@ impl Writer {
     /// Finishes what is queued and closes the connection.
     pub(crate) async fn close(self) {
         drop(self.sender);
-        let _ = self.task.await;
+        let _ = self.ended.await;
     }
 }
 
 struct Task {
-    connection: Option<SqliteConnection>,
-    options: SqliteConnectOptions,
+    connection: Option<Local>,
+    place: Place,
     closure_time_max: Duration,
     receiver: mpsc::Receiver<Box<dyn Work>>,
     statistics: Arc<Statistics>,
@@ -144,9 +155,6 @@ impl Task {
         while let Some(first) = self.receiver.recv().await {
             let mut batch = VecDeque::from([first]);
             self.serve(&mut batch).await;
-        }
-        if let Some(connection) = self.connection.take() {
-            let _ = connection.close().await;
         }
     }
 
@@ -208,10 +216,10 @@ impl Task {
     ) -> Result<(), Error> {
         let mut raw = match self.connection.take() {
             Some(connection) => connection,
-            None => SqliteConnection::connect_with(&self.options).await?,
+            None => self.place.open(Access::Write)?,
         };
-        begin(&mut raw).await?;
-        let mut connection = Connection::new(Link::Sqlite(raw));
+        raw.execute("BEGIN IMMEDIATE", Vec::new()).map_err(given)?;
+        let mut connection = Connection::new(Link::Local(raw));
         while let Some(mut work) = batch.pop_front() {
             let step = self.step(&mut connection, work.as_mut()).await;
             match step {
@@ -220,7 +228,7 @@ impl Task {
                 Ok(Some(error)) => work.answer(Some(error)),
                 Err(error) => {
                     done.push(work);
-                    self.abandon(connection).await;
+                    abandon(connection);
                     return Err(error);
                 }
             }
@@ -231,18 +239,17 @@ impl Task {
                 batch.push_back(next);
             }
         }
-        let Link::Sqlite(mut raw) = connection.into_link() else {
+        let Link::Local(mut raw) = connection.into_link() else {
             return Err(Error::Closed);
         };
-        match raw.execute("COMMIT").await {
+        match raw.execute("COMMIT", Vec::new()) {
             Ok(_) => {
                 self.connection = Some(raw);
                 Ok(())
             }
-            Err(error) => {
-                let error = given(error);
-                self.abandon(Connection::new(Link::Sqlite(raw))).await;
-                Err(error)
+            Err(failure) => {
+                abandon(Connection::new(Link::Local(raw)));
+                Err(given(failure))
             }
         }
     }
@@ -273,34 +280,23 @@ impl Task {
         connection.execute("RELEASE decision", Vec::new()).await?;
         Ok(error)
     }
+}
 
-    /// Rolls back; a connection that cannot even do that is thrown away.
-    async fn abandon(&mut self, connection: Connection) {
-        let Link::Sqlite(mut raw) = connection.into_link() else {
-            return;
-        };
-        // SQLite may have rolled back by itself (disk full), then this reports an error that
-        // means nothing. The connection is replaced in both cases: it is the safe state.
-        let _ = raw.execute("ROLLBACK").await;
-        let _ = raw.close().await;
+/// Rolls back. SQLite may have done so by itself (disk full); then this reports an error that means
+/// nothing. The connection is replaced in both cases: it is the safe state.
+fn abandon(connection: Connection) {
+    if let Link::Local(mut raw) = connection.into_link() {
+        let _ = raw.execute("ROLLBACK", Vec::new());
     }
 }
 
-async fn begin(connection: &mut SqliteConnection) -> Result<(), Error> {
-    connection
-        .execute("BEGIN IMMEDIATE")
-        .await
-        .map(|_| ())
-        .map_err(given)
-}
-
-fn given(error: sqlx::Error) -> Error {
-    if asks_for_retry(&error) {
+fn given(failure: Failure) -> Error {
+    if failure.asks_for_retry() {
         Error::Conflict {
             name: "sqlite",
             attempts: 1,
         }
     } else {
-        Error::from(error)
+        Error::from(failure)
     }
 }

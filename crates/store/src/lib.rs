@@ -13,6 +13,7 @@ mod connection;
 mod database;
 mod error;
 mod group;
+mod local;
 mod schema;
 mod statistics;
 mod value;

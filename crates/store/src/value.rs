@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, ValueRef as _};
 
 use crate::Error;
+use crate::local::LocalRow;
 
 /// One parameter of a statement.
 ///
@@ -154,6 +155,7 @@ macro_rules! params {
 pub struct Row(pub(crate) Inner);
 
 pub(crate) enum Inner {
+    Local(LocalRow),
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
@@ -162,7 +164,7 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Columns can hold what does not belong in a log, so a row shows no content.
         f.write_str(match self {
-            Self::Sqlite(_) => "sqlite row",
+            Self::Local(_) | Self::Sqlite(_) => "sqlite row",
             Self::Postgres(_) => "postgres row",
         })
     }
@@ -183,6 +185,7 @@ impl Row {
     /// When the column is absent or of another type.
     pub fn optional_integer(&self, column: &str) -> Result<Option<i64>, Error> {
         match &self.0 {
+            Inner::Local(row) => return row.integer(column),
             Inner::Sqlite(row) => {
                 if is_null_sqlite(row, column)? {
                     return Ok(None);
@@ -216,6 +219,7 @@ impl Row {
     /// When the column is absent or of another type.
     pub fn optional_text(&self, column: &str) -> Result<Option<String>, Error> {
         match &self.0 {
+            Inner::Local(row) => return row.text(column),
             Inner::Sqlite(row) => {
                 if is_null_sqlite(row, column)? {
                     return Ok(None);
@@ -241,6 +245,7 @@ impl Row {
     /// When the column is absent or of another type.
     pub fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, Error> {
         match &self.0 {
+            Inner::Local(row) => return row.bytes(column),
             Inner::Sqlite(row) => {
                 if is_null_sqlite(row, column)? {
                     return Ok(None);

@@ -71,6 +71,24 @@ async fn values_come_back_as_they_went_in(database: Database) {
         )
         .await
         .unwrap();
+    // A parameter is the one of its number, wherever it stands and however often.
+    for (name, note) in [("a", "ü "), ("b", "x")] {
+        let found = store
+            .transaction("numbers", move |c| {
+                async move {
+                    c.fetch_optional(
+                        "SELECT name FROM thing WHERE COALESCE(note, $2) = $2 AND name = $1 \
+                         AND COALESCE(note, $2) <> $1",
+                        params![name, note],
+                    )
+                    .await
+                }
+                .boxed()
+            })
+            .await
+            .unwrap();
+        assert_eq!(found.unwrap().text("name").unwrap(), name);
+    }
     assert_eq!(rows[0].integer("amount").unwrap(), i64::MIN);
     assert_eq!(
         rows[0].optional_text("note").unwrap().as_deref(),
