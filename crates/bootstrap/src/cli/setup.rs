@@ -17,6 +17,14 @@ pub(super) struct InitArguments {
     /// The folder to make.
     #[arg(default_value = ".")]
     dir: PathBuf,
+    /// The same, as the other services' `init` has it.
+    #[arg(
+        long = "dir",
+        id = "dir-option",
+        value_name = "DIR",
+        conflicts_with = "dir"
+    )]
+    dir_option: Option<PathBuf>,
     /// The owner, in the subjects of the certificates.
     #[arg(long, default_value = "Usher Owner")]
     owner: String,
@@ -97,7 +105,11 @@ pub(super) async fn run(context: &Context, arguments: &InitArguments) -> Result<
         None => None,
     };
     let options = InitOptions {
-        directory: arguments.dir.clone(),
+        directory: arguments
+            .dir_option
+            .as_ref()
+            .unwrap_or(&arguments.dir)
+            .clone(),
         owner: arguments.owner.clone(),
         names: arguments.names.clone(),
         listen: arguments.listen,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use testkit::NetworkLink;
 
@@ -24,6 +24,30 @@ fn commands(page: &str) -> String {
         }
     }
     commands
+}
+
+#[test]
+fn every_service_is_begun_in_the_same_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let services = ["masa", "registrar", "bootstrap", "proxy"];
+    for service in services {
+        // A join proxy has to know where it is to help.
+        let more: &[&str] = match service {
+            "proxy" => &["--address", "127.0.0.1"],
+            _ => &[],
+        };
+        let output = Command::new(USHER)
+            .args([service, "init", "--dir", service])
+            .args(more)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{service}: {said}");
+        let config = folder.path().join(service).join(format!("{service}.toml"));
+        assert!(config.exists(), "{service}");
+    }
 }
 
 /// A host of its own, so that the page may name the usual ports.
