@@ -292,7 +292,7 @@ impl Presence {
                 return None;
             }
             let heard = latest();
-            let quiet = heard.map_or(begun.elapsed(), |at| at.elapsed());
+            let quiet = heard.unwrap_or(begun).elapsed();
             // A device that needs a while to start is not quiet yet.
             let patience = if heard.is_some() {
                 self.quiet

@@ -467,7 +467,7 @@ fn serve(shared: &Shared, socket: TcpStream) {
             }
             Action::Close => (Vec::new(), true),
             Action::Hang(time) => {
-                std::thread::sleep(time);
+                std::thread::park_timeout(time);
                 (Vec::new(), true)
             }
         };

@@ -151,6 +151,11 @@ fn pledge() {
 }
 
 #[test]
+fn sztp_server() {
+    ours("sztp-server", 85, |_, _| ());
+}
+
+#[test]
 fn sztp_device() {
     ours("sztp-device", 240, |_, _| ());
 }

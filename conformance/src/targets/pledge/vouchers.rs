@@ -192,7 +192,7 @@ const BAD_LEAVES: &[(&str, &str, &[&str], Change)] = &[
             use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
             let text = URL_SAFE_NO_PAD.encode(&asked.world.pin);
             // Text that is the same in both alphabets would be right.
-            let text = if text.contains(['-', '_']) || text.len() % 4 != 0 {
+            let text = if text.contains(['-', '_']) || !text.len().is_multiple_of(4) {
                 text
             } else {
                 format!("{text}_")

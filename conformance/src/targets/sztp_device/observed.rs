@@ -20,8 +20,17 @@ use crate::{
 
 type Look = fn(&SztpDevice, &Run) -> Told;
 
+/// Id, title, requirements, features and what is looked at.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    Look,
+);
+
 /// Of an onboarding by a trusted server.
-const TRUSTED: &[(&str, &str, &[&str], &[&str], Look)] = &[
+const TRUSTED: &[Row] = &[
     (
         "rfc8572-5.6/trusted",
         "unsigned onboarding information of a trusted server is carried out",
@@ -226,7 +235,7 @@ const TRUSTED: &[(&str, &str, &[&str], &[&str], Look)] = &[
 ];
 
 /// Of signed data from a server that the device does not trust.
-const UNTRUSTED: &[(&str, &str, &[&str], &[&str], Look)] = &[
+const UNTRUSTED: &[Row] = &[
     (
         "rfc8572-5.3/signed",
         "signed onboarding information of an untrusted server is carried out",

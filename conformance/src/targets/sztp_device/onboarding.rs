@@ -39,8 +39,18 @@ fn image_of(asking: &Asking<'_>, uris: &[String], hash: &str) -> Value {
 
 type Give = fn(&Asking<'_>) -> Action;
 
+/// Id, title, requirements, features, reports of which one has to come, and what is given.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+    Give,
+);
+
 /// Onboarding information that cannot be carried out, and the report on it.
-const BAD: &[(&str, &str, &[&str], &[&str], &[&str], Give)] = &[
+const BAD: &[Row] = &[
     (
         "rfc8572-5.6/image-hash",
         "an image whose hash is another is not installed, and that is reported",

@@ -64,7 +64,7 @@ const USELESS: &[(&str, &str, &[&str], Answer)] = &[
             let text = URL_SAFE_NO_PAD.encode(crate::forge::sztp::unsigned_json(
                 &crate::forge::sztp::onboarding(asking.image()),
             ));
-            let text = if text.contains(['-', '_']) || text.len() % 4 != 0 {
+            let text = if text.contains(['-', '_']) || !text.len().is_multiple_of(4) {
                 text
             } else {
                 format!("{text}_")

@@ -20,6 +20,15 @@ use crate::{
 
 type Make = fn(&SztpDevice) -> Result<Tls, Finding>;
 
+/// Id, title, requirements, features and what the server shows.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    Make,
+);
+
 fn server(
     kit: &SztpDevice,
     ca: &Authority,
@@ -33,7 +42,7 @@ fn server(
 }
 
 /// Certificates that make no server trusted.
-const UNTRUSTED: &[(&str, &str, &[&str], &[&str], Make)] = &[
+const UNTRUSTED: &[Row] = &[
     (
         "rfc8572-5.3/other-name",
         "a server of the right CA with another name",

@@ -333,7 +333,7 @@ pub(super) fn errors(answer: &Answer, encoding: Encoding) -> Result<String, Find
         format!("the error is of type {:?}", answer.media_type()),
     )?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
-    let leaf: Box<dyn Fn(&str) -> Option<String>> = match encoding {
+    let leaf: super::Leaf = match encoding {
         Encoding::Json => {
             let value: Value = serde_json::from_str(&text)
                 .map_err(|error| Finding::fail(format!("the error is no JSON: {error}")))?;

@@ -341,6 +341,9 @@ pub(crate) fn xml_input(inside: &str) -> Vec<u8> {
     format!("<input xmlns=\"{NAMESPACE}\">{inside}</input>").into_bytes()
 }
 
+/// Finds a leaf of a message by its name.
+pub(crate) type Leaf = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The output of get-bootstrapping-data.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
@@ -359,7 +362,7 @@ impl Output {
         )?;
         let text = String::from_utf8(answer.body.clone())
             .map_err(|_| Finding::fail("the answer is no UTF-8"))?;
-        let leaf: Box<dyn Fn(&str) -> Option<String>> = if answer.media_type() == YANG_XML {
+        let leaf: Leaf = if answer.media_type() == YANG_XML {
             must(
                 element(&text, "output").is_some() && text.contains(NAMESPACE),
                 "there is no output in the namespace of the module",

@@ -133,7 +133,7 @@ pub(super) const BAD: &[(&str, &str, &[&str], Make)] = &[
         |asked, _| {
             use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
             let text = URL_SAFE_NO_PAD.encode(asked.world.signer.certificate());
-            let text = if text.contains(['-', '_']) || text.len() % 4 != 0 {
+            let text = if text.contains(['-', '_']) || !text.len().is_multiple_of(4) {
                 text
             } else {
                 format!("{text}_")

@@ -16,8 +16,17 @@ use crate::{
     outcome::OrCouldNotTest as _,
 };
 
+/// Id, title, requirements, features and what is given.
+pub(super) type Row = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    Make,
+);
+
 /// Signed data that is unusual and right.
-pub(super) const GOOD: &[(&str, &str, &[&str], &[&str], Make)] = &[
+pub(super) const GOOD: &[Row] = &[
     (
         "rfc8572-3.2/owner-intermediate",
         "an owner certificate with the CA between it and the pinned one",
@@ -223,7 +232,7 @@ pub(super) const GOOD: &[(&str, &str, &[&str], &[&str], Make)] = &[
 ];
 
 /// Revocation and encryption that go wrong.
-pub(super) const BAD_SPECIAL: &[(&str, &str, &[&str], &[&str], Make)] = &[
+pub(super) const BAD_SPECIAL: &[Row] = &[
     (
         "rfc8572-5.4/revocation-revoked",
         "an owner certificate that a list in its artefact names as revoked",
