@@ -269,9 +269,9 @@ fn prepare(arguments: &PrepareArguments) -> Result<u8> {
             .map(|feature| feature.name.to_owned())
             .collect();
     }
-    let mut profile = format!(
+    let mut profile = String::from(
         "# What is tested and what it claims. Claimed and failing is a failure; not claimed is not\n\
-         # applicable. Paths are relative to this file. Features that can be claimed:\n"
+         # applicable. Paths are relative to this file. Features that can be claimed:\n",
     );
     for feature in role.features() {
         writeln!(profile, "#   {:<22} {}", feature.name, feature.means)?;

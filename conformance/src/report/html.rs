@@ -47,12 +47,12 @@ fn header(page: &mut String, report: &Report) {
         ),
     };
     // Writing to a string does not fail.
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<header><p class=\"dim\">{} {} against target <b>{}</b></p><h1>{} {}</h1>\
          <p class=\"verdict {class}\">{verdict}</p>\
          <p>{good} of {all} cases about a MUST that apply have passed. This is a self-test and not a \
-         certification.</p></header>\n",
+         certification.</p></header>",
         escape(&report.suite.name),
         escape(&report.suite.version),
         escape(&report.target),

@@ -13,7 +13,8 @@ pub fn matrix(reports: &[(String, Report)]) -> String {
         .collect();
     targets.sort_unstable();
     targets.dedup();
-    let mut rows: BTreeMap<(String, String), BTreeMap<&str, (&str, &Report)>> = BTreeMap::new();
+    type Row<'a> = BTreeMap<&'a str, (&'a str, &'a Report)>;
+    let mut rows: BTreeMap<(String, String), Row<'_>> = BTreeMap::new();
     for (file, report) in reports {
         rows.entry(report.implementation())
             .or_default()

@@ -532,7 +532,7 @@ fn serialisations() -> Vec<Vector> {
             |world| {
                 let mut jws = right(world);
                 // One octet more, so that padding is due.
-                while jws.payload.len() % 3 == 0 {
+                while jws.payload.len().is_multiple_of(3) {
                     jws.payload.push(b' ');
                 }
                 let payload = URL_SAFE.encode(&jws.payload);

@@ -17,6 +17,8 @@ use crate::forge::{
     x509::pem,
 };
 
+type Make = std::sync::Arc<dyn Fn(&World) -> Vec<u8> + Send + Sync>;
+
 /// What is inside, and what comes of it.
 pub(super) struct Content {
     name: String,
@@ -24,7 +26,7 @@ pub(super) struct Content {
     requirements: Vec<&'static str>,
     reason: String,
     context: Context,
-    make: std::sync::Arc<dyn Fn(&World) -> Vec<u8> + Send + Sync>,
+    make: Make,
 }
 
 pub(super) fn content(
