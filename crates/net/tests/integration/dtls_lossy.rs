@@ -145,7 +145,7 @@ fn links(count: u64, impairment: Impairment) -> (Vec<Link>, Front) {
 async fn handshakes_get_through_a_bad_link() {
     let impairment = Impairment {
         reorder: 0.3,
-        ..Impairment::lossy(5, 0.2)
+        ..Impairment::lossy(77, 0.2)
     };
     let (mut links, front) = links(24, impairment);
     run(&mut links, &front).await;
