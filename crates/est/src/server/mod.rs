@@ -208,7 +208,11 @@ pub fn handle(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Re
             && request.method == "POST"
             && defects::seeded!("est-fails-on-empty-body") =>
         {
-            Ok(Step::Reply(Answer::failed(500, "est.internal", "nothing")))
+            Ok(Step::Reply(Answer::failed(
+                500,
+                "est.body-empty",
+                "nothing",
+            )))
         }
         // EST-4.1.2-01 and EST-4.5-02: "The EST server SHOULD NOT require client authentication
         // or authorization to reply to this request."
@@ -251,7 +255,7 @@ fn enrol(request: &Request<'_>, standing: &Standing, policy: &Policy) -> Result<
     let (der, oddity) = decode(request, policy)?;
     let csr = match Csr::from_der(&der) {
         Err(_) if defects::seeded!("est-fails-on-garbage") => {
-            return Ok(Step::Reply(Answer::failed(500, "est.internal", "garbage")));
+            return Ok(Step::Reply(Answer::failed(500, "csr.malformed", "garbage")));
         }
         Err(_) if defects::seeded!("est-accepts-trailing-octets") => {
             let before = der.len().saturating_sub(1);
